@@ -1,0 +1,436 @@
+//! Bakes roots: resolve, lock, fetch, decode once, plan, compare, stage everywhere, publish.
+//!
+//! A root that fails does not stop the others; what it had is as before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::arch::Arch;
+use crate::commit::{self, Commit, Kept};
+use crate::digest::Digest;
+use crate::diff::{self, Change, Diff, Found};
+use crate::error::{Failure, Kind};
+use crate::fetch::Fetcher;
+use crate::interrupt;
+use crate::lock::Lock;
+use crate::parallel;
+use crate::path::ImagePath;
+use crate::plan::{self, Inputs, Placed, Plan};
+use crate::receipt::Receipt;
+use crate::resolve::{self, Artifact, Target};
+use crate::root::Root;
+use crate::run;
+use crate::spec::{Base, Spec};
+use crate::spool::{self, Member, Place, Spooled};
+use crate::state::{self, State};
+use crate::systemd;
+use crate::target;
+
+/// What is baked, the same for every root.
+pub struct Job {
+    /// What the user wrote.
+    pub spec: Spec,
+    /// What is pinned.
+    pub lock: Lock,
+    /// The certificates that the spec names, by their path in it.
+    pub certificates: BTreeMap<PathBuf, Vec<u8>>,
+    /// How artifacts are fetched.
+    pub fetcher: Fetcher,
+    /// Where decoded members go that can't go to a root's own filesystem.
+    pub scratch: PathBuf,
+    /// How long to wait for a root that another run has locked.
+    pub patience: Duration,
+    /// Modification time of installed files, seconds since 1970.
+    pub mtime: i64,
+}
+
+/// What came of one root.
+pub struct Outcome {
+    /// The root, as the user gave it.
+    pub host: PathBuf,
+    /// Its changes, or why there are none.
+    pub result: anyhow::Result<Report>,
+}
+
+/// What was, or would be, done in a root.
+pub struct Report {
+    /// Every path.
+    pub diff: Diff,
+    /// Edits that were saved before they were replaced.
+    pub kept: Kept,
+    /// What the user should know of the root.
+    pub warnings: Vec<String>,
+}
+
+/// One root on its way through the pipeline.
+struct Bake<'a> {
+    root: &'a Root,
+    state: Option<State<'a>>,
+    receipt: Option<Receipt>,
+    target: Target,
+    artifacts: Vec<Artifact>,
+    found: Found,
+}
+
+/// A bake that knows what it will do.
+struct Planned<'a> {
+    bake: Bake<'a>,
+    plan: Plan,
+    diff: Diff,
+    warnings: Vec<String>,
+}
+
+/// Bakes every root in `hosts`.
+pub fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
+    run_all(job, hosts, true)
+}
+
+/// What [`apply`] would do; nothing is written below the roots.
+pub fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
+    run_all(job, hosts, false)
+}
+
+fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
+    let roots: Vec<anyhow::Result<Root>> = open_all(hosts);
+    let begun: Vec<anyhow::Result<Bake>> = roots
+        .iter()
+        .map(|root| match root {
+            Ok(root) => begin(job, root, write),
+            Err(error) => Err(clone(error)),
+        })
+        .collect();
+    let spooled = spool_all(job, &begun, write);
+    let planned: Vec<anyhow::Result<Planned>> =
+        begun.into_iter().map(|bake| bake.and_then(|bake| prepare(job, bake, &spooled))).collect();
+    // All are staged before any is published.
+    let staged: Vec<anyhow::Result<Planned>> = match write {
+        true => planned.into_iter().map(|planned| planned.and_then(|planned| stage(job, planned, &spooled))).collect(),
+        false => planned,
+    };
+    let published = staged.into_iter().map(|staged| match write {
+        true => staged.and_then(|staged| publish(job, staged)),
+        false => staged.map(|Planned { diff, warnings, .. }| Report { diff, kept: Kept::default(), warnings }),
+    });
+    hosts.iter().cloned().zip(published).map(|(host, result)| Outcome { host, result }).collect()
+}
+
+/// One root can be named twice: baking it twice at once would lock it against itself.
+fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
+    let mut seen = BTreeSet::new();
+    hosts
+        .iter()
+        .map(|host| {
+            let root = Root::open(host)?;
+            match seen.insert(root.identity()?) {
+                true => Ok(root),
+                false => Err(Failure::new(Kind::Usage, format!("root `{}` is given twice", host.display())).into()),
+            }
+        })
+        .collect()
+}
+
+/// What the root is, what it needs, and what is in place already.
+fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Result<Bake<'a>> {
+    let arch = arch(&job.spec, root, &job.fetcher)?;
+    let target = Target { arch, glibc: target::glibc(root, arch)? };
+    let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;
+    let state = if write { Some(State::open(root, job.patience)?) } else { None };
+    let begun = || -> anyhow::Result<(Option<Receipt>, Found)> {
+        let receipt = match &state {
+            Some(state) => commit::recover(root, state)?,
+            None => state::receipt(root)?,
+        };
+        let found = receipt.as_ref().map(|receipt| diff::survey(root, receipt)).transpose()?;
+        Ok((receipt, found.unwrap_or_default()))
+    };
+    match begun() {
+        Ok((receipt, found)) => Ok(Bake { root, state, receipt, target, artifacts, found }),
+        Err(error) => Err(abandon(root, state, error)),
+    }
+}
+
+/// The spec's architecture wins over the root's own.
+fn arch(spec: &Spec, root: &Root, fetcher: &Fetcher) -> Result<Arch, Failure> {
+    let Some(arch) = spec.arch.as_ref().and_then(|name| name.arch()) else { return target::arch(root) };
+    match target::arch(root) {
+        Ok(own) if own != arch => fetcher.progress.warn(&format!(
+            "the spec says {arch}, the executables in `{}` are for {own}",
+            root.host().display()
+        )),
+        _ => {}
+    }
+    Ok(arch)
+}
+
+impl Bake<'_> {
+    /// Whether everything that came from `artifact` is still as it was installed.
+    fn in_place(&self, artifact: &Artifact) -> bool {
+        let Some(receipt) = &self.receipt else { return false };
+        let known = receipt.artifacts.iter().any(|a| a.sha256 == artifact.sha256 && a.build == artifact.build);
+        known && self.owned(artifact.sha256).all(|(path, owned)| self.found.get(path) == Some(&Some(owned.node.clone())))
+    }
+
+    fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &crate::receipt::Owned)> {
+        let paths = self.receipt.iter().flat_map(|receipt| &receipt.paths);
+        paths.filter(move |(_, owned)| owned.artifact == Some(artifact))
+    }
+
+    /// The index of an artifact that is in place, from the receipt.
+    fn index(&self, artifact: &Artifact) -> Vec<Placed> {
+        let placed = |(path, owned): (&ImagePath, &crate::receipt::Owned)| match (&owned.node, &owned.member) {
+            (crate::receipt::Node::File { sha256, .. }, Some(member)) => Some(Placed {
+                artifact: artifact.sha256,
+                component: artifact.component.clone(),
+                name: member.clone(),
+                path: path.clone(),
+                sha256: *sha256,
+            }),
+            _ => None,
+        };
+        self.owned(artifact.sha256).filter_map(placed).collect()
+    }
+}
+
+type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;
+
+/// Fetches and decodes, side by side, every artifact that is missing somewhere; each once.
+fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
+    let mut needed: BTreeMap<Digest, (&Artifact, &Root)> = BTreeMap::new();
+    for bake in bakes.iter().flatten() {
+        for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {
+            needed.entry(artifact.sha256).or_insert((artifact, bake.root));
+        }
+    }
+    let mut needed: Vec<_> = needed.into_values().collect();
+    // The longest first, so that the last to end is short.
+    needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
+    let asks_binary = job.spec.containerd.config.base == Base::Default;
+    let spooled = parallel::map(&needed, needed.len(), |(artifact, root)| {
+        let place = match (write, asks_binary) {
+            (true, _) => Place::Root(root, &job.scratch),
+            (false, true) => Place::Scratch(&job.scratch),
+            (false, false) => Place::Nowhere,
+        };
+        let fetched = job.fetcher.fetch(artifact)?;
+        let spooled = spool::spool(&fetched, &place, job.mtime)?;
+        if !spooled.ignored.is_empty() {
+            job.fetcher.progress.detail(&format!("{artifact}: not installed: {}", spooled.ignored.join(", ")));
+        }
+        Ok(spooled)
+    });
+    needed.iter().map(|(artifact, _)| artifact.sha256).zip(spooled).collect()
+}
+
+/// How much work an artifact is, roughly: archives before single files.
+fn weight(artifact: &Artifact) -> u8 {
+    match artifact.component.as_str() {
+        "containerd" => 3,
+        "cni-plugins" => 2,
+        _ => u8::from(!artifact.catalogued().raw),
+    }
+}
+
+/// The plan for one root, and what it changes.
+fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
+    let prepared = || -> anyhow::Result<(Plan, Diff, Vec<String>)> {
+        interrupt::check()?;
+        let mut members = Vec::new();
+        for artifact in &bake.artifacts {
+            match spooled.get(&artifact.sha256) {
+                Some(Err(error)) => return Err(clone(error)),
+                Some(Ok(spooled)) if !bake.in_place(artifact) => members.extend(placed(spooled)),
+                _ => members.extend(bake.index(artifact)),
+            }
+        }
+        let mut warnings = check_glibc(&bake, spooled)?;
+        let default_config = default_config(job, &bake, spooled)?;
+        let inputs = Inputs {
+            artifacts: &bake.artifacts,
+            arch: bake.target.arch.name(),
+            members: &members,
+            certificates: &job.certificates,
+            default_config: default_config.as_deref(),
+        };
+        let plan = plan::plan(&job.spec, &inputs)?;
+        let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
+        let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
+        let diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
+        warnings.extend(masked(bake.root, &plan)?);
+        Ok((plan, diff, warnings))
+    };
+    match prepared() {
+        Ok((plan, diff, warnings)) => Ok(Planned { bake, plan, diff, warnings }),
+        Err(error) => Err(abandon(bake.root, bake.state, error)),
+    }
+}
+
+fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
+    spooled.members.iter().map(|member| Placed {
+        artifact: spooled.artifact.sha256,
+        component: spooled.artifact.component.clone(),
+        name: member.name.clone(),
+        path: member.path.clone(),
+        sha256: member.sha256,
+    })
+}
+
+/// Whether the root's C library is new enough for every executable that will be installed.
+fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
+    let mut dynamic = None;
+    let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
+    for (spooled, member) in artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member))) {
+        let Some(needs) = member.needs_glibc else { continue };
+        dynamic = Some(&spooled.artifact);
+        let Some(gives) = bake.target.glibc.filter(|gives| *gives < needs) else { continue };
+        let artifact = &spooled.artifact;
+        let message = format!(
+            "{artifact}: `{}` needs glibc {}.{}, root `{}` has {}.{}",
+            member.name, needs.0, needs.1, bake.root.host().display(), gives.0, gives.1
+        );
+        let help = match artifact.catalogued().static_build {
+            Some(_) => format!("use the static build: `components.{}.static: true`", artifact.component),
+            None => "use a static build, or another version of it".to_owned(),
+        };
+        return Err(Failure::new(Kind::Unsupported, message).help(help).into());
+    }
+    let unknown = dynamic.filter(|_| bake.target.glibc.is_none());
+    Ok(unknown.map(|artifact| format!(
+        "root `{}` has no glibc for {}, which {artifact} needs to run",
+        bake.root.host().display(), bake.target.arch
+    )).into_iter().collect())
+}
+
+/// What the staged containerd prints as its default configuration, where the spec starts from it.
+fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Option<String>> {
+    let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
+    let Some(artifact) = containerd.filter(|_| job.spec.containerd.config.base == Base::Default) else { return Ok(None) };
+    let path = ImagePath::fixed("/usr/local/bin/containerd");
+    job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
+    if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
+        let file = spooled.members.iter().find(|member| member.path == path).and_then(Member::file);
+        return file.map(run::config_default).transpose().map_err(Into::into);
+    }
+    let installed = bake.root.file(&path)?;
+    installed.as_ref().map(run::config_default).transpose().map_err(Into::into)
+}
+
+/// A unit in /etc stands before ours.
+fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
+    let path = ImagePath::fixed(systemd::OVERRIDE);
+    if !plan.entries.contains_key(systemd::UNIT) {
+        return Ok(None);
+    }
+    Ok(root.node(&path)?.map(|node| match node {
+        crate::receipt::Node::Link { target } if target == "/dev/null" => format!(
+            "containerd.service is masked in root `{}` and will not start: remove {path} there",
+            root.host().display()
+        ),
+        _ => format!("{} hides the unit that nodebake installs", root.shown(&path)),
+    }))
+}
+
+/// Writes everything beside its place.
+fn stage<'a>(job: &Job, planned: Planned<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
+    let members: Vec<&Member> = spooled.values().flatten().flat_map(|spooled| &spooled.members).collect();
+    let staged = with_commit(job, &planned, &members, |commit| {
+        job.fetcher.progress.step(&format!("staging into {}", planned.bake.root.host().display()));
+        commit.stage()
+    });
+    match staged {
+        Ok(_) => Ok(planned),
+        Err(failure) => Err(abandon(planned.bake.root, planned.bake.state, failure.into())),
+    }
+}
+
+/// Renames everything into place.
+fn publish(job: &Job, planned: Planned) -> anyhow::Result<Report> {
+    let published = with_commit(job, &planned, &[], |commit| commit.publish());
+    let Planned { bake, diff, warnings, .. } = planned;
+    match published {
+        Ok(kept) => Ok(Report { diff, kept: kept.unwrap_or_default(), warnings }),
+        Err(failure) => Err(abandon(bake.root, bake.state, failure.into())),
+    }
+}
+
+/// Calls `work` unless there is nothing to do: then nothing at all is written.
+fn with_commit<T>(
+    job: &Job,
+    planned: &Planned,
+    members: &[&Member],
+    work: impl FnOnce(&Commit) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    let Planned { bake, plan, diff, .. } = planned;
+    let Some(state) = &bake.state else { return Ok(None) };
+    let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
+    let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
+    let unchanged = receipt.arch == plan.arch && receipt.artifacts == plan.artifacts && receipt.paths == diff.owned();
+    if diff.is_empty() && bake.receipt.is_some() && unchanged {
+        return Ok(None);
+    }
+    work(&Commit { root: bake.root, state, receipt, plan, diff, members, mtime: job.mtime }).map(Some)
+}
+
+/// Leaves the root as it was, or as far as it got, and passes `error` on.
+pub fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::Error {
+    let Some(state) = state else { return error };
+    let undone = || -> Result<(), Failure> {
+        if commit::recover(root, &state)?.is_some() {
+            return Ok(());
+        }
+        let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
+        state.destroy(&created)
+    };
+    match undone() {
+        Ok(()) => error,
+        Err(failure) => error.context(format!(
+            "cleaning up in {} failed as well ({failure}); the next run goes on from there",
+            root.host().display()
+        )),
+    }
+}
+
+/// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
+pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
+    let root = Root::open(host)?;
+    let Some(state) = State::open_existing(&root, patience)? else { return Ok(None) };
+    let Some(receipt) = commit::recover(&root, &state)? else {
+        let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
+        state.destroy(&created)?;
+        return Ok(None);
+    };
+    let plan = Plan::empty(&receipt.arch);
+    let found = diff::survey(&root, &receipt)?;
+    let diff = diff::diff(&plan, &receipt, &found, &root)?;
+    let commit = Commit { root: &root, state: &state, receipt: &receipt, plan: &plan, diff: &diff, members: &[], mtime: 0 };
+    commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
+        let recovered = commit::recover(&root, &state).err();
+        let error = anyhow::Error::from(failure);
+        match recovered {
+            Some(second) => error.context(format!("cleaning up failed as well: {second}")),
+            None => error,
+        }
+    })?;
+    let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
+    state.destroy(&created)?;
+    Ok(Some(diff))
+}
+
+/// The changes that somebody would notice.
+pub fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
+    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
+}
+
+/// One failure for every root that meets it: the same message, kind and remedy.
+fn clone(error: &anyhow::Error) -> anyhow::Error {
+    match crate::error::failure(error) {
+        Some(failure) => {
+            let copy = Failure::new(failure.kind, format!("{error:#}"));
+            match &failure.help {
+                Some(help) => copy.help(help).into(),
+                None => copy.into(),
+            }
+        }
+        None => anyhow::anyhow!("{error:#}"),
+    }
+}

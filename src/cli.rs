@@ -1,0 +1,446 @@
+//! The command line: arguments in, the pipeline cut at the right place, results out.
+//!
+//! Data goes to stdout, everything else to stderr. It is the only module that prints results.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::apply::{self, Job, Outcome, Report};
+use crate::arch::Arch;
+use crate::download::Network;
+use crate::error::{self, Failure, Kind, printable};
+use crate::fetch::Fetcher;
+use crate::lock::Lock;
+use crate::pin;
+use crate::progress::Progress;
+use crate::registry;
+use crate::report;
+use crate::root::Root;
+use crate::source::Source;
+use crate::spec::Spec;
+use crate::verify;
+
+const DEFAULT_SPEC: &str = "nodebake.yaml";
+const LOCK: &str = "nodebake.lock";
+
+/// Make a Linux root filesystem a Kubernetes-ready container node
+#[derive(Debug, Parser)]
+#[command(name = "nodebake", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Show errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Show more of what happens
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what `apply` would change
+    Plan {
+        #[command(flatten)]
+        bake: Bake,
+        /// Exit with 10 if anything would change
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Bake one root filesystem, or several from one download
+    Apply {
+        #[command(flatten)]
+        bake: Bake,
+        /// Start containerd and wait for its CRI (only where DIR is the running system's /)
+        #[arg(long)]
+        start: bool,
+    },
+    /// Compare a root filesystem with its receipt and check that the node will come up
+    Verify {
+        /// Root filesystem
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take away what nodebake owns, and put back what was there before
+    Remove {
+        /// Root filesystem
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Pin URL, size and SHA-256 of every artifact in nodebake.lock
+    Lock {
+        #[command(flatten)]
+        input: Input,
+        /// Architecture to pin, several times for more; default: the spec's, else amd64 and arm64
+        #[arg(long, value_name = "ARCH")]
+        arch: Vec<String>,
+    },
+    /// Print the JSON Schema of nodebake.yaml
+    Schema,
+    /// Print a completion script
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: Shell,
+    },
+    /// Print the manual page, or write one for each command into a directory
+    Man {
+        /// Directory for nodebake.1, nodebake-apply.1, …
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Bake {
+    /// Root filesystem; several times for several roots
+    #[arg(long, value_name = "DIR", required = true)]
+    root: Vec<PathBuf>,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    patience: Patience,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+    /// Which build of containerd: auto looks at the root's glibc
+    #[arg(long = "static", value_name = "WHEN", value_enum, default_value_t = Static::Auto, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
+    static_build: Static,
+}
+
+#[derive(Debug, Args)]
+struct Input {
+    /// Spec; default: nodebake.yaml here if there is one, else the built-in defaults
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// Where artifacts come from: a directory, or an https:// mirror that keeps upstream's paths
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Open no socket
+    #[arg(long)]
+    offline: bool,
+    /// Where downloads are kept; default: the user's cache folder
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Certificates in PEM to trust beside the system's
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Tries after a failed download
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    retries: u32,
+    /// Give up on a connection that is silent for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    stall_timeout: u64,
+}
+
+#[derive(Debug, Args)]
+struct Patience {
+    /// Wait so long for a root that another run has locked
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    lock_timeout: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Static {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Runs the command. Gives the exit code; errors come back to be printed once.
+pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    let progress = Progress::new(cli.quiet, cli.verbose);
+    match cli.command {
+        Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
+        Command::Apply { bake, start } => apply(&bake, start, &progress),
+        Command::Verify { root, json } => verify(&root, json, &progress),
+        Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
+        Command::Lock { input, arch } => lock(&input, &arch, &progress),
+        Command::Schema => {
+            let schema = schemars::schema_for!(Spec);
+            print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "nodebake", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { directory } => man(directory.as_deref()),
+    }
+}
+
+fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
+    let job = job(bake, progress)?;
+    let outcomes = apply::plan(&job, &bake.root);
+    let changes = outcomes.iter().filter_map(|o| o.result.as_ref().ok()).any(|report| !report.diff.is_empty());
+    let code = report(outcomes, bake.json, true, progress)?;
+    Ok(if code == 0 && changes && detailed_exitcode { Kind::Drift.exit_code() } else { code })
+}
+
+fn apply(bake: &Bake, start: bool, progress: &Progress) -> anyhow::Result<u8> {
+    if start {
+        let message = "`--start` is not supported by this version of nodebake";
+        let help = "run `systemctl daemon-reload && systemctl restart containerd` after apply";
+        return Err(Failure::new(Kind::Unsupported, message).help(help).into());
+    }
+    let job = job(bake, progress)?;
+    report(apply::apply(&job, &bake.root), bake.json, false, progress)
+}
+
+fn verify(host: &Path, json: bool, progress: &Progress) -> anyhow::Result<u8> {
+    let root = Root::open(host)?;
+    let verdict = verify::verify(&root)?;
+    for skipped in &verdict.skipped {
+        progress.detail(&format!("{}: not checked: {}", skipped.check, skipped.why));
+    }
+    print(&if json { report::json(&verdict)? } else { report::verdict(host, &verdict) })?;
+    Ok(if verdict.findings.is_empty() { 0 } else { Kind::Drift.exit_code() })
+}
+
+fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> anyhow::Result<u8> {
+    let diff = apply::remove(host, Duration::from_secs(patience.lock_timeout))?;
+    if diff.is_none() {
+        progress.step(&format!("nothing to remove: nodebake owns nothing in {}", host.display()));
+    }
+    for change in diff.iter().flat_map(|diff| &diff.changes).filter(|change| change.edited) {
+        progress.warn(&format!("{} was edited and is kept", change.path));
+    }
+    print(&match (json, &diff) {
+        (true, diff) => report::json(&report::removed(host, diff.as_ref()))?,
+        (false, Some(diff)) => report::changes(diff, false),
+        (false, None) => String::new(),
+    })
+}
+
+fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow::Result<u8> {
+    let inputs = Inputs::load(input)?;
+    let named = architectures.iter().map(|name| name.parse::<Arch>()).collect::<Result<Vec<_>, _>>()?;
+    let architectures = match (named.as_slice(), &inputs.spec.arch) {
+        ([], Some(arch)) => arch.arch().into_iter().collect(),
+        ([], None) => vec![Arch::Amd64, Arch::Arm64],
+        _ => named,
+    };
+    let fetcher = fetcher(input, &inputs.spec, cache(input), progress)?;
+    let lock = pin::pin(&inputs.spec, &architectures, &fetcher)?;
+    let path = inputs.folder.join(LOCK);
+    write_beside(&path, &lock.text()?)?;
+    progress.step(&format!("pinned {} artifacts in {}", lock.artifacts.len(), path.display()));
+    print("")
+}
+
+/// Replaces a file of the user's in one step.
+fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
+    let failed = |error: std::io::Error| Failure::filesystem("writing", path.display(), error::errno(&error));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(folder).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
+    match directory {
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&String::from_utf8_lossy(&page))
+        }
+        Some(directory) => {
+            clap_mangen::generate_to(Cli::command(), directory)
+                .map_err(|error| Failure::filesystem("writing manual pages to", directory.display(), error::errno(&error)))?;
+            print("")
+        }
+    }
+}
+
+/// What the user gave, read from this host.
+struct Inputs {
+    spec: Spec,
+    folder: PathBuf,
+    lock: Lock,
+    certificates: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Inputs {
+    fn load(input: &Input) -> anyhow::Result<Inputs> {
+        let named = input.spec.clone();
+        let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let text = match read(&path)? {
+            Some(text) => text,
+            None if named.is_none() => String::new(),
+            None => {
+                let message = format!("spec `{}` does not exist", path.display());
+                return Err(Failure::new(Kind::Invalid, message).help("write one, or leave out --spec for the defaults").into());
+            }
+        };
+        let spec = Spec::parse(&text, &path.display().to_string(), &folder)?;
+        let lock_path = folder.join(LOCK);
+        let lock = match read(&lock_path)? {
+            Some(text) => Lock::parse(&text, &lock_path.display().to_string())?,
+            None => Lock::default(),
+        };
+        let certificates = certificates(&spec, &folder)?;
+        Ok(Inputs { spec, folder, lock, certificates })
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, Failure> {
+    let refuse = |why: String| Failure::new(Kind::Invalid, format!("`{}`: {why}", path.display()));
+    match std::fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| refuse("is not UTF-8".to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(refuse(error.to_string())),
+    }
+}
+
+fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
+    let mut certificates = BTreeMap::new();
+    for path in registry::certificate_paths(spec) {
+        let host = folder.join(&path);
+        let bytes = std::fs::read(&host).map_err(|error| {
+            Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {error}", host.display()))
+                .help("paths in the spec start from its own folder")
+        })?;
+        certificates.insert(path, bytes);
+    }
+    Ok(certificates)
+}
+
+fn job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
+    let Inputs { mut spec, lock, certificates, .. } = Inputs::load(&bake.input)?;
+    match bake.static_build {
+        Static::Auto => {}
+        Static::Always => spec.choose_static(true),
+        Static::Never => spec.choose_static(false),
+    }
+    let cache = cache_outside(&bake.input, &bake.root)?;
+    let fetcher = fetcher(&bake.input, &spec, cache, progress)?;
+    Ok(Job {
+        spec,
+        lock,
+        certificates,
+        fetcher,
+        scratch: std::env::temp_dir(),
+        patience: Duration::from_secs(bake.patience.lock_timeout),
+        mtime: source_date_epoch()?,
+    })
+}
+
+fn fetcher(input: &Input, spec: &Spec, cache: Option<PathBuf>, progress: &Progress) -> Result<Fetcher, Failure> {
+    // On the command line from the working directory, in the spec from its folder.
+    let source = match (&input.source, &spec.source) {
+        (Some(text), _) => Source::parse(text, Path::new("."))?,
+        (None, Some(text)) => Source::parse(text, &spec.folder)?,
+        (None, None) => Source::Upstream,
+    };
+    let stall = Duration::from_secs(input.stall_timeout);
+    let network = Network { retries: input.retries, stall, ca_file: input.ca_file.clone() };
+    Ok(Fetcher { source, cache, offline: input.offline, network, progress: progress.clone() })
+}
+
+fn cache(input: &Input) -> Option<PathBuf> {
+    let user = || {
+        let folder = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        folder.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+    };
+    input.cache_dir.clone().or_else(|| user().map(|folder| folder.join("nodebake")))
+}
+
+/// Downloads never go below a root: the default cache is left out there, one that was asked for is
+/// refused.
+fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
+    let Some(cache) = cache(input) else { return Ok(None) };
+    let real = |path: &Path| {
+        let existing = path.ancestors().find_map(|above| std::fs::canonicalize(above).ok());
+        existing.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
+    };
+    let below = roots.iter().any(|root| real(&cache).starts_with(real(root)));
+    match (below, &input.cache_dir) {
+        (false, _) => Ok(Some(cache)),
+        (true, None) => Ok(None),
+        (true, Some(_)) => {
+            let message = format!("--cache-dir `{}` is below a --root", cache.display());
+            Err(Failure::new(Kind::Usage, message).help("choose a folder outside of what is baked"))
+        }
+    }
+}
+
+/// <https://reproducible-builds.org/specs/source-date-epoch/>
+fn source_date_epoch() -> Result<i64, Failure> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => text.parse().map_err(|_| {
+            Failure::new(Kind::Usage, format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds", printable(&text)))
+        }),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Prints what came of every root; gives the exit code of the first failure.
+fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress) -> anyhow::Result<u8> {
+    let mut text = String::new();
+    let mut document = Vec::new();
+    let mut first = None;
+    let several = outcomes.len() > 1;
+    for Outcome { host, result } in outcomes {
+        match result {
+            Ok(report) => {
+                tell(&report, progress);
+                if several && !json {
+                    text += &format!("{}:\n", host.display());
+                }
+                document.push(report::baked(&host, &report.diff, planned));
+                text += &report::changes(&report.diff, planned);
+            }
+            Err(error) => {
+                let error = if several { error.context(format!("root `{}`", host.display())) } else { error };
+                if several {
+                    document.push(report::failed(&host, &error));
+                    report::error(&error);
+                }
+                first.get_or_insert(error);
+            }
+        }
+    }
+    let code = print(&if json { report::json(&report::Roots { roots: document })? } else { text });
+    match first {
+        Some(error) if several => Ok(error::kind(&error).map_or(1, Kind::exit_code)),
+        Some(error) => Err(error),
+        None => code,
+    }
+}
+
+fn tell(report: &Report, progress: &Progress) {
+    for warning in &report.warnings {
+        progress.warn(warning);
+    }
+    for (path, kept) in &report.kept.edits {
+        progress.warn(&format!("{path} was edited; the edit is kept as {kept}"));
+    }
+    for change in report.diff.changes.iter().filter(|change| change.edited && change.new.is_none()) {
+        progress.warn(&format!("{} is not wanted any more; it was edited and is kept", change.path));
+    }
+}
+
+/// Writes to stdout. A reader that has gone away is no error; a full disk is, after the work is done.
+fn print(text: &str) -> anyhow::Result<u8> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(0),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(0),
+        Err(error) => Err(anyhow::Error::new(error).context("writing to stdout; the work itself is done")),
+    }
+}

@@ -1,0 +1,227 @@
+//! Plan against root: what would have to change, path by path. It reads the root and writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::error::{Failure, Kind};
+use crate::parallel;
+use crate::path::ImagePath;
+use crate::plan::{Content, Entry, Plan, Want};
+use crate::receipt::{Before, Node, Octal, Owned, Receipt, Step};
+use crate::root::Root;
+
+/// Longer texts are replaced without being shown.
+const SHOWN: u64 = 1 << 18;
+
+/// What is at every path that the receipt owns.
+pub type Found = BTreeMap<ImagePath, Option<Node>>;
+
+/// What happens to one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is as it should be.
+    Keep,
+    /// Nothing is there yet.
+    Create,
+    /// Something of somebody else's is there: it is kept for `remove` to put back.
+    Replace,
+    /// Something of ours is there and has to be another.
+    Update,
+    /// It is ours and not wanted any more.
+    Remove,
+    /// As [`Action::Remove`], and what was there before comes back.
+    Restore,
+    /// It was ours, is not wanted any more and was edited: it stays.
+    Release,
+}
+
+/// One path and what happens to it.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The path.
+    pub path: ImagePath,
+    /// What happens.
+    pub action: Action,
+    /// What is there now.
+    pub found: Option<Node>,
+    /// What belongs there; none where it goes.
+    pub want: Option<Want>,
+    /// What the receipt says now.
+    pub old: Option<Owned>,
+    /// What the receipt will say; none: nothing.
+    pub new: Option<Owned>,
+    /// Somebody edited what we had put there.
+    pub edited: bool,
+    /// The text that is there now, for showing what changes.
+    pub text: Option<String>,
+}
+
+/// All changes of one root.
+#[derive(Debug, Clone)]
+pub struct Diff {
+    /// Every planned and every owned path, sorted.
+    pub changes: Vec<Change>,
+    /// Directories that have to be created on the way.
+    pub directories: BTreeSet<ImagePath>,
+}
+
+impl Change {
+    /// Whether something happens in the root.
+    pub fn acts(&self) -> bool {
+        !matches!(self.action, Action::Keep | Action::Release)
+    }
+
+    /// Whether a new file or link is staged beside the path.
+    pub fn is_staged(&self) -> bool {
+        let written = matches!(self.want, Some(Want::File { .. } | Want::Link { .. }));
+        match self.action {
+            Action::Create | Action::Replace | Action::Update => written,
+            Action::Restore => matches!(self.old, Some(Owned { before: Before::Saved, .. })),
+            Action::Keep | Action::Remove | Action::Release => false,
+        }
+    }
+
+    /// Whether it is a symlink: those come last, so that nothing is enabled before it is there.
+    pub fn is_link(&self) -> bool {
+        matches!(self.want, Some(Want::Link { .. }))
+    }
+
+    /// What the intent says of it.
+    pub fn step(&self) -> Step {
+        let temporary = self.is_staged().then(|| self.path.temporary());
+        Step { temporary, old: self.old.clone(), new: self.new.clone() }
+    }
+}
+
+impl Diff {
+    /// Whether the root is as the plan wants it.
+    pub fn is_empty(&self) -> bool {
+        !self.changes.iter().any(Change::acts)
+    }
+
+    /// Everything that the receipt will own.
+    pub fn owned(&self) -> BTreeMap<ImagePath, Owned> {
+        self.changes.iter().filter_map(|change| Some((change.path.clone(), change.new.clone()?))).collect()
+    }
+}
+
+/// Looks at everything that `receipt` owns, files hashed side by side.
+pub fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
+    let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
+    let nodes = parallel::map(&paths, parallel::processors(), |path| root.node(path));
+    paths.into_iter().cloned().zip(nodes).map(|(path, node)| Ok((path, node?))).collect()
+}
+
+/// Compares `plan` with `root`, of which `receipt` owns what is in `found`.
+pub fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Result<Diff, Failure> {
+    let mut diff = Diff { changes: Vec::new(), directories: BTreeSet::new() };
+    for (path, entry) in &plan.entries {
+        let at_path = match found.get(path) {
+            Some(node) => node.clone(),
+            None => {
+                let missing = root.missing_directories(path)?;
+                diff.directories.extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
+                root.node(path)?
+            }
+        };
+        if at_path.is_none() {
+            let missing = root.missing_directories(path)?;
+            diff.directories.extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
+        }
+        if let Some(change) = wanted(path, entry, receipt.paths.get(path), at_path, root)? {
+            diff.changes.push(change);
+        }
+    }
+    let unplanned = receipt.paths.iter().filter(|(path, _)| !plan.entries.contains_key(*path));
+    diff.changes.extend(unplanned.map(|(path, old)| unwanted(path, old, found.get(path).cloned().flatten())));
+    diff.changes.sort_by(|a, b| a.path.cmp(&b.path));
+    refuse_aliases(&diff, root)?;
+    Ok(diff)
+}
+
+/// A path of the plan. None: an administrator's link leads to the directory, it stays as it is.
+fn wanted(
+    path: &ImagePath,
+    entry: &Entry,
+    old: Option<&Owned>,
+    found: Option<Node>,
+    root: &Root,
+) -> Result<Option<Change>, Failure> {
+    let node = entry.want.node();
+    let is_directory = matches!(entry.want, Want::Directory { .. });
+    if is_directory && matches!(found, Some(Node::Link { .. })) && root.is_directory(path)? {
+        return Ok(None);
+    }
+    let replaceable = match (&found, is_directory) {
+        (None, _) | (Some(Node::Directory { .. }), true) => true,
+        (Some(Node::Directory { .. }), false) | (Some(_), true) => false,
+        (Some(_), false) => true,
+    };
+    if !replaceable {
+        let (is, wants) = if is_directory { ("no directory", "a directory") } else { ("a directory", "a file") };
+        let message = format!("`{}` is {is}, and {wants} belongs there", root.shown(path));
+        return Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"));
+    }
+    let before = match (old, &found) {
+        (Some(old), _) => old.before,
+        (None, None) => Before::Nothing,
+        (None, Some(Node::Directory { mode, .. })) => Before::Directory(*mode),
+        (None, Some(_)) => Before::Saved,
+    };
+    let edited = match (old, &found) {
+        (Some(old), Some(found)) => found.differs_in_content(&old.node) && found.differs_in_content(&node),
+        _ => false,
+    };
+    let same = found.as_ref() == Some(&node);
+    let action = match (old, &found) {
+        (Some(_), _) if same => Action::Keep,
+        (None, _) if same && is_directory => Action::Keep,
+        (_, None) => Action::Create,
+        (None, Some(_)) => Action::Replace,
+        (Some(_), Some(_)) => Action::Update,
+    };
+    let text = match (&entry.want, &found, action) {
+        (_, _, Action::Keep) => None,
+        (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. }), _) => root.text(path, SHOWN).unwrap_or(None),
+        _ => None,
+    };
+    let (artifact, member) = match &entry.want {
+        Want::File { content: Content::Member { artifact, name, .. }, .. } => (Some(*artifact), Some(name.clone())),
+        _ => (None, None),
+    };
+    let new = Owned { node, component: entry.component.clone(), artifact, member, before };
+    let want = Some(entry.want.clone());
+    Ok(Some(Change { path: path.clone(), action, found, want, old: old.cloned(), new: Some(new), edited, text }))
+}
+
+/// A path that is owned and not planned any more.
+fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
+    let edited = found.as_ref().is_some_and(|found| found.differs_in_content(&old.node));
+    let action = match (&found, old.before) {
+        _ if edited => Action::Release,
+        (None, Before::Saved) | (Some(_), Before::Saved | Before::Directory(_)) => Action::Restore,
+        (None, _) => Action::Release,
+        (Some(_), Before::Nothing) => Action::Remove,
+    };
+    Change { path: path.clone(), action, found, want: None, old: Some(old.clone()), new: None, edited, text: None }
+}
+
+/// Two planned paths that are one file, through a link such as `/usr/local/sbin -> bin`.
+fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
+    let mut seen: HashMap<(u64, u64, String), &ImagePath> = HashMap::new();
+    for change in diff.changes.iter().filter(|change| change.new.is_some()) {
+        let Some(entry) = root.entry(&change.path)? else { continue };
+        if let Some(other) = seen.insert(entry, &change.path) {
+            let message = format!("`{other}` and `{}` are the same file in root `{}`", change.path, root.host().display());
+            return Err(Failure::new(Kind::Unsafe, message).help("a link in the root joins their directories"));
+        }
+    }
+    Ok(())
+}
+
+/// The mode that a directory had before the first bake.
+pub fn mode_before(old: Option<&Owned>) -> Option<Octal> {
+    match old.map(|old| old.before) {
+        Some(Before::Directory(mode)) => Some(mode),
+        _ => None,
+    }
+}

@@ -1,0 +1,285 @@
+//! One HTTP download into a file, with resume, bounded retries, back-off and stall detection.
+//!
+//! It does not judge the bytes: that is `fetch.rs`. The client and its runtime exist only here and
+//! only while something is downloaded, so that an offline run opens no socket and needs no
+//! certificates.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
+use reqwest::{Certificate, Client, StatusCode, Url, redirect};
+
+use crate::error::{Failure, Kind, errno};
+use crate::interrupt;
+use crate::progress::Bar;
+use crate::source;
+
+/// A connection that gives less than this is stalled, even if it gives something.
+const SLOWEST: u64 = 1024;
+const MOST_REDIRECTS: usize = 10;
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a pause or a silent connection is interrupted to look for signals.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How the network is used.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Tries after the first.
+    pub retries: u32,
+    /// How long a connection may give (almost) nothing.
+    pub stall: Duration,
+    /// Certificates that are trusted beside the system's and the embedded ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// What is downloaded, and where to.
+pub struct Download<'a> {
+    /// http or https.
+    pub url: &'a Url,
+    /// Grows from its present length if `resume`, else from nothing.
+    pub file: &'a File,
+    /// A longer body is refused.
+    pub largest: u64,
+    /// Go on from what `file` holds.
+    pub resume: bool,
+}
+
+/// The server says that there is no such file.
+#[derive(Debug, thiserror::Error)]
+#[error("not found")]
+pub struct NotFound;
+
+/// Why one try failed.
+enum Trouble {
+    /// Try again, after this long if the server said so.
+    Again(String, Option<Duration>),
+    /// Trying again can't help.
+    Final(anyhow::Error),
+}
+
+impl Download<'_> {
+    /// Runs it; gives the size.
+    pub fn run(&self, network: &Network, bar: &Bar) -> anyhow::Result<u64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            tokio::select! {
+                result = self.retry(network, bar) => result,
+                failure = signal() => Err(failure.into()),
+            }
+        })
+    }
+
+    async fn retry(&self, network: &Network, bar: &Bar) -> anyhow::Result<u64> {
+        let client = client(network)?;
+        let mut done = if self.resume { self.file.metadata()?.len() } else { 0 };
+        let mut etag = None;
+        for attempt in 0.. {
+            let before = done;
+            let trouble = match self.once(&client, network, bar, &mut done, &mut etag).await {
+                Ok(()) => return Ok(done),
+                Err(trouble) => trouble,
+            };
+            match trouble {
+                Trouble::Final(error) => return Err(error),
+                Trouble::Again(why, _) if attempt >= network.retries => {
+                    return Err(self.gave_up(&why, attempt + 1).into());
+                }
+                Trouble::Again(why, asked) => {
+                    let pause = asked.unwrap_or_else(|| back_off(if done > before { 0 } else { attempt }));
+                    bar.note(&format!("{}: {why}; trying again in {:.1} s", source::shown(self.url), pause.as_secs_f32()));
+                    tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+                }
+            }
+        }
+        Err(self.gave_up("no try left", 0).into())
+    }
+
+    fn gave_up(&self, why: &str, tries: u32) -> Failure {
+        let help = if why.contains("certificate") || why.contains("UnknownIssuer") {
+            "a private CA or a TLS-inspecting proxy? give its certificate with --ca-file"
+        } else {
+            "check the network and the proxy variables, or use --source with a directory"
+        };
+        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", source::shown(self.url))).help(help)
+    }
+
+    async fn once(
+        &self,
+        client: &Client,
+        network: &Network,
+        bar: &Bar,
+        done: &mut u64,
+        etag: &mut Option<reqwest::header::HeaderValue>,
+    ) -> Result<(), Trouble> {
+        let mut request = client.get(self.url.clone());
+        if *done > 0 {
+            request = request.header(RANGE, format!("bytes={done}-"));
+            if let Some(etag) = &etag {
+                request = request.header(IF_RANGE, etag.clone());
+            }
+        }
+        let mut response = request.send().await.map_err(|error| trouble(&error))?;
+        match response.status() {
+            StatusCode::OK => *done = 0,
+            StatusCode::PARTIAL_CONTENT if starts_at(&response, *done) => {}
+            // A range that was not asked for, or one beyond the end: from the start.
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                *done = 0;
+                *etag = None;
+                return Err(Trouble::Again("the server answered with another range".to_owned(), Some(Duration::ZERO)));
+            }
+            status => return Err(self.refused(status, &response)),
+        }
+        *etag = response.headers().get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/")).cloned();
+        self.file.set_len(*done).map_err(|error| unwritable(&error))?;
+        bar.length(response.content_length().map(|rest| rest + *done));
+        let mut pace = Pace::new(network.stall);
+        while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
+            if *done + chunk.len() as u64 > self.largest {
+                let message = format!("`{}` has more than the expected {} bytes", source::shown(self.url), self.largest);
+                return Err(Trouble::Final(Failure::new(Kind::Unverified, message).into()));
+            }
+            self.file.write_all_at(&chunk, *done).map_err(|error| unwritable(&error))?;
+            *done += chunk.len() as u64;
+            bar.position(*done);
+            pace.keep(chunk.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    fn refused(&self, status: StatusCode, response: &reqwest::Response) -> Trouble {
+        let again = status.is_server_error()
+            || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        if again {
+            let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            return Trouble::Again(format!("the server answered {status}"), seconds.map(Duration::from_secs));
+        }
+        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: the server answered {status}", source::shown(self.url)));
+        let failure = failure.help("does this version exist there? a mirror has to keep upstream's paths");
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Trouble::Final(anyhow::Error::new(failure).context(NotFound)),
+            _ => Trouble::Final(failure.into()),
+        }
+    }
+}
+
+/// Ends a trickle: a server that gives one byte a second never runs into a read timeout.
+struct Pace {
+    window: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(window: Duration) -> Self {
+        Pace { window, since: Instant::now(), bytes: 0 }
+    }
+
+    fn keep(&mut self, bytes: u64) -> Result<(), Trouble> {
+        self.bytes += bytes;
+        if self.since.elapsed() < self.window {
+            return Ok(());
+        }
+        let enough = self.bytes >= SLOWEST * self.window.as_secs().max(1);
+        *self = Pace::new(self.window);
+        match enough {
+            true => Ok(()),
+            false => Err(Trouble::Again(format!("stalled: less than {SLOWEST} bytes a second"), None)),
+        }
+    }
+}
+
+fn client(network: &Network) -> Result<Client, Failure> {
+    let mut certificates: Vec<Certificate> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|der| Certificate::from_der(der).ok())
+        .collect();
+    if let Some(path) = &network.ca_file {
+        let refuse = |why: String| {
+            Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display())).help("give certificates in PEM")
+        };
+        let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+        let own = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(error.to_string()))?;
+        if own.is_empty() {
+            return Err(refuse("holds no certificate".to_owned()));
+        }
+        certificates.extend(own);
+    }
+    let builder = Client::builder()
+        .user_agent(concat!("nodebake/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(network.stall)
+        .read_timeout(network.stall)
+        .redirect(redirect::Policy::custom(follow))
+        .referer(false)
+        .tls_certs_merge(certificates);
+    builder.build().map_err(|error| Failure::new(Kind::Fetch, format!("setting up TLS: {}", chain(&error))))
+}
+
+/// Redirects stay on http and https, never go from https to http, and end.
+fn follow(attempt: redirect::Attempt) -> redirect::Action {
+    let secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    let refusal = match attempt.url().scheme() {
+        _ if attempt.previous().len() > MOST_REDIRECTS => Some("too many redirects"),
+        "https" => None,
+        "http" if !secure => None,
+        "http" => Some("refused a redirect from https to http"),
+        _ => Some("refused a redirect to another scheme than http and https"),
+    };
+    match refusal {
+        Some(why) => attempt.error(why),
+        None => attempt.follow(),
+    }
+}
+
+fn starts_at(response: &reqwest::Response, offset: u64) -> bool {
+    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+    start == Some(offset)
+}
+
+fn trouble(error: &reqwest::Error) -> Trouble {
+    let why = chain(error);
+    match error.is_redirect() || error.is_builder() {
+        true => Trouble::Final(Failure::new(Kind::Fetch, why).help("give the URL that it should come from with --source").into()),
+        false => Trouble::Again(why, None),
+    }
+}
+
+/// The causes of a network error, without URLs: they may hold credentials.
+fn chain(error: &reqwest::Error) -> String {
+    let mut parts = Vec::new();
+    if error.is_timeout() {
+        parts.push("stalled: no answer in time".to_owned());
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        parts.push(inner.to_string());
+        cause = inner.source();
+    }
+    parts.dedup();
+    if parts.is_empty() { "connection failed".to_owned() } else { parts.join(": ") }
+}
+
+fn unwritable(error: &std::io::Error) -> Trouble {
+    let failure = Failure::filesystem("writing", "a download", errno(error)).help("choose another place with --cache-dir or TMPDIR");
+    Trouble::Final(failure.into())
+}
+
+/// 0.5, 1, 2, 4 … seconds, each made up to a quarter longer so that a fleet does not come back at once.
+fn back_off(attempt: u32) -> Duration {
+    let base = Duration::from_millis(500) * 2_u32.saturating_pow(attempt.min(6));
+    let jitter = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    base + base / 4 * (jitter % 1000) / 1000
+}
+
+async fn signal() -> Failure {
+    loop {
+        if let Err(failure) = interrupt::check() {
+            return failure;
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}

@@ -1,0 +1,256 @@
+//! What an ELF file says of itself: its architecture, the glibc it needs or gives, its version.
+//!
+//! Headers and a few sections are read; the file is never loaded whole and never executed.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+
+use object::elf;
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
+use object::read::{ReadCache, ReadRef};
+use object::{Endianness, FileKind};
+
+use crate::arch::Arch;
+
+/// A glibc version, `2.34` as `(2, 34)`.
+pub type Glibc = (u32, u32);
+
+/// The facts that decide whether a file can run on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elf {
+    /// None for a machine that upstream does not build for, or a 32-bit file of a 64-bit one.
+    pub arch: Option<Arch>,
+    /// The newest glibc symbol version that it asks for; none for a static file.
+    pub needs_glibc: Option<Glibc>,
+    /// The newest glibc symbol version that it defines: what `libc.so.6` gives.
+    pub gives_glibc: Option<Glibc>,
+    /// The main module's `X.Y.Z` from Go's build information, where the build recorded it.
+    pub go_version: Option<String>,
+}
+
+/// Reads `file` by position. None: not an ELF file. An error names what is broken in it.
+pub fn read(file: &File) -> Result<Option<Elf>, String> {
+    let cache = ReadCache::new(Positioned { file, offset: 0 });
+    let magic = (&cache).read_bytes_at(0, 4).unwrap_or_default();
+    if magic != elf::ELFMAG {
+        return Ok(None);
+    }
+    let broken = |error: object::read::Error| format!("broken ELF file: {error}");
+    match FileKind::parse(&cache).map_err(broken)? {
+        FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(&cache).map(Some),
+        FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(&cache).map(Some),
+        _ => Err("broken ELF file: neither 32 nor 64 bits".to_owned()),
+    }
+}
+
+fn parse<'data, H: FileHeader<Endian = Endianness>>(
+    data: &'data ReadCache<Positioned<'data>>,
+) -> Result<Elf, String> {
+    let broken = |error: object::read::Error| format!("broken ELF file: {error}");
+    let header = H::parse(data).map_err(broken)?;
+    let endian = header.endian().map_err(broken)?;
+    let length = data.len().map_err(|()| "unreadable".to_owned())?;
+    for segment in header.program_headers(endian, data).map_err(broken)? {
+        let (offset, size) = segment.file_range(endian);
+        if segment.p_type(endian) == elf::PT_LOAD && offset.saturating_add(size) > length {
+            return Err("truncated ELF file".to_owned());
+        }
+    }
+    let sections = header.sections(endian, data).map_err(|_| "truncated ELF file".to_owned())?;
+    Ok(Elf {
+        arch: machine(header.e_machine(endian), header.is_type_64()),
+        needs_glibc: needed(&sections, endian, data).map_err(broken)?,
+        gives_glibc: defined(&sections, endian, data).map_err(broken)?,
+        go_version: go_version(&sections, endian, data),
+    })
+}
+
+fn machine(machine: elf::Machine, is_64: bool) -> Option<Arch> {
+    match (machine, is_64) {
+        (elf::EM_X86_64, true) => Some(Arch::Amd64),
+        (elf::EM_AARCH64, true) => Some(Arch::Arm64),
+        (elf::EM_ARM, false) => Some(Arch::Arm),
+        (elf::EM_PPC64, true) => Some(Arch::Ppc64le),
+        (elf::EM_RISCV, true) => Some(Arch::Riscv64),
+        (elf::EM_S390, true) => Some(Arch::S390x),
+        _ => None,
+    }
+}
+
+fn needed<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    sections: &SectionTable<'data, H, R>,
+    endian: Endianness,
+    data: R,
+) -> object::read::Result<Option<Glibc>> {
+    let Some((mut needs, link)) = sections.gnu_verneed(endian, data)? else { return Ok(None) };
+    let strings = sections.strings(endian, data, link)?;
+    let mut newest = None;
+    while let Some((_, mut versions)) = needs.next()? {
+        while let Some(version) = versions.next()? {
+            newest = newest.max(glibc(version.name(endian, strings)?));
+        }
+    }
+    Ok(newest)
+}
+
+fn defined<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    sections: &SectionTable<'data, H, R>,
+    endian: Endianness,
+    data: R,
+) -> object::read::Result<Option<Glibc>> {
+    let Some((mut definitions, link)) = sections.gnu_verdef(endian, data)? else { return Ok(None) };
+    let strings = sections.strings(endian, data, link)?;
+    let mut newest = None;
+    while let Some((_, mut names)) = definitions.next()? {
+        if let Some(name) = names.next()? {
+            newest = newest.max(glibc(name.name(endian, strings)?));
+        }
+    }
+    Ok(newest)
+}
+
+/// `GLIBC_2.34` as `(2, 34)`; private and other names are none.
+fn glibc(name: &[u8]) -> Option<Glibc> {
+    let mut parts = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The `mod` line of Go's build information.
+///
+/// Its layout (Go's debug/buildinfo, since 1.18): 32 bytes of header with magic and flags, then
+/// two strings with a varint length each: Go's version and the module text, which itself stands
+/// between two 16-byte marks.
+fn go_version<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+    sections: &SectionTable<'data, H, R>,
+    endian: Endianness,
+    data: R,
+) -> Option<String> {
+    const INLINE_STRINGS: u8 = 2;
+    let (_, section) = sections.section_by_name(endian, b".go.buildinfo")?;
+    let bytes = section.data(endian, data).ok()?;
+    let header = bytes.get(..32)?;
+    if !header.starts_with(b"\xff Go buildinf:") || header[15] & INLINE_STRINGS == 0 {
+        return None;
+    }
+    let (_, rest) = varint_string(&bytes[32..])?;
+    let (module, _) = varint_string(rest)?;
+    let text = std::str::from_utf8(module.get(16..module.len().checked_sub(16)?)?).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("mod\t"))?;
+    release(line.split('\t').nth(1)?)
+}
+
+fn varint_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut length = 0_usize;
+    for (index, byte) in bytes.iter().take(5).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return bytes[index + 1..].split_at_checked(length);
+        }
+    }
+    None
+}
+
+/// `v2.1.9+dirty` as `2.1.9`; `(devel)` and pseudo-versions such as `v0.0.0-2024…` are none.
+fn release(version: &str) -> Option<String> {
+    let version = semver::Version::parse(version.strip_prefix('v')?).ok()?;
+    let real = version.pre.is_empty() && (version.major, version.minor, version.patch) != (0, 0, 0);
+    real.then(|| format!("{}.{}.{}", version.major, version.minor, version.patch))
+}
+
+/// The version that containerd's own source carries, `X.Y.Z+unknown` in its read-only data: it
+/// stays in a build that overrides it by a linker flag, and in one without build information
+/// (containerd's version/version.go; seen in 1.6.20, 1.7.24 and 2.1.9). Go lays strings end to
+/// end, so what stands before it may be another string's tail: ask [`Marked::says`].
+pub fn containerd_version(file: &File) -> io::Result<Option<Marked>> {
+    const MARK: &[u8] = b"+unknown";
+    const BEFORE: usize = 16;
+    let finder = memchr::memmem::Finder::new(MARK);
+    let mut buffer = vec![0; crate::digest::BUFFER];
+    let (mut offset, mut kept) = (0, 0);
+    loop {
+        let count = file.read_at(&mut buffer[kept..], offset)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let filled = &buffer[..kept + count];
+        for found in finder.find_iter(filled) {
+            let before = &filled[found.saturating_sub(BEFORE)..found];
+            let start = before.iter().rposition(|c| !matches!(c, b'0'..=b'9' | b'.')).map_or(0, |i| i + 1);
+            let text = String::from_utf8_lossy(&before[start..]).into_owned();
+            if text.split('.').count() >= 3 && text.split('.').all(|part| !part.is_empty()) {
+                return Ok(Some(Marked(text)));
+            }
+        }
+        offset += count as u64;
+        let tail = filled.len().min(BEFORE + MARK.len());
+        let start = filled.len() - tail;
+        buffer.copy_within(start..start + tail, 0);
+        kept = tail;
+    }
+}
+
+/// A version with, perhaps, the tail of another string before it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Marked(pub String);
+
+impl Marked {
+    /// Whether it can be `version`.
+    pub fn says(&self, version: &str) -> bool {
+        self.0.ends_with(version)
+    }
+}
+
+/// Reads by position, so that the descriptor's own offset is left alone.
+struct Positioned<'file> {
+    file: &'file File,
+    offset: u64,
+}
+
+impl Read for Positioned<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Positioned<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (base, delta) = match to {
+            SeekFrom::Start(offset) => (offset, 0),
+            SeekFrom::Current(delta) => (self.offset, delta),
+            SeekFrom::End(delta) => (self.file.metadata()?.len(), delta),
+        };
+        let target = base.checked_add_signed(delta);
+        self.offset = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::{Marked, containerd_version, release};
+
+    #[test]
+    fn only_real_releases_count_as_versions() {
+        assert_eq!(release("v2.1.9"), Some("2.1.9".into()));
+        assert_eq!(release("v2.1.9+dirty"), Some("2.1.9".into()));
+        assert_eq!(release("(devel)"), None);
+        assert_eq!(release("v0.0.0-20240101000000-abcdefabcdef"), None);
+    }
+
+    #[test]
+    fn the_version_mark_is_found_across_buffers() {
+        for shift in [0, 1, 7, 12, 30] {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&vec![b'x'; crate::digest::BUFFER - shift]).unwrap();
+            file.write_all(b"missing2.1.9+unknownlen").unwrap();
+            let found = containerd_version(&file).unwrap();
+            assert_eq!(found, Some(Marked("2.1.9".into())), "{shift}");
+        }
+        assert!(Marked("12.1.9".into()).says("2.1.9"));
+    }
+}

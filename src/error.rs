@@ -1,0 +1,132 @@
+//! Failures, sorted by what the caller should do about them.
+//!
+//! A [`Failure`] carries the exit code and the remedy; everything around it is plain `anyhow`
+//! context. It must not know where it came from.
+
+use std::fmt::Display;
+
+use rustix::io::Errno;
+
+/// Why a run failed, one variant for each exit code of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line can't be used as it is.
+    Usage,
+    /// The spec, the lock, the receipt or a configuration is invalid.
+    Invalid,
+    /// Bytes could not be fetched; the same call may work later.
+    Fetch,
+    /// Bytes are there and are not what they should be; never retried.
+    Unverified,
+    /// An archive or a root would lead outside of where it may write.
+    Unsafe,
+    /// The filesystem refused.
+    Filesystem,
+    /// Another run holds the root.
+    Locked,
+    /// This machine or this root lacks what is needed.
+    Unsupported,
+    /// The root is not what the receipt or the plan says.
+    Drift,
+    /// A signal asked to stop.
+    Interrupted(i32),
+}
+
+impl Kind {
+    /// The process exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Usage => 2,
+            Kind::Invalid => 3,
+            Kind::Fetch => 4,
+            Kind::Unverified => 5,
+            Kind::Unsafe => 6,
+            Kind::Filesystem => 7,
+            Kind::Locked => 8,
+            Kind::Unsupported => 9,
+            Kind::Drift => 10,
+            Kind::Interrupted(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
+        }
+    }
+}
+
+/// An error with its kind and, where one is known, its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What decides the exit code.
+    pub kind: Kind,
+    message: String,
+    /// One line: what the user can do.
+    pub help: Option<String>,
+}
+
+impl Failure {
+    /// A failure with a message: lower case, no full stop, values in backticks.
+    pub fn new(kind: Kind, message: impl Display) -> Self {
+        Failure { kind, message: message.to_string(), help: None }
+    }
+
+    /// Adds the remedy.
+    pub fn help(mut self, help: impl Display) -> Self {
+        self.help = Some(help.to_string());
+        self
+    }
+
+    /// Puts the file that it is about in front of the message.
+    pub fn in_file(mut self, name: &str) -> Self {
+        self.message = format!("{name}: {}", self.message);
+        self
+    }
+
+    /// A system call on `what` (a path or a description) that failed while `doing`.
+    pub fn filesystem(doing: &str, what: impl Display, errno: impl Into<Errno>) -> Self {
+        let errno = errno.into();
+        let failure = |kind| Failure::new(kind, format!("{doing} `{what}`: {}", describe(errno)));
+        match errno {
+            Errno::PERM | Errno::ACCESS if !rustix::process::geteuid().is_root() => {
+                failure(Kind::Unsupported).help("run as root, for example with sudo")
+            }
+            Errno::NOSPC | Errno::DQUOT => failure(Kind::Filesystem)
+                .help("free some space or inodes in the root filesystem and run again"),
+            Errno::ROFS => failure(Kind::Filesystem).help("mount the root filesystem writable"),
+            Errno::PERM => failure(Kind::Filesystem)
+                .help("see whether the file is immutable: lsattr, chattr -i"),
+            _ => failure(Kind::Filesystem),
+        }
+    }
+}
+
+/// The kind of the innermost [`Failure`] in `error`, if it has one.
+pub fn kind(error: &anyhow::Error) -> Option<Kind> {
+    failure(error).map(|failure| failure.kind)
+}
+
+/// The [`Failure`] that decides `error`'s exit code.
+pub fn failure(error: &anyhow::Error) -> Option<&Failure> {
+    error.chain().find_map(|cause| cause.downcast_ref::<Failure>())
+}
+
+/// The system error of `error` as an errno, for [`Failure::filesystem`].
+pub fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// `text` fit for a log: control characters and escapes made visible.
+///
+/// Names come from archives and roots that others made (RUSTSEC-2025-0055 is such a case).
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escape = c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            let escaped: Box<dyn Iterator<Item = char>> =
+                if escape { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
+            escaped
+        })
+        .collect()
+}
+
+fn describe(errno: Errno) -> String {
+    let text = std::io::Error::from(errno).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_ascii_lowercase()
+}

@@ -1,0 +1,233 @@
+//! Artifact in, verified bytes out.
+//!
+//! The digest decides: bytes are hashed from the same descriptor that is parsed later. Downloads
+//! land in the cache, or in a file without a name; never below a root.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::archive;
+use crate::digest::Digest;
+use crate::download::{Download, Network};
+use crate::error::{self, Failure, Kind, errno};
+use crate::progress::Progress;
+use crate::resolve::Artifact;
+use crate::source::{self, Location, Source};
+
+/// Verified bytes of an artifact.
+pub struct Fetched {
+    /// What it is.
+    pub artifact: Artifact,
+    /// Its bytes; read it by position.
+    pub file: File,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// How artifacts are fetched.
+pub struct Fetcher {
+    /// From where.
+    pub source: Source,
+    /// Where downloads are kept; none: nowhere.
+    pub cache: Option<PathBuf>,
+    /// Open no socket.
+    pub offline: bool,
+    /// Timeouts, retries, certificates.
+    pub network: Network,
+    /// Where progress is shown.
+    pub progress: Progress,
+}
+
+impl Fetcher {
+    /// Fetches and verifies `artifact`.
+    ///
+    /// [`Kind::Fetch`] where it is not to be had, [`Kind::Unverified`] where it is not what it
+    /// should be.
+    pub fn fetch(&self, artifact: &Artifact) -> anyhow::Result<Fetched> {
+        match self.source.locate(artifact)? {
+            Location::Local(path) => {
+                self.progress.step(&format!("reading {artifact} from {}", path.display()));
+                let fetched = Fetched::open(artifact, &path)?;
+                verify(&fetched, &path.display().to_string())?;
+                Ok(fetched)
+            }
+            Location::Remote(url) => match self.cached(artifact)? {
+                Some(fetched) => Ok(fetched),
+                None => self.download(artifact, url),
+            },
+        }
+    }
+
+    /// A small text beside an artifact, such as a checksum file. None where the source has none.
+    pub fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
+        const LIMIT: u64 = 1 << 20;
+        match self.source.locate_url(url, name)? {
+            Location::Local(path) => match File::open(&path) {
+                Ok(file) => {
+                    let mut text = String::new();
+                    let read = file.take(LIMIT).read_to_string(&mut text);
+                    read.map_err(|error| Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display())))?;
+                    Ok(Some((text, path.display().to_string())))
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Failure::new(Kind::Fetch, format!("opening `{}`: {error}", path.display())).into()),
+            },
+            Location::Remote(url) => {
+                self.refuse_offline(&source::shown(&url))?;
+                let file = self.temporary()?;
+                let download = Download { url: &url, file: &file, largest: LIMIT, resume: false };
+                match download.run(&self.network, &self.progress.quiet()) {
+                    Ok(size) => {
+                        let mut bytes = vec![0; usize::try_from(size)?];
+                        file.read_exact_at(&mut bytes, 0)?;
+                        Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), source::shown(&url))))
+                    }
+                    Err(error) if error.is::<crate::download::NotFound>() => Ok(None),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    fn cached(&self, artifact: &Artifact) -> anyhow::Result<Option<Fetched>> {
+        let Some(path) = self.cache.as_ref().map(|cache| cache.join(artifact.sha256.to_string())) else {
+            return Ok(None);
+        };
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let fetched = Fetched::open(artifact, &path)?;
+        match verify(&fetched, &path.display().to_string()) {
+            Ok(()) => {
+                self.progress.step(&format!("using {artifact} from the cache"));
+                Ok(Some(fetched))
+            }
+            Err(failure) if failure.kind == Kind::Unverified => {
+                self.progress.step(&format!("fetching {artifact} anew: its cached copy is damaged"));
+                let _ = std::fs::remove_file(&path);
+                Ok(None)
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    fn download(&self, artifact: &Artifact, url: reqwest::Url) -> anyhow::Result<Fetched> {
+        let shown = source::shown(&url);
+        self.refuse_offline(&shown)?;
+        self.progress.step(&format!("fetching {artifact} from {shown}"));
+        let partial = self.partial(artifact)?;
+        let resumed = partial.path.is_some() && partial.file.metadata()?.len() > 0;
+        let outcome = self.attempt(artifact, &url, &partial, resumed);
+        // What an earlier run left may be of another file: once more, from the start.
+        let outcome = match outcome {
+            Err(error) if resumed && error::kind(&error) == Some(Kind::Unverified) => {
+                partial.file.set_len(0)?;
+                self.attempt(artifact, &url, &partial, false)
+            }
+            other => other,
+        };
+        match (&outcome, &partial.path, &self.cache) {
+            (Ok(_), Some(path), Some(cache)) => std::fs::rename(path, cache.join(artifact.sha256.to_string()))?,
+            (Err(error), Some(path), _) if error::kind(error) == Some(Kind::Unverified) => std::fs::remove_file(path)?,
+            _ => {}
+        }
+        outcome
+    }
+
+    fn attempt(
+        &self,
+        artifact: &Artifact,
+        url: &reqwest::Url,
+        partial: &Partial,
+        resume: bool,
+    ) -> anyhow::Result<Fetched> {
+        const LARGEST: u64 = 2 << 30;
+        let largest = artifact.size.unwrap_or(LARGEST);
+        let download = Download { url, file: &partial.file, largest, resume };
+        let bar = self.progress.bar(&artifact.to_string(), artifact.size);
+        let size = download.run(&self.network, &bar)?;
+        let fetched = Fetched { artifact: artifact.clone(), file: partial.file.try_clone()?, size };
+        verify(&fetched, &source::shown(url))?;
+        Ok(fetched)
+    }
+
+    fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
+        match self.offline {
+            true => Err(Failure::new(Kind::Fetch, format!("offline, and `{what}` is not in the cache"))
+                .help("give a directory with the artifacts as --source")),
+            false => Ok(()),
+        }
+    }
+
+    /// The file that a download grows in. Another run that fetches the same keeps its own.
+    fn partial(&self, artifact: &Artifact) -> anyhow::Result<Partial> {
+        if let Some(cache) = &self.cache {
+            let failed = |error: io::Error| {
+                Failure::filesystem("writing to the cache", cache.display(), errno(&error)).help("choose another with --cache-dir")
+            };
+            std::fs::create_dir_all(cache).map_err(failed)?;
+            let path = cache.join(format!("{}.partial", artifact.sha256));
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            if file.try_lock().is_ok() {
+                return Ok(Partial { file, path: Some(path) });
+            }
+        }
+        Ok(Partial { file: self.temporary()?, path: None })
+    }
+
+    fn temporary(&self) -> Result<File, Failure> {
+        let failed = |error: io::Error| {
+            Failure::filesystem("creating a temporary file in", std::env::temp_dir().display(), errno(&error))
+                .help("set TMPDIR to a directory with room for the artifacts")
+        };
+        tempfile::tempfile().map_err(failed)
+    }
+}
+
+struct Partial {
+    file: File,
+    path: Option<PathBuf>,
+}
+
+impl Fetched {
+    fn open(artifact: &Artifact, path: &Path) -> Result<Fetched, Failure> {
+        let failed = |why: String| {
+            Failure::new(Kind::Fetch, format!("`{}` {why}", path.display()))
+                .help(format!("{artifact} is expected there under upstream's name `{}`", artifact.file_name()))
+        };
+        let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => failed("does not exist".to_owned()),
+            _ => failed(format!("can't be read: {error}")),
+        })?;
+        // Looked at before it is opened: a FIFO would block.
+        if !metadata.is_file() {
+            return Err(failed("is not a regular file".to_owned()));
+        }
+        let file = File::open(path).map_err(|error| failed(format!("can't be opened: {error}")))?;
+        Ok(Fetched { artifact: artifact.clone(), file, size: metadata.len() })
+    }
+}
+
+/// Compares size and digest with what is pinned. `place` stands in messages.
+fn verify(fetched: &Fetched, place: &str) -> Result<(), Failure> {
+    let Fetched { artifact, file, size } = fetched;
+    let refuse = |why: String| {
+        let failure = Failure::new(Kind::Unverified, format!("{artifact} from `{place}`: {why}"));
+        let mut start = [0; 256];
+        match file.read_at(&mut start, 0) {
+            Ok(count) if archive::looks_like_html(&start[..count]) => failure.help(archive::HTML),
+            _ => failure.help("it was damaged on its way, or it is another build: pin what you trust by `sha256:` in the spec"),
+        }
+    };
+    if let Some(expected) = artifact.size.filter(|expected| expected != size) {
+        return Err(refuse(format!("size {size}, expected {expected}")));
+    }
+    let found = Digest::of_file(file)
+        .map_err(|error| Failure::new(Kind::Fetch, format!("reading `{place}`: {error}")))?;
+    match found == artifact.sha256 {
+        true => Ok(()),
+        false => Err(refuse(format!("sha256 {found}, expected {}", artifact.sha256))),
+    }
+}

@@ -1,0 +1,35 @@
+//! SIGINT and SIGTERM: noticed between steps, so that a run cleans up before it ends.
+//!
+//! The flag is the one piece of global state; a signal has no other way in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::OnceLock;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::error::{Failure, Kind};
+
+static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// Starts listening.
+pub fn listen() -> std::io::Result<()> {
+    let flag = SIGNAL.get_or_init(Arc::default);
+    for signal in [SIGINT, SIGTERM] {
+        let number = signal as usize;
+        signal_hook::flag::register_usize(signal, Arc::clone(flag), number)?;
+    }
+    Ok(())
+}
+
+/// Fails once a signal has arrived.
+pub fn check() -> Result<(), Failure> {
+    match SIGNAL.get().map_or(0, |flag| flag.load(Ordering::Relaxed)) {
+        0 => Ok(()),
+        signal => {
+            let signal = i32::try_from(signal).unwrap_or(SIGINT);
+            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            Err(Failure::new(Kind::Interrupted(signal), format!("stopped by {name}, cleaned up")))
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The kernel modules and parameters that Kubernetes needs, set at every boot.
+
+use crate::path::ImagePath;
+use crate::plan::Want;
+use crate::spec::Kernel;
+
+/// modules-load.d and sysctl.d.
+///
+/// Both: the bridge parameters do not exist until br_netfilter is loaded.
+pub fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
+    let mut entries = Vec::new();
+    if !kernel.modules.is_empty() {
+        let lines: String = kernel.modules.iter().map(|module| format!("{module}\n")).collect();
+        let path = ImagePath::fixed("/etc/modules-load.d/nodebake.conf");
+        entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
+    }
+    if !kernel.sysctl.is_empty() {
+        let lines: String = kernel.sysctl.iter().map(|(name, value)| format!("{name} = {}\n", value.0)).collect();
+        let path = ImagePath::fixed("/etc/sysctl.d/90-nodebake.conf");
+        entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
+    }
+    entries
+}

@@ -1,0 +1,65 @@
+//! nodebake makes a Linux root filesystem a Kubernetes-ready container node.
+//!
+//! The job is to make a known list of paths in a root be exactly what the spec says. Every command
+//! is the same pipeline, cut at another place:
+//!
+//! ```text
+//! nodebake.yaml ─load─▶ Spec ─resolve(catalogue, lock, arch)─▶ [Artifact] ─plan─▶ Plan ─apply─▶ Receipt ─verify─▶ [Finding]
+//!                                              │                                  ▲
+//!                                              └─fetch─▶ verified bytes ──────────┘
+//! ```
+//!
+//! In this order:
+//!
+//! - [`cli`] arguments in, results out; [`report`] and [`progress`] are how results and progress look
+//! - [`spec`] what the user wrote, read by [`yaml`] into the checked [`values`]
+//! - [`catalog`] the known components, [`lock`] what is pinned, [`arch`] architectures
+//! - [`resolve`] the artifacts with their digests; [`pin`] writes the lock
+//! - [`source`] where they come from, [`fetch`] verified bytes, [`download`] the network
+//! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
+//!   [`elf`] says what an executable is
+//! - [`plan`] every path and what belongs there: [`containerd`], [`registry`], [`systemd`], [`kernel`]
+//! - [`root`] the only module that touches a target; [`target`] what a root says of itself
+//! - [`receipt`] what is owned, [`state`] where that is kept
+//! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots
+//! - [`verify`] receipt against root, and the named checks; [`run`] asks a staged containerd
+//!
+//! [`error`] gives every failure its exit code; [`path`] and [`digest`] are the two scalars that
+//! everything speaks in; [`parallel`] and [`interrupt`] are how it runs.
+
+pub mod apply;
+pub mod arch;
+pub mod archive;
+pub mod catalog;
+pub mod cli;
+pub mod commit;
+pub mod containerd;
+pub mod diff;
+pub mod digest;
+pub mod download;
+pub mod elf;
+pub mod error;
+pub mod fetch;
+pub mod interrupt;
+pub mod kernel;
+pub mod lock;
+pub mod parallel;
+pub mod path;
+pub mod pin;
+pub mod plan;
+pub mod progress;
+pub mod receipt;
+pub mod registry;
+pub mod report;
+pub mod resolve;
+pub mod root;
+pub mod run;
+pub mod source;
+pub mod spec;
+pub mod spool;
+pub mod state;
+pub mod systemd;
+pub mod target;
+pub mod values;
+pub mod verify;
+pub mod yaml;

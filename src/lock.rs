@@ -1,0 +1,135 @@
+//! `nodebake.lock`: what was pinned, and how each digest was verified.
+//!
+//! The lock is data beside the spec. It is written by `nodebake lock` alone and never changed by
+//! a bake.
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::{Failure, Kind};
+use crate::yaml;
+
+/// The format that this version reads and writes.
+const VERSION: u32 = 1;
+
+/// The pinned artifacts, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    /// One for each component and architecture.
+    pub artifacts: Vec<Locked>,
+}
+
+/// One pinned artifact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Locked {
+    /// The catalogue's name of the build, `containerd` or `containerd-static`.
+    pub component: String,
+    /// X.Y.Z
+    pub version: String,
+    /// Go's name.
+    pub arch: String,
+    /// Where upstream (or the spec's `url`) has it.
+    pub url: String,
+    /// Bytes.
+    pub size: u64,
+    /// Of the artifact as it is downloaded.
+    pub sha256: Digest,
+    /// Where the digest came from.
+    pub verified: String,
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Lock { version: VERSION, artifacts: Vec::new() }
+    }
+}
+
+impl Lock {
+    /// A lock of `artifacts`.
+    pub fn new(mut artifacts: Vec<Locked>) -> Self {
+        artifacts.sort();
+        Lock { version: VERSION, artifacts }
+    }
+
+    /// Parses a lock; `name` stands in messages.
+    pub fn parse(text: &str, name: &str) -> Result<Lock, Failure> {
+        let lock: Lock = yaml::parse(text, name)?;
+        let refuse = |why: String| {
+            Failure::new(Kind::Invalid, format!("{name}: {why}")).help("write it anew with `nodebake lock`")
+        };
+        if lock.version != VERSION {
+            return Err(refuse(format!("lock version {} is not supported; expected {VERSION}", lock.version)));
+        }
+        let mut keys: Vec<_> = lock.artifacts.iter().map(|a| (&a.component, &a.arch)).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(refuse(format!("{} for {} stands there twice", pair[0].0, pair[0].1))),
+            None => Ok(lock),
+        }
+    }
+
+    /// The text of the file.
+    pub fn text(&self) -> Result<String, Failure> {
+        let yaml = serde_yaml::to_string(self)
+            .map_err(|error| Failure::new(Kind::Invalid, format!("writing the lock: {error}")))?;
+        Ok(format!("# Written by `nodebake lock`; commit it beside nodebake.yaml.\n{yaml}"))
+    }
+
+    /// What is pinned of `component` for `arch`.
+    pub fn find(&self, component: &str, arch: &str) -> Option<&Locked> {
+        self.artifacts.iter().find(|a| a.component == component && a.arch == arch)
+    }
+}
+
+/// The digest of `file` in a checksum document, in any of the grammars that upstream publishes:
+/// `hash  name` lines, the same clear-signed by PGP and for several files, one combined
+/// SHA256SUMS, or the hash alone.
+///
+/// Names are compared by their last component. A hash alone counts only where the document is
+/// `for_one_file`. An armoured signature is not verified here: the lock says `checksum`.
+pub fn checksum(document: &str, file: &str, for_one_file: bool) -> Option<Digest> {
+    let named = document.lines().find_map(|line| {
+        let (hash, name) = line.trim().split_once(char::is_whitespace)?;
+        let name = name.trim_start().trim_start_matches('*');
+        (name.rsplit('/').next() == Some(file)).then(|| hash.parse().ok())?
+    });
+    named.or_else(|| {
+        let mut words = document.split_whitespace();
+        let only = words.next().filter(|_| words.next().is_none() && for_one_file)?;
+        only.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Lock, checksum};
+
+    const HASH: &str = "e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6";
+
+    #[test]
+    fn all_four_grammars_are_read() {
+        let lines = format!("{HASH}  runc.arm64\n");
+        let binary = format!("{HASH} *./dist/runc.arm64\n");
+        let signed = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{}  runc.amd64\n{HASH}  runc.arm64\n-----BEGIN PGP SIGNATURE-----\nabc\n",
+            HASH.replace('e', "f")
+        );
+        for document in [&lines, &binary, &signed] {
+            assert_eq!(checksum(document, "runc.arm64", false).unwrap().to_string(), HASH);
+            assert_eq!(checksum(document, "runc.s390x", false), None);
+        }
+        assert_eq!(checksum(&format!("{HASH}\n"), "any", true).unwrap().to_string(), HASH);
+        assert_eq!(checksum(&format!("{HASH}\n"), "any", false), None);
+        assert_eq!(checksum("<html>", "any", true), None);
+    }
+
+    #[test]
+    fn a_lock_of_another_version_is_refused() {
+        assert!(Lock::parse("version: 2\nartifacts: []\n", "nodebake.lock").is_err());
+        let text = Lock::default().text().unwrap();
+        assert_eq!(Lock::parse(&text, "nodebake.lock").unwrap(), Lock::default());
+    }
+}

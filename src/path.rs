@@ -1,0 +1,118 @@
+//! Paths inside an image, kept apart from paths on the build host by their type.
+
+use std::borrow::Borrow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Kind, printable};
+
+/// An absolute, normalised path as seen from inside the image.
+///
+/// It starts with `/`, has no empty, `.` or `..` component and no control character.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ImagePath(String);
+
+impl ImagePath {
+    /// Parses `text`; an error names what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, Failure> {
+        let refuse = |why: &str| Failure::new(Kind::Unsafe, format!("path `{}` {why}", printable(text)));
+        let Some(relative) = text.strip_prefix('/') else { return Err(refuse("is not absolute")) };
+        if text.chars().any(char::is_control) {
+            return Err(refuse("has a control character"));
+        }
+        // Not Path::components(): it drops `.` in silence.
+        if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(refuse("is not normalised"));
+        }
+        Ok(ImagePath(text.to_owned()))
+    }
+
+    /// A path written in nodebake's own source.
+    pub fn fixed(text: &'static str) -> Self {
+        debug_assert!(ImagePath::new(text).is_ok(), "{text}");
+        ImagePath(text.to_owned())
+    }
+
+    /// `self` with one more component.
+    pub fn join(&self, name: &str) -> Result<Self, Failure> {
+        ImagePath::new(&format!("{}/{name}", self.0))
+    }
+
+    /// The whole path, with its leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Without the leading slash: what `*at()` calls on the root's descriptor take.
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// The last component.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The directory that holds it; none for a direct child of the root.
+    pub fn parent(&self) -> Option<ImagePath> {
+        let (parent, _) = self.0.rsplit_once('/')?;
+        (!parent.is_empty()).then(|| ImagePath(parent.to_owned()))
+    }
+
+    /// Every directory above it, outermost first.
+    pub fn ancestors(&self) -> Vec<ImagePath> {
+        let mut all: Vec<_> = std::iter::successors(self.parent(), ImagePath::parent).collect();
+        all.reverse();
+        all
+    }
+
+    /// Whether it lies below `directory`.
+    pub fn is_below(&self, directory: &ImagePath) -> bool {
+        self.0.strip_prefix(&directory.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// Its temporary name beside it while it is staged.
+    pub fn temporary(&self) -> ImagePath {
+        let name = self.name();
+        ImagePath(format!("{}.nodebake-{name}.tmp", &self.0[..self.0.len() - name.len()]))
+    }
+}
+
+impl TryFrom<String> for ImagePath {
+    type Error = Failure;
+
+    fn try_from(text: String) -> Result<Self, Failure> {
+        ImagePath::new(&text)
+    }
+}
+
+impl fmt::Display for ImagePath {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for ImagePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ImagePath;
+
+    #[test]
+    fn only_normalised_absolute_paths_are_paths() {
+        for bad in ["", "/", "a", "/a/", "//a", "/a/./b", "/a/../b", "/a\nb", "/a\u{1b}"] {
+            assert!(ImagePath::new(bad).is_err(), "{bad:?}");
+        }
+        let path = ImagePath::new("/usr/local/bin/ctr").unwrap();
+        assert_eq!(path.temporary().as_str(), "/usr/local/bin/.nodebake-ctr.tmp");
+        let above: Vec<_> = path.ancestors().iter().map(ToString::to_string).collect();
+        assert_eq!(above, ["/usr", "/usr/local", "/usr/local/bin"]);
+        assert!(path.is_below(&ImagePath::fixed("/usr")) && !path.is_below(&ImagePath::fixed("/us")));
+    }
+}

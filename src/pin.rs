@@ -1,0 +1,88 @@
+//! `nodebake lock`: finds the digest of every artifact, fetches it once, and writes both down.
+//!
+//! A digest comes from the spec, from the catalogue, or from the checksum file that upstream
+//! publishes; which one it was stands in the lock. It is the only command that believes a
+//! checksum file.
+
+use crate::arch::Arch;
+use crate::catalog;
+use crate::digest::Digest;
+use crate::error::{Failure, Kind};
+use crate::fetch::Fetcher;
+use crate::interrupt;
+use crate::lock::{self, Lock, Locked};
+use crate::resolve::{self, Artifact, Candidate, Target};
+use crate::spec::Spec;
+
+/// Pins everything that `spec` asks for, for each architecture, also the static builds that a root
+/// with an older glibc would get.
+pub fn pin(spec: &Spec, architectures: &[Arch], fetcher: &Fetcher) -> anyhow::Result<Lock> {
+    let mut locked: Vec<Locked> = Vec::new();
+    for arch in architectures {
+        // None: the dynamic build. Zero: a glibc that is older than any, the static build if there is one.
+        for glibc in [None, Some((0, 0))] {
+            for candidate in resolve::candidates(spec, &Lock::default(), Target { arch: *arch, glibc })? {
+                interrupt::check()?;
+                let known = locked.iter().any(|l| l.component == candidate.build && l.arch == arch.name());
+                let fallback = glibc.is_some() && candidate.build != candidate.component;
+                if known || (glibc.is_some() && !fallback) {
+                    continue;
+                }
+                match lock_one(candidate, fetcher) {
+                    Ok(entry) => locked.push(entry),
+                    // Nobody may ever need it: a source without static builds is a good source.
+                    Err(error) if fallback && is_missing(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Ok(Lock::new(locked))
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    matches!(crate::error::kind(error), Some(Kind::Fetch | Kind::Unverified))
+}
+
+fn lock_one(candidate: Candidate, fetcher: &Fetcher) -> anyhow::Result<Locked> {
+    let (sha256, verified) = digest(&candidate, fetcher)?;
+    let Candidate { component, build, version, arch, url, .. } = candidate;
+    let (component, build, arch) = (component.to_owned(), build.to_owned(), arch.to_string());
+    let artifact = Artifact { component, build, version, arch, url, sha256, size: None };
+    let fetched = fetcher.fetch(&artifact)?;
+    let Artifact { build, version, arch, url, sha256, .. } = artifact;
+    Ok(Locked { component: build, version, arch, url, size: fetched.size, sha256, verified })
+}
+
+/// The digest and where it came from.
+fn digest(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<(Digest, String)> {
+    let Candidate { build, version, arch, url, sha256, .. } = candidate;
+    if let Some(digest) = sha256 {
+        return Ok((*digest, "spec".to_owned()));
+    }
+    // The catalogue speaks of upstream's own file, not of what another URL serves. It is believed
+    // before a checksum file: that comes from the server whose bytes it vouches for.
+    let upstream = *url == catalog::component(build).url(version, *arch);
+    if let Some(digest) = catalog::digest(build, version, *arch).filter(|_| upstream) {
+        return Ok((digest, "catalogue".to_owned()));
+    }
+    match published(candidate, fetcher)? {
+        Some((digest, place)) => Ok((digest, format!("checksum {place}"))),
+        None => Err(resolve::no_digest(build, version, *arch).into()),
+    }
+}
+
+/// What the checksum file beside the artifact says.
+fn published(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<Option<(Digest, String)>> {
+    let file = candidate.url.rsplit('/').next().unwrap_or_default();
+    let name = catalog::component(candidate.build).checksum_file(file);
+    let url = format!("{}/{name}", candidate.url.trim_end_matches(file).trim_end_matches('/'));
+    let Some((document, place)) = fetcher.text(&url, &name)? else { return Ok(None) };
+    match lock::checksum(&document, file, name.starts_with(file)) {
+        Some(digest) => Ok(Some((digest, place))),
+        None => {
+            let message = format!("`{place}` has no SHA-256 of `{file}`");
+            Err(Failure::new(Kind::Unverified, message).help("pin it by `sha256:` in the spec").into())
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! hosts.toml for each registry of the spec, and the certificates beside it.
+//!
+//! A mistake in a hosts.toml makes containerd skip the mirror without a word and pull from upstream
+//! (core/remotes/docker/config/hosts.go), so the file is built as a document, in the order given.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
+
+use crate::error::{Failure, Kind};
+use crate::path::ImagePath;
+use crate::plan::Want;
+use crate::spec::{Clients, Files, Mirror, Registry, Spec};
+
+/// Readable by root alone: headers carry credentials, client files carry keys.
+const SECRET: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+
+/// The certificates that the spec names, relative to its folder.
+pub fn certificate_paths(spec: &Spec) -> Vec<PathBuf> {
+    let mirrors = spec.registries.values().flat_map(|registry| &registry.mirrors);
+    let mut paths: Vec<PathBuf> = mirrors.flat_map(|mirror| files(mirror).map(|(path, _)| path.to_owned())).collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// The files below `config_path`, which is containerd's one directory for them.
+pub fn entries(
+    spec: &Spec,
+    config_path: &ImagePath,
+    certificates: &BTreeMap<PathBuf, Vec<u8>>,
+) -> Result<Vec<(ImagePath, Want)>, Failure> {
+    let mut entries = Vec::new();
+    for (name, registry) in &spec.registries {
+        let directory = config_path.join(&name.directory())?;
+        let invalid = |why: String| Failure::new(Kind::Invalid, format!("registries.{name}: {why}"));
+        let mut placed: BTreeMap<ImagePath, (&[u8], u32)> = BTreeMap::new();
+        for (path, mode) in registry.mirrors.iter().flat_map(files) {
+            let bytes = certificates.get(path).map(Vec::as_slice).unwrap_or_default();
+            let place = beside(&directory, path)?;
+            match placed.get(&place) {
+                Some((other, _)) if *other != bytes => {
+                    return Err(invalid(format!("two different files are called `{}`", place.name()))
+                        .help("they go into one directory: give them different names"));
+                }
+                Some((_, other)) => drop(placed.insert(place, (bytes, mode.min(*other)))),
+                None => drop(placed.insert(place, (bytes, mode))),
+            }
+        }
+        for (path, (bytes, mode)) in placed {
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| invalid(format!("`{}` is not PEM", path.name())).help("convert it with openssl x509 -inform der"))?;
+            entries.push((path, Want::text(mode, text)));
+        }
+        let secret = registry.mirrors.iter().any(|mirror| !mirror.headers.is_empty());
+        let text = hosts(registry, &directory)?;
+        entries.push((directory.join("hosts.toml")?, Want::text(if secret { SECRET } else { PUBLIC }, text)));
+    }
+    Ok(entries)
+}
+
+/// Every file that a mirror names, with the mode that it gets.
+fn files(mirror: &Mirror) -> impl Iterator<Item = (&Path, u32)> {
+    let authorities = mirror.ca.0.iter().map(|path| (path.as_path(), PUBLIC));
+    let clients = mirror.client.0.iter().flat_map(|(certificate, key)| {
+        let mode = if key.is_some() { PUBLIC } else { SECRET };
+        std::iter::once((certificate.as_path(), mode)).chain(key.as_deref().map(|key| (key, SECRET)))
+    });
+    authorities.chain(clients)
+}
+
+fn beside(directory: &ImagePath, path: &Path) -> Result<ImagePath, Failure> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match name.as_str() {
+        "hosts.toml" => Err(Failure::new(Kind::Invalid, "a certificate can't be called `hosts.toml`")),
+        name => directory.join(name),
+    }
+}
+
+/// The text of one hosts.toml.
+fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> {
+    let mut document = DocumentMut::new();
+    // With `strict` the last mirror stands in upstream's place, so that there is nothing to fall back to.
+    let (mirrors, server) = match (registry.strict, registry.mirrors.split_last()) {
+        (true, Some((last, others))) => (others, Some(last)),
+        _ => (registry.mirrors.as_slice(), None),
+    };
+    if let Some(url) = server.map(|mirror| &mirror.url).or(registry.server.as_ref()) {
+        document.insert("server", value(url.as_str()));
+    }
+    if let Some(mirror) = server {
+        describe(document.as_table_mut(), mirror, directory)?;
+    }
+    let mut tables = Table::new();
+    tables.set_implicit(true);
+    for mirror in mirrors {
+        let mut table = Table::new();
+        describe(&mut table, mirror, directory)?;
+        tables.insert(mirror.url.as_str(), Item::Table(table));
+    }
+    if !mirrors.is_empty() {
+        document.insert("host", Item::Table(tables));
+    }
+    Ok(format!("# Written by nodebake\n{document}"))
+}
+
+fn describe(table: &mut Table, mirror: &Mirror, directory: &ImagePath) -> Result<(), Failure> {
+    let capabilities = mirror.capabilities.iter().map(|capability| capability.name());
+    table.insert("capabilities", value(Array::from_iter(capabilities)));
+    // Only where it is true: containerd takes any TLS setting, also `false`, as a sign that an
+    // http:// mirror should be tried over https first.
+    if mirror.skip_verify {
+        table.insert("skip_verify", value(true));
+    }
+    if mirror.override_path {
+        table.insert("override_path", value(true));
+    }
+    if let Some(ca) = authorities(&mirror.ca, directory)? {
+        table.insert("ca", value(ca));
+    }
+    if let Some(client) = clients(&mirror.client, directory)? {
+        table.insert("client", value(client));
+    }
+    if let Some(timeout) = &mirror.dial_timeout {
+        table.insert("dial_timeout", value(timeout.as_str()));
+    }
+    if !mirror.headers.is_empty() {
+        let mut headers = Table::new();
+        for (name, text) in &mirror.headers {
+            headers.insert(name.as_str(), value(text.as_str()));
+        }
+        table.insert("header", Item::Table(headers));
+    }
+    Ok(())
+}
+
+fn authorities(files: &Files, directory: &ImagePath) -> Result<Option<Value>, Failure> {
+    let paths: Vec<String> = files.0.iter().map(|path| named(directory, path)).collect::<Result<_, _>>()?;
+    Ok(match paths.as_slice() {
+        [] => None,
+        [only] => Some(only.into()),
+        several => Some(Value::Array(several.iter().collect())),
+    })
+}
+
+fn clients(clients: &Clients, directory: &ImagePath) -> Result<Option<Value>, Failure> {
+    let mut all = Array::new();
+    for (certificate, key) in &clients.0 {
+        let certificate = named(directory, certificate)?;
+        match key {
+            None => all.push(certificate),
+            Some(key) => all.push(Value::Array(Array::from_iter([certificate, named(directory, key)?]))),
+        }
+    }
+    Ok((!all.is_empty()).then_some(Value::Array(all)))
+}
+
+/// The absolute path in the image: containerd resolves relative ones too, but people grep.
+fn named(directory: &ImagePath, path: &Path) -> Result<String, Failure> {
+    beside(directory, path).map(|path| path.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+
+    use super::{certificate_paths, entries};
+    use crate::path::ImagePath;
+    use crate::plan::{Content, Want};
+    use crate::spec::Spec;
+
+    fn written(yaml: &str) -> BTreeMap<String, (u32, String)> {
+        let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
+        let certificates: BTreeMap<PathBuf, Vec<u8>> =
+            certificate_paths(&spec).into_iter().map(|path| (path, b"PEM".to_vec())).collect();
+        let entries = entries(&spec, &ImagePath::fixed("/etc/containerd/certs.d"), &certificates).unwrap();
+        let text = |want| match want {
+            Want::File { mode, content: Content::Text(bytes) } => (mode, String::from_utf8(bytes).unwrap()),
+            other => panic!("{other:?}"),
+        };
+        entries.into_iter().map(|(path, want)| (path.to_string(), text(want))).collect()
+    }
+
+    #[test]
+    fn mirrors_stand_in_the_order_given() {
+        let files = written(
+            "registries: {\"registry.example:5000\": {server: https://up.example, mirrors: [{url: 'https://b.example'}, {url: 'http://a.example:5000', skip_verify: true, dial_timeout: 5s}]}}",
+        );
+        let (mode, text) = &files["/etc/containerd/certs.d/registry.example_5000_/hosts.toml"];
+        assert_eq!(*mode, 0o644);
+        insta::assert_snapshot!("hosts_ordered", text);
+    }
+
+    #[test]
+    fn strict_leaves_nothing_to_fall_back_to() {
+        let files = written(
+            "registries: {docker.io: {strict: true, mirrors: [{url: 'https://a.example'}, {url: 'https://m.example/v2/hub', override_path: true, ca: certs/ca.pem}]}}",
+        );
+        insta::assert_snapshot!("hosts_strict", files["/etc/containerd/certs.d/docker.io/hosts.toml"].1);
+        assert!(files.contains_key("/etc/containerd/certs.d/docker.io/ca.pem"));
+    }
+
+    #[test]
+    fn secrets_are_for_root_alone() {
+        let files = written(
+            "registries: {_default: {mirrors: [{url: 'https://m.example', headers: {Authorization: 'Basic \"x\\y\"'}, client: [[c.pem, c.key], both.pem]}]}}",
+        );
+        let mode = |name: &str| files[&format!("/etc/containerd/certs.d/_default/{name}")].0;
+        assert_eq!([mode("hosts.toml"), mode("c.key"), mode("both.pem"), mode("c.pem")], [0o600, 0o600, 0o600, 0o644]);
+        insta::assert_snapshot!("hosts_secret", files["/etc/containerd/certs.d/_default/hosts.toml"].1);
+    }
+}

@@ -1,0 +1,579 @@
+//! The target root filesystem: the only module that touches it.
+//!
+//! Every path is resolved inside the root as the kernel would after a chroot: an absolute symlink
+//! such as `/usr/local -> /var/usrlocal` leads to a place inside, and none leads out. A call
+//! resolves the parent directory to a descriptor and then works on one name below it, so that a
+//! final symlink, FIFO or device is never followed or opened. It must not know what is installed.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, Timespec, Timestamps,
+};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use crate::digest::{BUFFER, Digest};
+use crate::error::{Failure, Kind, errno, printable};
+use crate::path::ImagePath;
+use crate::receipt::{Node, Octal, Owner};
+
+/// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
+const RACES: u32 = 128;
+
+/// A root filesystem, open.
+pub struct Root {
+    directory: OwnedFd,
+    host: PathBuf,
+}
+
+/// A name in a directory that has been resolved: what the `*at()` calls take.
+struct Place {
+    directory: OwnedFd,
+    name: String,
+}
+
+impl Root {
+    /// Opens the directory `host`; a symlink given as root is followed once, here.
+    pub fn open(host: &Path) -> Result<Root, Failure> {
+        let refuse = |why: &str| {
+            Failure::new(Kind::Unsupported, format!("root `{}` {why}", host.display()))
+                .help("give the directory of a root filesystem; `--root /` is the running system")
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(host, flags, Mode::empty()) {
+            Ok(directory) => Ok(Root { directory, host: host.to_owned() }),
+            Err(Errno::NOENT) => Err(refuse("does not exist")),
+            Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
+            Err(errno) => Err(Failure::filesystem("opening root", host.display(), errno)),
+        }
+    }
+
+    /// Where it is on this host, as the user gave it.
+    pub fn host(&self) -> &Path {
+        &self.host
+    }
+
+    /// Device and inode: the same for two spellings of one root.
+    pub fn identity(&self) -> Result<(u64, u64), Failure> {
+        let stat = rustix::fs::fstat(&self.directory).map_err(|e| self.failed("reading", "/", e))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    // --- looking -------------------------------------------------------------------------------
+
+    /// What is at `path`, the last component not followed. A regular file is hashed.
+    pub fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let Some(stat) = self.stat_at(&place, path)? else { return Ok(None) };
+        let mode = Octal(stat.st_mode & 0o7777);
+        let owner = Owner(stat.st_uid, stat.st_gid);
+        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Node::Directory { mode, owner },
+            FileType::Symlink => Node::Link { target: self.link_at(&place, path)? },
+            FileType::RegularFile => match self.open_at(&place, path)? {
+                Some(file) => {
+                    let sha256 = Digest::of_file(&file).map_err(|e| self.unreadable(path, &e))?;
+                    Node::File { mode, sha256, owner }
+                }
+                None => Node::Other,
+            },
+            _ => Node::Other,
+        }))
+    }
+
+    /// Whether a directory is at `path`, through symlinks inside the root.
+    pub fn is_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
+        Ok(self.directory(path)?.is_some())
+    }
+
+    /// The regular file at `path`, through symlinks inside the root; none where there is none.
+    pub fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let found = match self.resolve(path.relative(), flags) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Ok(None),
+            Err(errno) => return Err(self.refused(path, errno)),
+        };
+        let stat = rustix::fs::fstat(&found).map_err(|e| self.failed("reading", path, e))?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(regular.then(|| File::from(found)))
+    }
+
+    /// The text of the regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
+    pub fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let Some(file) = self.open_at(&place, path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed("reading", path, errno(&error)))?;
+        let short = bytes.len() as u64 <= limit;
+        let text = short.then(|| String::from_utf8(bytes).ok()).flatten();
+        text.map(Some).ok_or_else(|| {
+            Failure::new(Kind::Invalid, format!("`{}` is not a text of at most {limit} bytes", self.shown(path)))
+        })
+    }
+
+    /// The names in a directory, sorted; none where there is no directory.
+    pub fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
+        let Some(directory) = self.directory(path)? else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let list = || -> Result<Vec<String>, Errno> {
+            let readable = rustix::fs::openat(&directory, ".", flags, Mode::empty())?;
+            let mut names = Vec::new();
+            for entry in rustix::fs::Dir::read_from(readable)? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name != "." && name != ".." {
+                    names.push(name);
+                }
+            }
+            names.sort();
+            Ok(names)
+        };
+        list().map(Some).map_err(|errno| self.failed("listing", path, errno))
+    }
+
+    /// The directories on the way to `path` that do not exist yet, outermost first.
+    ///
+    /// A parent that is a link to nothing inside the root, a loop or no directory is refused: its
+    /// target is never created.
+    pub fn missing_directories(&self, path: &ImagePath) -> Result<Vec<ImagePath>, Failure> {
+        let above = path.ancestors();
+        let mut first_missing = above.len();
+        while first_missing > 0 && self.directory(&above[first_missing - 1])?.is_none() {
+            first_missing -= 1;
+        }
+        if let Some(missing) = above.get(first_missing) {
+            if let Some(place) = self.place(missing)? {
+                if self.stat_at(&place, missing)?.is_some() {
+                    let target = self.link_at(&place, missing).unwrap_or_default();
+                    return Err(Failure::new(
+                        Kind::Unsafe,
+                        format!(
+                            "`{}` is a link to `{}`, which is not a directory inside the root",
+                            self.shown(missing),
+                            printable(&target)
+                        ),
+                    )
+                    .help("create the target inside the root, or replace the link by a directory"));
+                }
+            }
+        }
+        Ok(above[first_missing..].to_vec())
+    }
+
+    /// What identifies the directory entry that `path` resolves to: two paths with the same
+    /// identity are one file. None where the parent does not exist yet.
+    pub fn entry(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&place.directory).map_err(|e| self.failed("reading", path, e))?;
+        Ok(Some((stat.st_dev, stat.st_ino, place.name)))
+    }
+
+    // --- writing -------------------------------------------------------------------------------
+
+    /// Creates the directory `path`, owned by root, with exactly `mode` whatever the umask.
+    pub fn make_directory(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
+        let place = self.existing_place(path)?;
+        let make = || -> Result<(), Errno> {
+            rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o700))?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty())?;
+            own(&made, mode)
+        };
+        make().map_err(|errno| self.failed("creating directory", path, errno))
+    }
+
+    /// Sets the mode of the directory `path` itself.
+    pub fn set_directory_mode(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
+        let place = self.existing_place(path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let set = || own(&rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty())?, mode);
+        set().map_err(|errno| self.failed("setting the mode of", path, errno))
+    }
+
+    /// Writes a new file with `bytes`, durable when it returns. `path` must not exist.
+    pub fn write_new(&self, path: &ImagePath, mode: u32, bytes: &[u8], mtime: i64) -> Result<(), Failure> {
+        let mut file = self.create(path)?;
+        let written = file.write_all(bytes).map_err(|e| errno(&e)).and_then(|()| finish(&file, mode, mtime));
+        written.and_then(|()| rustix::fs::fsync(&file)).map_err(|errno| self.failed("writing", path, errno))
+    }
+
+    /// A file without a name on the filesystem that holds `directory` (or will hold it), to be
+    /// given a name by [`Root::link_anonymous`]. None where the filesystem has no O_TMPFILE.
+    pub fn anonymous(&self, directory: &ImagePath) -> Result<Option<File>, Failure> {
+        let mut nearest = Some(directory.clone());
+        let parent = loop {
+            match &nearest {
+                Some(path) => match self.directory(path)? {
+                    Some(found) => break found,
+                    None => nearest = path.parent(),
+                },
+                None => break self.open_directory(".").map_err(|e| self.failed("opening", "/", e))?,
+            }
+        };
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(&parent, ".", flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => Ok(Some(File::from(file))),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(self.failed("creating a file in", directory, errno)),
+        }
+    }
+
+    /// Gives an anonymous file the name `path`. False where the kernel does not allow it here: another
+    /// filesystem, or neither CAP_DAC_READ_SEARCH nor /proc.
+    pub fn link_anonymous(&self, file: &File, path: &ImagePath) -> Result<bool, Failure> {
+        let place = self.existing_place(path)?;
+        let by_descriptor = rustix::fs::linkat(file, "", &place.directory, &place.name, AtFlags::EMPTY_PATH);
+        let linked = match by_descriptor {
+            Err(Errno::NOENT | Errno::PERM) => {
+                let proc = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+                rustix::fs::linkat(CWD, proc, &place.directory, &place.name, AtFlags::SYMLINK_FOLLOW)
+            }
+            other => other,
+        };
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::XDEV | Errno::NOENT | Errno::PERM | Errno::OPNOTSUPP) => Ok(false),
+            Err(errno) => Err(self.failed("linking", path, errno)),
+        }
+    }
+
+    /// Copies `source` to a new file, by reflink where the filesystem can; durable when it returns.
+    pub fn copy_new(&self, source: &File, size: u64, path: &ImagePath, mode: u32, mtime: i64) -> Result<(), Failure> {
+        let copy = self.create(path)?;
+        let copied = copy_all(source, &copy, size).and_then(|()| finish(&copy, mode, mtime));
+        copied.and_then(|()| rustix::fs::fsync(&copy)).map_err(|errno| self.failed("writing", path, errno))
+    }
+
+    /// Creates the symlink `path`.
+    pub fn link_new(&self, path: &ImagePath, target: &str, mtime: i64) -> Result<(), Failure> {
+        let place = self.existing_place(path)?;
+        let link = || -> Result<(), Errno> {
+            rustix::fs::symlinkat(target, &place.directory, &place.name)?;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&place.directory, &place.name, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
+            rustix::fs::utimensat(&place.directory, &place.name, &times(mtime), flags)
+        };
+        link().map_err(|errno| self.failed("linking", path, errno))
+    }
+
+    /// Makes `copy` the same file as `path`, whatever it is, by a hard link; a regular file or a
+    /// symlink on another filesystem is copied with its mode, owner and time.
+    pub fn duplicate(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
+        let (from, to) = (self.existing_place(path)?, self.existing_place(copy)?);
+        match rustix::fs::linkat(&from.directory, &from.name, &to.directory, &to.name, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP) => self.copy_as_is(path, copy),
+            Err(errno) => Err(self.failed("saving", path, errno)),
+        }
+    }
+
+    /// Replaces `to` by `from` in one step. Both are in the same directory.
+    pub fn rename(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
+        let place = self.existing_place(to)?;
+        rustix::fs::renameat(&place.directory, from.name(), &place.directory, &place.name)
+            .map_err(|errno| self.failed("replacing", to, errno))
+    }
+
+    /// Gives the directory `from` the name `to`, which must not exist. Both have the same parent.
+    pub fn rename_beside(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
+        let place = self.existing_place(to)?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(&place.directory, from.name(), &place.directory, &place.name, flags) {
+            // Filesystems without the flag: a directory replaces nothing but an empty directory anyway.
+            Err(Errno::INVAL | Errno::NOSYS) => self.rename(from, to),
+            other => other.map_err(|errno| self.failed("renaming to", to, errno)),
+        }
+    }
+
+    /// Removes a file, link or device. It is no error where there is none.
+    pub fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
+        let Some(place) = self.place(path)? else { return Ok(()) };
+        match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(self.failed("removing", path, errno)),
+        }
+    }
+
+    /// Removes a directory if it is empty. False where it is not.
+    pub fn remove_empty_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(true) };
+        match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::BUSY) => Ok(false),
+            Err(errno) => Err(self.failed("removing directory", path, errno)),
+        }
+    }
+
+    /// Makes the entries of a directory durable. It is no error where there is none.
+    pub fn sync_directory(&self, path: Option<&ImagePath>) -> Result<(), Failure> {
+        let shown = path.map_or("/", ImagePath::as_str);
+        let relative = path.map_or(".", ImagePath::relative);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match self.resolve(relative, flags) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(self.failed("opening", shown, errno)),
+        };
+        match rustix::fs::fsync(&directory) {
+            // Some filesystems have nothing to do for a directory and say so.
+            Ok(()) | Err(Errno::INVAL) => Ok(()),
+            Err(errno) => Err(self.failed("syncing", shown, errno)),
+        }
+    }
+
+    /// Opens or creates the file `path` for [`Root::try_lock`].
+    pub fn lock_file(&self, path: &ImagePath) -> Result<File, Failure> {
+        let place = self.existing_place(path)?;
+        // Reading is enough for flock, and works where nothing can be written.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::openat(&place.directory, &place.name, flags, Mode::from_raw_mode(0o644))
+            .map(File::from)
+            .map_err(|errno| self.failed("opening", path, errno))
+    }
+
+    /// The nearest existing directory above `path`, locked until it is dropped.
+    pub fn lock_above(&self, path: &ImagePath) -> Result<OwnedFd, Failure> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match path.parent() {
+            Some(parent) => self.resolve(parent.relative(), flags),
+            None => self.resolve(".", flags),
+        };
+        let directory = opened.map_err(|errno| self.failed("opening the parent of", path, errno))?;
+        let lock = rustix::fs::flock(&directory, FlockOperation::LockExclusive);
+        lock.map_err(|errno| self.failed("locking the parent of", path, errno))?;
+        Ok(directory)
+    }
+
+    /// Takes the lock on `file` if nobody has it; false if somebody has.
+    ///
+    /// None: the file at `path` is another one by now, open it again.
+    pub fn try_lock(&self, file: &File, path: &ImagePath) -> Result<Option<bool>, Failure> {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(Some(false)),
+            Err(errno) => return Err(self.failed("locking", path, errno)),
+        }
+        let held = rustix::fs::fstat(file).map_err(|e| self.failed("reading", path, e))?;
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let named = self.stat_at(&place, path)?;
+        let same = named.is_some_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino));
+        Ok(same.then_some(true))
+    }
+
+    // --- resolving -----------------------------------------------------------------------------
+
+    /// The parent of `path` as a descriptor and the name below it. None where there is no parent.
+    fn place(&self, path: &ImagePath) -> Result<Option<Place>, Failure> {
+        let directory = match path.parent() {
+            Some(parent) => self.directory(&parent)?,
+            None => Some(self.open_directory(".").map_err(|e| self.failed("opening", "/", e))?),
+        };
+        Ok(directory.map(|directory| Place { directory, name: path.name().to_owned() }))
+    }
+
+    fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
+        self.place(path)?.ok_or_else(|| self.failed("opening the parent of", path, Errno::NOENT))
+    }
+
+    fn directory(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
+        match self.open_directory(path.relative()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.refused(path, errno)),
+        }
+    }
+
+    fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
+        self.resolve(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
+    }
+
+    /// Opens `relative` as the kernel would after a chroot into the root.
+    fn resolve(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        for _ in 0..RACES {
+            match rustix::fs::openat2(&self.directory, relative, flags, Mode::empty(), inside) {
+                Err(Errno::AGAIN) => {}
+                // Before Linux 5.6, or below a seccomp filter that does not know the call.
+                Err(Errno::NOSYS | Errno::PERM) => return self.resolve_without_openat2(relative, flags),
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    fn resolve_without_openat2(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+        // libpathrs walks through /proc/self/fd and panics where that is missing.
+        let proc = rustix::fs::statfs("/proc").map_err(|_| Errno::NOSYS)?;
+        if proc.f_type != PROC_SUPER_MAGIC {
+            return Err(Errno::NOSYS);
+        }
+        let wrapped = |error: pathrs::error::Error| match error.kind() {
+            pathrs::error::ErrorKind::OsError(Some(number)) => Errno::from_raw_os_error(number),
+            pathrs::error::ErrorKind::SafetyViolation => Errno::XDEV,
+            _ => Errno::IO,
+        };
+        let directory = self.directory.try_clone().map_err(|error| errno(&error))?;
+        let handle = pathrs::Root::from_fd(directory).resolve(relative).map_err(wrapped)?;
+        if flags.contains(OFlags::PATH) {
+            let found = OwnedFd::from(handle);
+            let stat = rustix::fs::fstat(&found)?;
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            return if is_directory || !flags.contains(OFlags::DIRECTORY) { Ok(found) } else { Err(Errno::NOTDIR) };
+        }
+        let flags = pathrs::flags::OpenFlags::from_bits_retain(flags.bits().into());
+        handle.reopen(flags).map(OwnedFd::from).map_err(wrapped)
+    }
+
+    // --- on one name ---------------------------------------------------------------------------
+
+    fn stat_at(&self, place: &Place, path: &ImagePath) -> Result<Option<Stat>, Failure> {
+        match rustix::fs::statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("reading", path, errno)),
+        }
+    }
+
+    fn link_at(&self, place: &Place, path: &ImagePath) -> Result<String, Failure> {
+        let target = rustix::fs::readlinkat(&place.directory, &place.name, Vec::new());
+        target.map(|t| t.to_string_lossy().into_owned()).map_err(|e| self.failed("reading", path, e))
+    }
+
+    /// The regular file at `place`; none for anything else. Never blocks on a FIFO.
+    fn open_at(&self, place: &Place, path: &ImagePath) -> Result<Option<File>, Failure> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = match rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty()) {
+            Ok(opened) => opened,
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(self.failed("opening", path, errno)),
+        };
+        let stat = rustix::fs::fstat(&opened).map_err(|e| self.failed("reading", path, e))?;
+        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(regular.then(|| File::from(opened)))
+    }
+
+    fn create(&self, path: &ImagePath) -> Result<File, Failure> {
+        let place = self.existing_place(path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&place.directory, &place.name, flags, Mode::from_raw_mode(0o600))
+            .map(File::from)
+            .map_err(|errno| self.failed("creating", path, errno))
+    }
+
+    fn copy_as_is(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
+        let (from, to) = (self.existing_place(path)?, self.existing_place(copy)?);
+        let Some(stat) = self.stat_at(&from, path)? else { return Ok(()) };
+        let own = |flags| {
+            let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+            rustix::fs::chownat(&to.directory, &to.name, Some(uid), Some(gid), flags)
+        };
+        let failed = |errno| self.failed("saving", path, errno);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let target = self.link_at(&from, path)?;
+            rustix::fs::symlinkat(target.as_str(), &to.directory, &to.name).map_err(failed)?;
+            return own(AtFlags::SYMLINK_NOFOLLOW).map_err(failed);
+        }
+        let Some(source) = self.open_at(&from, path)? else { return Err(failed(Errno::XDEV)) };
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mode = stat.st_mode & 0o7777;
+        self.copy_new(&source, size, copy, mode, stat.st_mtime)?;
+        own(AtFlags::empty()).map_err(failed)?;
+        // chown clears setuid: the mode once more.
+        rustix::fs::chmodat(&to.directory, &to.name, Mode::from_raw_mode(mode), AtFlags::empty()).map_err(failed)
+    }
+
+    // --- saying what went wrong ----------------------------------------------------------------
+
+    /// `path` as it is found on this host, for messages.
+    pub fn shown(&self, path: impl Display) -> String {
+        let host = self.host.display().to_string();
+        printable(&format!("{}{path}", host.trim_end_matches('/')))
+    }
+
+    fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
+        Failure::filesystem(doing, self.shown(path), errno)
+    }
+
+    fn unreadable(&self, path: &ImagePath, error: &anyhow::Error) -> Failure {
+        let errno = error.downcast_ref::<std::io::Error>().map_or(Errno::IO, errno);
+        self.failed("reading", path, errno)
+    }
+
+    /// A path on the way that can't be walked.
+    fn refused(&self, path: &ImagePath, errno: Errno) -> Failure {
+        let unsafe_ = |why: &str| {
+            Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(path)))
+                .help("replace it in the root by a directory or by a link to one inside the root")
+        };
+        match errno {
+            Errno::LOOP => unsafe_("has a symlink loop or a magic link on its way"),
+            Errno::NOTDIR => unsafe_("is not a directory, or has something else than a directory on its way"),
+            Errno::XDEV => unsafe_("leads out of the root"),
+            Errno::NOSYS => Failure::new(
+                Kind::Unsupported,
+                "this kernel has no openat2, and /proc, which is needed instead, is not mounted",
+            )
+            .help("mount /proc, or run nodebake from outside with --root DIR"),
+            errno => self.failed("opening", path, errno),
+        }
+    }
+}
+
+/// root:root, exactly `mode`, and no access control list inherited from the directory.
+fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
+    rustix::fs::fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    for inherited in ["system.posix_acl_access", "system.posix_acl_default"] {
+        match rustix::fs::fremovexattr(&file, inherited) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+}
+
+/// [`own`], and the time that all installed files carry.
+pub fn finish(file: &File, mode: u32, mtime: i64) -> Result<(), Errno> {
+    own(file, mode)?;
+    rustix::fs::futimens(file, &times(mtime))
+}
+
+fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
+    let mut offset = 0;
+    while offset < size {
+        let (mut from, mut to) = (offset, offset);
+        let chunk = usize::try_from(size - offset).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(source, Some(&mut from), copy, Some(&mut to), chunk) {
+            Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return copy_buffered(source, copy, offset).map_err(|error| errno(&error));
+            }
+            Ok(count) => offset += count as u64,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn copy_buffered(source: &File, copy: &File, mut offset: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match source.read_at(&mut buffer, offset)? {
+            0 => return Ok(()),
+            count => {
+                copy.write_all_at(&buffer[..count], offset)?;
+                offset += count as u64;
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Runs a staged containerd to ask it what it makes of a configuration.
+//!
+//! The only subprocesses of a bake, and only where the spec or `verify` asks for them.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
+
+use crate::digest::BUFFER;
+use crate::error::{Failure, Kind, errno, printable};
+
+/// containerd answers in 20 ms; emulated ones need longer.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What `containerd config default` of `binary` prints. The file is verified and need not be on
+/// any disk of this host.
+pub fn config_default(binary: &File) -> Result<String, Failure> {
+    let unsupported = |why: String| {
+        Failure::new(Kind::Unsupported, format!("`containerd config default` can't run on this host: {why}"))
+            .help("base: minimal needs no such run")
+    };
+    let memory = in_memory(binary).map_err(|error| unsupported(error.to_string()))?;
+    let program = format!("/proc/self/fd/{}", memory.as_raw_fd());
+    let output = output(Command::new(program).args(["config", "default"])).map_err(unsupported)?;
+    String::from_utf8(output).map_err(|error| unsupported(error.to_string()))
+}
+
+/// What `containerd config dump` of the root at `host` makes of its config.toml: run in a chroot, as
+/// nobody. An error says why it could not be asked.
+pub fn config_dump(host: &Path) -> Result<String, String> {
+    let mut chroot = Command::new("chroot");
+    chroot.arg("--userspec=65534:65534").arg(host);
+    chroot.args(["/usr/local/bin/containerd", "--config", "/etc/containerd/config.toml", "config", "dump"]);
+    let output = output(&mut chroot)?;
+    String::from_utf8(output).map_err(|error| error.to_string())
+}
+
+/// A copy that can be executed and that no other process can change or see.
+fn in_memory(binary: &File) -> std::io::Result<OwnedFd> {
+    let memory = rustix::fs::memfd_create("containerd", MemfdFlags::CLOEXEC)?;
+    let mut copy = File::from(memory);
+    let mut buffer = vec![0; BUFFER];
+    let mut offset = 0;
+    loop {
+        match binary.read_at(&mut buffer, offset)? {
+            0 => break,
+            count => copy.write_all(&buffer[..count])?,
+        }
+        offset = copy.stream_position()?;
+    }
+    copy.seek(SeekFrom::Start(0))?;
+    // Executing a file that is open for writing fails: reopened for reading alone.
+    let readable = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
+    Ok(readable.into())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where a bake starts a process")]
+fn output(command: &mut Command) -> Result<Vec<u8>, String> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
+    command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let mut child = command.spawn().map_err(|error| describe(&error))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (reader(stdout), reader(stderr));
+    let deadline = Instant::now() + DEADLINE;
+    let status = loop {
+        match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => break status,
+            None if Instant::now() > deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("no answer within {} s", DEADLINE.as_secs()));
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+    match status.success() {
+        true => Ok(stdout),
+        false => {
+            let text = String::from_utf8_lossy(&stderr);
+            Err(printable(text.lines().last().unwrap_or("it failed without a message")))
+        }
+    }
+}
+
+fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        const LIMIT: u64 = 4 << 20;
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            let _ = pipe.take(LIMIT).read_to_end(&mut bytes);
+        }
+        bytes
+    })
+}
+
+fn describe(error: &std::io::Error) -> String {
+    match errno(error) {
+        rustix::io::Errno::NOENT => "the program or its loader is missing".to_owned(),
+        rustix::io::Errno::NOEXEC => "it is for another architecture".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,124 @@
+//! Where artifacts come from: upstream, a mirror that keeps upstream's paths, or a directory.
+//!
+//! To add a source: a variant here and its arm in `fetch.rs`.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::Url;
+
+use crate::error::{Failure, Kind, printable};
+use crate::resolve::Artifact;
+
+/// A place that serves artifacts. Whatever it serves is checked against the pinned digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The URLs of the catalogue.
+    Upstream,
+    /// A server with upstream's paths below this URL.
+    Mirror(Url),
+    /// A directory of files with upstream's names.
+    Directory(PathBuf),
+}
+
+/// One artifact in a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// To be downloaded.
+    Remote(Url),
+    /// On this host.
+    Local(PathBuf),
+}
+
+impl Source {
+    /// Reads what the user wrote; a relative directory starts from `folder`.
+    pub fn parse(text: &str, folder: &Path) -> Result<Source, Failure> {
+        let refuse = |why: &str| {
+            Failure::new(Kind::Invalid, format!("source `{}` {why}", printable(text)))
+                .help("give a directory, or an https:// URL whose paths are upstream's")
+        };
+        match text.split_once("://") {
+            Some(("http" | "https", _)) => {
+                let url = Url::parse(text).map_err(|error| refuse(&format!("is not a URL: {error}")))?;
+                Ok(Source::Mirror(url))
+            }
+            Some(("oci", _)) => Err(refuse("is not supported by this version of nodebake")),
+            Some(_) => Err(refuse("has an unknown scheme")),
+            None => {
+                let path = folder.join(text);
+                match std::fs::metadata(&path) {
+                    Ok(metadata) if metadata.is_dir() => Ok(Source::Directory(path)),
+                    Ok(_) => Err(refuse("is a file; bundles are not supported by this version of nodebake")),
+                    Err(error) => Err(Failure::new(Kind::Fetch, format!("source `{}`: {error}", path.display()))
+                        .help("give a directory that holds the artifacts under upstream's names")),
+                }
+            }
+        }
+    }
+
+    /// Where `artifact` is in this source.
+    pub fn locate(&self, artifact: &Artifact) -> Result<Location, Failure> {
+        self.locate_url(&artifact.url, artifact.file_name())
+    }
+
+    /// Where the file `name`, which upstream has at `url`, is in this source.
+    pub fn locate_url(&self, url: &str, name: &str) -> Result<Location, Failure> {
+        let invalid = |error| Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(url)));
+        if let Source::Directory(directory) = self {
+            return Ok(Location::Local(directory.join(name)));
+        }
+        let upstream = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
+        match (self, upstream.scheme()) {
+            (_, "file") => upstream.to_file_path().map(Location::Local).map_err(|()| invalid("no path".to_owned())),
+            (Source::Mirror(base), "http" | "https") => {
+                let mut url = base.clone();
+                url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), upstream.path()));
+                Ok(Location::Remote(url))
+            }
+            (_, "http" | "https") => Ok(Location::Remote(upstream)),
+            (_, scheme) => Err(invalid(format!("scheme `{scheme}` is not supported"))),
+        }
+    }
+}
+
+/// A URL without its credentials, for messages.
+pub fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    if !url.username().is_empty() || url.password().is_some() {
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+    }
+    url.set_query(None);
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Location, Source};
+
+    const UPSTREAM: &str = "https://github.com/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
+
+    #[test]
+    fn a_mirror_keeps_upstreams_paths() {
+        for base in ["https://mirror.example/files", "https://mirror.example/files/"] {
+            let source = Source::parse(base, Path::new(".")).unwrap();
+            let expected = "https://mirror.example/files/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
+            assert_eq!(source.locate_url(UPSTREAM, "runc.amd64").unwrap(), Location::Remote(expected.parse().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_directory_holds_upstreams_names() {
+        let source = Source::Directory("/artifacts".into());
+        let expected = Location::Local("/artifacts/runc.amd64".into());
+        assert_eq!(source.locate_url(UPSTREAM, "runc.amd64").unwrap(), expected);
+    }
+
+    #[test]
+    fn other_schemes_are_refused() {
+        for text in ["oci://registry/x", "ftp://host/x", "file:///x"] {
+            assert!(Source::parse(text, Path::new(".")).is_err(), "{text}");
+        }
+    }
+}

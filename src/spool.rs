@@ -1,0 +1,245 @@
+//! Verified artifacts, decoded once: every member that the catalogue names becomes a file without
+//! a name, with its digest, ready to be given a place in one root or in many.
+//!
+//! Nothing here has a name in a root: a run that dies while it decodes leaves nothing behind.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::archive;
+use crate::catalog::Rule;
+use crate::digest::{BUFFER, Digest, Hasher};
+use crate::elf::{self, Elf, Glibc};
+use crate::error::{Failure, Kind, errno, printable};
+use crate::fetch::Fetched;
+use crate::interrupt;
+use crate::path::ImagePath;
+use crate::resolve::Artifact;
+use crate::root::{self, Root};
+
+/// Executables carry this mode, whatever the archive says.
+pub const EXECUTABLE: u32 = 0o755;
+
+/// An artifact whose members have all been read.
+pub struct Spooled {
+    /// What it is.
+    pub artifact: Artifact,
+    /// What is installed of it, sorted by name.
+    pub members: Vec<Member>,
+    /// What the archive holds beside that.
+    pub ignored: Vec<String>,
+}
+
+/// One executable of an artifact.
+pub struct Member {
+    /// Its name in the artifact.
+    pub name: String,
+    /// Where it goes.
+    pub path: ImagePath,
+    /// Bytes.
+    pub size: u64,
+    /// Of its content.
+    pub sha256: Digest,
+    /// The glibc that it needs; none for a static one.
+    pub needs_glibc: Option<Glibc>,
+    /// Its content; none where only the digest was asked for.
+    content: Option<Content>,
+}
+
+struct Content {
+    file: File,
+    /// It is on the root's own filesystem and has no name yet.
+    nameless: AtomicBool,
+}
+
+/// Where decoded members are kept until they are installed.
+pub enum Place<'a> {
+    /// On this root's own filesystem, so that a link installs them; elsewhere in `scratch` where it can't.
+    Root(&'a Root, &'a Path),
+    /// In this directory of the host.
+    Scratch(&'a Path),
+    /// Nowhere: only digests are asked for.
+    Nowhere,
+}
+
+impl Member {
+    /// The content, for reading by position.
+    pub fn file(&self) -> Option<&File> {
+        self.content.as_ref().map(|content| &content.file)
+    }
+
+    /// Gives the content the name `path` in `root`: the first time by a link, later by a copy.
+    pub fn install(&self, root: &Root, path: &ImagePath, mtime: i64) -> Result<(), Failure> {
+        let Some(content) = &self.content else {
+            return Err(Failure::new(Kind::Filesystem, format!("`{path}` was decoded without its content")));
+        };
+        if content.nameless.swap(false, Ordering::AcqRel) {
+            let finished = root::finish(&content.file, EXECUTABLE, mtime).and_then(|()| rustix::fs::fsync(&content.file));
+            finished.map_err(|errno| Failure::filesystem("writing", root.shown(path), errno))?;
+            if root.link_anonymous(&content.file, path)? {
+                return Ok(());
+            }
+        }
+        root.copy_new(&content.file, self.size, path, EXECUTABLE, mtime)
+    }
+}
+
+/// Decodes `fetched`. The executables are checked: each is a whole ELF file of the artifact's
+/// architecture, and its version, where it can be read, is the artifact's.
+pub fn spool(fetched: &Fetched, place: &Place, mtime: i64) -> anyhow::Result<Spooled> {
+    let artifact = fetched.artifact.clone();
+    let label = format!("{artifact}, `{}`", artifact.file_name());
+    let component = artifact.catalogued();
+    let (mut members, mut ignored) = (Vec::new(), Vec::new());
+    let mut take = |name: &str, size: u64, content: &mut dyn Read| -> anyhow::Result<()> {
+        match component.rule(name) {
+            Some((rule, path)) => members.push(member(&artifact, rule, path, name, size, content, place, mtime)?),
+            None => ignored.push(name.to_owned()),
+        }
+        Ok(())
+    };
+    if component.raw {
+        refuse_html(&fetched.file, &label)?;
+        let mut content = Whole { file: &fetched.file, offset: 0 };
+        take(artifact.file_name(), fetched.size, &mut content)?;
+    } else {
+        archive::read(&fetched.file, &label, |member| take(member.name, member.size, member.content))?;
+    }
+    let missing = component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
+    if let Some(name) = missing {
+        let message = format!("{label} has no member `{name}`");
+        return Err(Failure::new(Kind::Unverified, message).help("is it the right file for this component?").into());
+    }
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Spooled { artifact, members, ignored })
+}
+
+fn member(
+    artifact: &Artifact,
+    rule: &Rule,
+    path: ImagePath,
+    name: &str,
+    size: u64,
+    content: &mut dyn Read,
+    place: &Place,
+    mtime: i64,
+) -> anyhow::Result<Member> {
+    let (file, nameless) = match place {
+        Place::Root(root, scratch) => match root.anonymous(rule.directory())? {
+            Some(file) => (Some(file), true),
+            None => (Some(temporary(scratch)?), false),
+        },
+        Place::Scratch(scratch) => (Some(temporary(scratch)?), false),
+        Place::Nowhere => (None, false),
+    };
+    let (sha256, written) = copy(content, file.as_ref(), size, path.as_str())?;
+    if written != size {
+        let message = format!("{artifact}: member `{}` is truncated", printable(name));
+        return Err(Failure::new(Kind::Unverified, message).into());
+    }
+    let mut needs_glibc = None;
+    if let Some(file) = &file {
+        if !rule.script {
+            needs_glibc = check(artifact, name, file)?;
+        }
+        // Written back while the next member is decoded, not at the end all at once.
+        root::finish(file, EXECUTABLE, mtime).map_err(|e| Failure::filesystem("writing", &path, e))?;
+    }
+    let content = file.map(|file| Content { file, nameless: AtomicBool::new(nameless) });
+    Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, content })
+}
+
+fn temporary(directory: &Path) -> Result<File, Failure> {
+    tempfile::tempfile_in(directory)
+        .map_err(|error| Failure::filesystem("creating a temporary file in", directory.display(), errno(&error)))
+}
+
+/// Copies and hashes; the space is reserved first, so that a full disk is noticed early.
+fn copy(content: &mut dyn Read, file: Option<&File>, size: u64, shown: &str) -> anyhow::Result<(Digest, u64)> {
+    let failed = |errno| Failure::filesystem("writing", shown, errno);
+    if let Some(file) = file.filter(|_| size > BUFFER as u64) {
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {}
+            Err(errno) => return Err(failed(errno).into()),
+        }
+    }
+    let mut buffer = vec![0; BUFFER];
+    let (mut hasher, mut offset) = (Hasher::default(), 0);
+    loop {
+        interrupt::check()?;
+        let count = fill(content, &mut buffer)?;
+        if count == 0 {
+            return Ok((hasher.finish(), offset));
+        }
+        hasher.update(&buffer[..count]);
+        if let Some(file) = file {
+            file.write_all_at(&buffer[..count], offset).map_err(|error| failed(errno(&error)))?;
+        }
+        offset += count as u64;
+    }
+}
+
+/// Reads until `buffer` is full or the content ends: large writes are cheaper than many small ones.
+fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match content.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Whether `file` is what `artifact` promises. Gives the glibc that it needs.
+fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
+    let refuse = |why: String| Failure::new(Kind::Unverified, format!("{artifact}: `{}` {why}", printable(name)));
+    let found = elf::read(file).map_err(|why| refuse(format!("is a {why}")))?;
+    let Some(Elf { arch, go_version, needs_glibc, .. }) = found else {
+        return Err(refuse("is not an ELF executable".to_owned()));
+    };
+    match arch {
+        Some(arch) if arch.name() == artifact.arch => {}
+        Some(arch) => return Err(refuse(format!("is for {arch}, not for {}", artifact.arch))),
+        None => return Err(refuse(format!("is for another architecture than {}", artifact.arch))),
+    }
+    let marked = match name {
+        "bin/containerd" => elf::containerd_version(file)
+            .map_err(|error| Failure::filesystem("reading", name, errno(&error)))?
+            .filter(|marked| !marked.says(&artifact.version))
+            .map(|marked| marked.0),
+        _ => None,
+    };
+    match marked.or(go_version.filter(|version| *version != artifact.version)) {
+        Some(version) => Err(refuse(format!("says it is version {version}, not {}", artifact.version))
+            .help("is the right file under the wrong name?")),
+        None => Ok(needs_glibc),
+    }
+}
+
+fn refuse_html(file: &File, label: &str) -> Result<(), Failure> {
+    let mut start = [0; 256];
+    let count = file.read_at(&mut start, 0).unwrap_or(0);
+    match archive::looks_like_html(&start[..count]) {
+        true => Err(Failure::new(Kind::Unverified, format!("{label} is not an executable")).help(archive::HTML)),
+        false => Ok(()),
+    }
+}
+
+struct Whole<'file> {
+    file: &'file File,
+    offset: u64,
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}

@@ -1,0 +1,128 @@
+//! The containerd service: its unit, its drop-in, and what makes it start at the first boot.
+
+use indoc::formatdoc;
+
+use crate::containerd::Release;
+use crate::path::ImagePath;
+use crate::plan::Want;
+use crate::spec::{Containerd, Proxy};
+
+/// The unit.
+pub const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
+/// A unit of this path wins over ours; a link to /dev/null there masks the service.
+pub const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
+/// What enables it.
+pub const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
+/// Our preset; the lexicographically first file that names a unit decides.
+pub const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
+const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
+
+/// The unit and everything around it.
+///
+/// Preset *and* link: where systemd was built with first-boot-full-preset (Fedora, RHEL, Azure
+/// Linux) a first boot removes a link that no preset covers, and a preset alone is not applied
+/// to an image that has a machine-id.
+pub fn entries(release: Release, containerd: &Containerd) -> Vec<(ImagePath, Want)> {
+    let mut entries = vec![
+        (ImagePath::fixed(UNIT), Want::text(0o644, unit(release))),
+        (ImagePath::fixed(PRESET), Want::text(0o644, "# Written by nodebake\nenable containerd.service\n")),
+        (ImagePath::fixed(WANTS), Want::Link { target: UNIT.to_owned() }),
+    ];
+    if let Some(text) = drop_in(release, containerd) {
+        // A proxy URL with a password must not be readable by every user of the node.
+        let mode = if has_credentials(&containerd.proxy) { 0o600 } else { 0o644 };
+        entries.push((ImagePath::fixed(DROP_IN), Want::text(mode, text)));
+    }
+    entries
+}
+
+/// containerd's own containerd.service of this release, with the path of our binary.
+fn unit(release: Release) -> String {
+    let local = if release.is_2_1() { "" } else { "local-fs.target " };
+    // Gone in 2.0 (containerd#8924); the drop-in sets it there.
+    let nofile = if release.is_2() { "" } else { "LimitNOFILE=infinity\n" };
+    formatdoc! {"
+        # Written by nodebake
+        [Unit]
+        Description=containerd container runtime
+        Documentation=https://containerd.io
+        After=network.target {local}dbus.service
+
+        [Service]
+        ExecStartPre=-/sbin/modprobe overlay
+        ExecStart=/usr/local/bin/containerd
+
+        Type=notify
+        Delegate=yes
+        KillMode=process
+        Restart=always
+        RestartSec=5
+
+        LimitNPROC=infinity
+        LimitCORE=infinity
+        {nofile}TasksMax=infinity
+        OOMScoreAdjust=-999
+
+        [Install]
+        WantedBy=multi-user.target
+    "}
+}
+
+/// None where there is nothing to change.
+fn drop_in(release: Release, containerd: &Containerd) -> Option<String> {
+    let Proxy { http, https, no_proxy } = &containerd.proxy;
+    let variables = [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", no_proxy)];
+    let mut lines: Vec<String> = variables
+        .iter()
+        .filter_map(|(name, text)| Some(format!("Environment={}", quoted(&format!("{name}={}", text.as_ref()?)))))
+        .collect();
+    let limit = containerd.limit_nofile.as_ref().map(|limit| limit.0.as_str());
+    // Without it containers get 1024 from containerd 2.0 on, where 1.x gave infinity.
+    let default = release.is_2().then_some("1048576");
+    lines.extend(limit.or(default).map(|limit| format!("LimitNOFILE={limit}")));
+    (!lines.is_empty()).then(|| format!("# Written by nodebake\n[Service]\n{}\n", lines.join("\n")))
+}
+
+fn has_credentials(proxy: &Proxy) -> bool {
+    let urls = [&proxy.http, &proxy.https].into_iter().flatten();
+    urls.into_iter().any(|url| url.as_str().contains('@'))
+}
+
+/// One word of a unit file: quotes and backslashes escaped, `%` not a specifier (systemd.syntax(7)).
+fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{entries, quoted};
+    use crate::containerd::Release;
+    use crate::plan::{Content, Want};
+    use crate::spec::Spec;
+
+    fn text(version: &str, yaml: &str) -> String {
+        let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
+        let entries = entries(Release::parse(version).unwrap(), &spec.containerd);
+        let line = |(path, want): &(crate::path::ImagePath, Want)| match want {
+            Want::File { mode, content: Content::Text(bytes) } => {
+                format!("== {path} {mode:04o}\n{}", String::from_utf8_lossy(bytes))
+            }
+            other => format!("== {path} {other:?}\n"),
+        };
+        entries.iter().map(line).collect()
+    }
+
+    #[test]
+    fn the_unit_is_upstreams() {
+        insta::assert_snapshot!("service_1_7", text("1.7.24", ""));
+        insta::assert_snapshot!("service_2_1", text("2.1.9", "containerd: {proxy: {http: 'http://u:p@proxy:3128', no_proxy: 10.0.0.0/8}}"));
+    }
+
+    #[test]
+    fn values_can_not_leave_their_quotes() {
+        assert_eq!(quoted(r#"A=%h"\"#), r#""A=%%h\"\\""#);
+    }
+}

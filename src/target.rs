@@ -1,0 +1,71 @@
+//! What a root says of itself: its architecture and its glibc, read from its own files.
+//!
+//! Nothing of the root is executed, and the build host is never asked in its place.
+
+use crate::arch::Arch;
+use crate::elf::{self, Elf, Glibc};
+use crate::error::{Failure, Kind};
+use crate::path::ImagePath;
+use crate::root::Root;
+
+/// Files that a root filesystem can hardly be without, most telling first.
+const EXECUTABLES: [&str; 9] = [
+    "/bin/sh",
+    "/usr/bin/sh",
+    "/usr/lib/systemd/systemd",
+    "/lib/systemd/systemd",
+    "/sbin/init",
+    "/usr/bin/env",
+    "/bin/bash",
+    "/bin/busybox",
+    "/usr/bin/busybox",
+];
+
+/// Where distributions keep the C library; `{}` is Debian's name of the architecture.
+const LIBRARIES: [&str; 6] = [
+    "/lib/{}/libc.so.6",
+    "/usr/lib/{}/libc.so.6",
+    "/lib64/libc.so.6",
+    "/usr/lib64/libc.so.6",
+    "/lib/libc.so.6",
+    "/usr/lib/libc.so.6",
+];
+
+/// The architecture of the root's own executables.
+pub fn arch(root: &Root) -> Result<Arch, Failure> {
+    for path in EXECUTABLES {
+        if let Some(arch) = read(root, &ImagePath::fixed(path))?.and_then(|elf| elf.arch) {
+            return Ok(arch);
+        }
+    }
+    let message = format!("root `{}` has no executable to tell its architecture", root.host().display());
+    Err(Failure::new(Kind::Unsupported, message).help("set `arch:` in the spec, for example amd64"))
+}
+
+/// The root's glibc for `arch`; none where it has none of that architecture.
+pub fn glibc(root: &Root, arch: Arch) -> Result<Option<Glibc>, Failure> {
+    for pattern in LIBRARIES {
+        let path = ImagePath::new(&pattern.replace("{}", multiarch(arch)))?;
+        let found = read(root, &path)?.filter(|elf| elf.arch == Some(arch));
+        if let Some(glibc) = found.and_then(|elf| elf.gives_glibc) {
+            return Ok(Some(glibc));
+        }
+    }
+    Ok(None)
+}
+
+fn read(root: &Root, path: &ImagePath) -> Result<Option<Elf>, Failure> {
+    // A broken file is no source; the next one may be whole.
+    Ok(root.file(path)?.and_then(|file| elf::read(&file).unwrap_or(None)))
+}
+
+fn multiarch(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "x86_64-linux-gnu",
+        Arch::Arm64 => "aarch64-linux-gnu",
+        Arch::Arm => "arm-linux-gnueabihf",
+        Arch::Ppc64le => "powerpc64le-linux-gnu",
+        Arch::Riscv64 => "riscv64-linux-gnu",
+        Arch::S390x => "s390x-linux-gnu",
+    }
+}

@@ -1,0 +1,192 @@
+//! YAML in, values or a message with line and column out.
+//!
+//! The spec and the lock are both read here. serde_yaml alone keeps the first or the last of two
+//! equal map keys without a word; here they are an error.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::error::{Failure, Kind, printable};
+
+/// Longer documents are refused before they are parsed; a spec of 10,000 mirrors is shorter.
+const LONGEST: usize = 1 << 20;
+/// Deeper flow nesting is refused: the parser's time grows with its square.
+const DEEPEST: usize = 64;
+
+/// Parses one document. An empty one is `T`'s default.
+///
+/// Failures are [`Kind::Invalid`] and read `NAME:LINE:COLUMN: what`.
+pub fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T, Failure> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.len() > LONGEST {
+        return Err(invalid(format!("{name}: longer than {LONGEST} bytes")));
+    }
+    if let Some(line) = too_deep(text) {
+        return Err(invalid(format!("{name}:{line}:1: nested deeper than {DEEPEST} levels")));
+    }
+    let unique = AllKeysUnique.deserialize(serde_yaml::Deserializer::from_str(text));
+    match unique.and_then(|()| serde_yaml::from_str::<Option<T>>(text)) {
+        Ok(value) => Ok(value.unwrap_or_default()),
+        Err(error) if is_empty(text) => {
+            drop(error);
+            Ok(T::default())
+        }
+        Err(error) => Err(explain(&error, name)),
+    }
+}
+
+fn is_empty(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+/// The line where brackets nest too deep. Brackets inside quotes count too: no spec has so many.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (index, line) in text.lines().enumerate() {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        let indent = line.len() - line.trim_start_matches([' ', '-', '?']).len();
+        if depth > DEEPEST || indent > 8 * DEEPEST {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+fn explain(error: &serde_yaml::Error, name: &str) -> Failure {
+    let full = error.to_string();
+    let place = error.location().map(|at| (at.line(), at.column()));
+    let message = match place {
+        Some((line, column)) => {
+            let suffix = format!(" at line {line} column {column}");
+            let text = full.replace(&suffix, "");
+            format!("{name}:{line}:{column}: {}", printable(text.trim()))
+        }
+        None => format!("{name}: {}", printable(&full)),
+    };
+    let failure = invalid(message);
+    match remedy(&full) {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
+/// What to write instead, where serde's message tells.
+fn remedy(message: &str) -> Option<String> {
+    if message.contains("expected a string") || message.contains("expected string") {
+        let number = message.contains("floating point") || message.contains("integer");
+        return number.then(|| "write it in quotes: YAML reads 1.10 as the number 1.1".to_owned());
+    }
+    let (_, rest) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
+    let mut words = rest.split('`').step_by(2);
+    let wrong = words.next()?;
+    let known: Vec<&str> = words.filter(|word| !word.starts_with(" at line")).collect();
+    nearest(wrong, known.into_iter()).map(|right| format!("did you mean `{right}`?"))
+}
+
+/// The spelling of `known` that `wrong` is most likely meant to be.
+pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.map(|right| (strsim::damerau_levenshtein(wrong, right), right));
+    let (distance, right) = scored.min()?;
+    (distance <= 1 + wrong.len() / 3).then_some(right)
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(Kind::Invalid, message)
+}
+
+/// Walks a whole document and fails at the second of two equal keys.
+struct AllKeysUnique;
+
+impl<'de> DeserializeSeed<'de> for AllKeysUnique {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AllKeysUnique {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a YAML value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = BTreeSet::new();
+        while map.next_key_seed(NewKey(&mut seen))?.is_some() {
+            map.next_value_seed(AllKeysUnique)?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
+        while sequence.next_element_seed(AllKeysUnique)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+struct NewKey<'seen>(&'seen mut BTreeSet<String>);
+
+impl<'de> DeserializeSeed<'de> for NewKey<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for NewKey<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a key that is a string")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
+        match self.0.insert(key.to_owned()) {
+            true => Ok(()),
+            false => Err(E::custom(format_args!("duplicate key `{key}`"))),
+        }
+    }
+}
