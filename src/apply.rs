@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::arch::Arch;
 use crate::commit::{self, Commit, Kept};
-use crate::digest::Digest;
 use crate::diff::{self, Change, Diff, Found};
+use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::fetch::Fetcher;
 use crate::interrupt;
@@ -105,12 +105,17 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
         begun.into_iter().map(|bake| bake.and_then(|bake| prepare(job, bake, &spooled))).collect();
     // All are staged before any is published.
     let staged: Vec<anyhow::Result<Planned>> = match write {
-        true => planned.into_iter().map(|planned| planned.and_then(|planned| stage(job, planned, &spooled))).collect(),
+        true => planned
+            .into_iter()
+            .map(|planned| planned.and_then(|planned| stage(job, planned, &spooled)))
+            .collect(),
         false => planned,
     };
     let published = staged.into_iter().map(|staged| match write {
         true => staged.and_then(|staged| publish(job, staged)),
-        false => staged.map(|Planned { diff, warnings, .. }| Report { diff, kept: Kept::default(), warnings }),
+        false => {
+            staged.map(|Planned { diff, warnings, .. }| Report { diff, kept: Kept::default(), warnings })
+        }
     });
     hosts.iter().cloned().zip(published).map(|(host, result)| Outcome { host, result }).collect()
 }
@@ -124,7 +129,9 @@ fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
             let root = Root::open(host)?;
             match seen.insert(root.identity()?) {
                 true => Ok(root),
-                false => Err(Failure::new(Kind::Usage, format!("root `{}` is given twice", host.display())).into()),
+                false => {
+                    Err(Failure::new(Kind::Usage, format!("root `{}` is given twice", host.display())).into())
+                }
             }
         })
         .collect()
@@ -167,8 +174,12 @@ impl Bake<'_> {
     /// Whether everything that came from `artifact` is still as it was installed.
     fn in_place(&self, artifact: &Artifact) -> bool {
         let Some(receipt) = &self.receipt else { return false };
-        let known = receipt.artifacts.iter().any(|a| a.sha256 == artifact.sha256 && a.build == artifact.build);
-        known && self.owned(artifact.sha256).all(|(path, owned)| self.found.get(path) == Some(&Some(owned.node.clone())))
+        let known =
+            receipt.artifacts.iter().any(|a| a.sha256 == artifact.sha256 && a.build == artifact.build);
+        known
+            && self
+                .owned(artifact.sha256)
+                .all(|(path, owned)| self.found.get(path) == Some(&Some(owned.node.clone())))
     }
 
     fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &crate::receipt::Owned)> {
@@ -178,7 +189,8 @@ impl Bake<'_> {
 
     /// The index of an artifact that is in place, from the receipt.
     fn index(&self, artifact: &Artifact) -> Vec<Placed> {
-        let placed = |(path, owned): (&ImagePath, &crate::receipt::Owned)| match (&owned.node, &owned.member) {
+        let placed = |(path, owned): (&ImagePath, &crate::receipt::Owned)| match (&owned.node, &owned.member)
+        {
             (crate::receipt::Node::File { sha256, .. }, Some(member)) => Some(Placed {
                 artifact: artifact.sha256,
                 component: artifact.component.clone(),
@@ -215,7 +227,9 @@ fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
         let fetched = job.fetcher.fetch(artifact)?;
         let spooled = spool::spool(&fetched, &place, job.mtime)?;
         if !spooled.ignored.is_empty() {
-            job.fetcher.progress.detail(&format!("{artifact}: not installed: {}", spooled.ignored.join(", ")));
+            job.fetcher
+                .progress
+                .detail(&format!("{artifact}: not installed: {}", spooled.ignored.join(", ")));
         }
         Ok(spooled)
     });
@@ -279,14 +293,21 @@ fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
 fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
     let mut dynamic = None;
     let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
-    for (spooled, member) in artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member))) {
+    for (spooled, member) in
+        artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member)))
+    {
         let Some(needs) = member.needs_glibc else { continue };
         dynamic = Some(&spooled.artifact);
         let Some(gives) = bake.target.glibc.filter(|gives| *gives < needs) else { continue };
         let artifact = &spooled.artifact;
         let message = format!(
             "{artifact}: `{}` needs glibc {}.{}, root `{}` has {}.{}",
-            member.name, needs.0, needs.1, bake.root.host().display(), gives.0, gives.1
+            member.name,
+            needs.0,
+            needs.1,
+            bake.root.host().display(),
+            gives.0,
+            gives.1
         );
         let help = match artifact.catalogued().static_build {
             Some(_) => format!("use the static build: `components.{}.static: true`", artifact.component),
@@ -295,16 +316,24 @@ fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
         return Err(Failure::new(Kind::Unsupported, message).help(help).into());
     }
     let unknown = dynamic.filter(|_| bake.target.glibc.is_none());
-    Ok(unknown.map(|artifact| format!(
-        "root `{}` has no glibc for {}, which {artifact} needs to run",
-        bake.root.host().display(), bake.target.arch
-    )).into_iter().collect())
+    Ok(unknown
+        .map(|artifact| {
+            format!(
+                "root `{}` has no glibc for {}, which {artifact} needs to run",
+                bake.root.host().display(),
+                bake.target.arch
+            )
+        })
+        .into_iter()
+        .collect())
 }
 
 /// What the staged containerd prints as its default configuration, where the spec starts from it.
 fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Option<String>> {
     let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
-    let Some(artifact) = containerd.filter(|_| job.spec.containerd.config.base == Base::Default) else { return Ok(None) };
+    let Some(artifact) = containerd.filter(|_| job.spec.containerd.config.base == Base::Default) else {
+        return Ok(None);
+    };
     let path = ImagePath::fixed("/usr/local/bin/containerd");
     job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
@@ -364,7 +393,8 @@ fn with_commit<T>(
     let Some(state) = &bake.state else { return Ok(None) };
     let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
-    let unchanged = receipt.arch == plan.arch && receipt.artifacts == plan.artifacts && receipt.paths == diff.owned();
+    let unchanged =
+        receipt.arch == plan.arch && receipt.artifacts == plan.artifacts && receipt.paths == diff.owned();
     if diff.is_empty() && bake.receipt.is_some() && unchanged {
         return Ok(None);
     }
@@ -402,7 +432,15 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
     let plan = Plan::empty(&receipt.arch);
     let found = diff::survey(&root, &receipt)?;
     let diff = diff::diff(&plan, &receipt, &found, &root)?;
-    let commit = Commit { root: &root, state: &state, receipt: &receipt, plan: &plan, diff: &diff, members: &[], mtime: 0 };
+    let commit = Commit {
+        root: &root,
+        state: &state,
+        receipt: &receipt,
+        plan: &plan,
+        diff: &diff,
+        members: &[],
+        mtime: 0,
+    };
     commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
         let recovered = commit::recover(&root, &state).err();
         let error = anyhow::Error::from(failure);

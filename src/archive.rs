@@ -45,7 +45,11 @@ pub struct Member<'entry> {
 ///
 /// It has succeeded only when the whole archive was read and found intact: what `visit` was given
 /// before an error must not be used.
-pub fn read(file: &File, label: &str, mut visit: impl FnMut(Member) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub fn read(
+    file: &File,
+    label: &str,
+    mut visit: impl FnMut(Member) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut input = BufReader::with_capacity(INPUT, Positioned { file, offset: 0 });
     let magic = input.fill_buf().map_err(|error| corrupt(label, &error))?.to_vec();
     match format(&magic, label)? {
@@ -63,7 +67,8 @@ enum Format {
 /// By magic, not by name.
 fn format(start: &[u8], label: &str) -> Result<Format, Failure> {
     let unsupported = |format: &str| {
-        Failure::new(Kind::Invalid, format!("{label}: {format} is not supported")).help("use the .tar.gz that upstream publishes")
+        Failure::new(Kind::Invalid, format!("{label}: {format} is not supported"))
+            .help("use the .tar.gz that upstream publishes")
     };
     match start {
         [0x1f, 0x8b, ..] => Ok(Format::Gzip),
@@ -84,7 +89,8 @@ fn not_an_archive(start: &[u8], label: &str) -> Failure {
 }
 
 /// The remedy where a web page stands in an artifact's place.
-pub const HTML: &str = "it is an HTML page: a captive portal, a proxy or a login page answered instead of the server";
+pub const HTML: &str =
+    "it is an HTML page: a captive portal, a proxy or a login page answered instead of the server";
 
 /// Whether `start` is the beginning of a web page.
 pub fn looks_like_html(start: &[u8]) -> bool {
@@ -139,7 +145,8 @@ fn read_tar<R: Read>(
             return Err(refuse("stands in the archive twice").into());
         }
         let mut content = Content { entry: &mut entry, error: None };
-        let visited = if directory { Ok(()) } else { visit(Member { name: &name, size, content: &mut content }) };
+        let visited =
+            if directory { Ok(()) } else { visit(Member { name: &name, size, content: &mut content }) };
         match content.error.take() {
             Some(error) => return Err(corrupt(label, &error).into()),
             None => visited?,
@@ -166,7 +173,10 @@ fn drained<R: Read>(mut source: Meter<R>, end: u64, label: &str) -> anyhow::Resu
     }
     match source.total >= end + 2 * BLOCK {
         true => Ok(()),
-        false => Err(Failure::new(Kind::Unverified, format!("{label} is truncated: its end mark is missing")).into()),
+        false => {
+            Err(Failure::new(Kind::Unverified, format!("{label} is truncated: its end mark is missing"))
+                .into())
+        }
     }
 }
 
@@ -203,9 +213,15 @@ fn corrupt(label: &str, error: &io::Error) -> Failure {
     if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
         return refuse(label, &limit.0);
     }
-    let truncated = error.kind() == io::ErrorKind::UnexpectedEof || error.to_string().contains("failed to read entire block");
-    let why = if truncated { "truncated".to_owned() } else { format!("corrupt: {}", printable(&error.to_string())) };
-    Failure::new(Kind::Unverified, format!("{label} is {why}")).help("fetch it again; what it should be is pinned by its digest")
+    let truncated = error.kind() == io::ErrorKind::UnexpectedEof
+        || error.to_string().contains("failed to read entire block");
+    let why = if truncated {
+        "truncated".to_owned()
+    } else {
+        format!("corrupt: {}", printable(&error.to_string()))
+    };
+    Failure::new(Kind::Unverified, format!("{label} is {why}"))
+        .help("fetch it again; what it should be is pinned by its digest")
 }
 
 /// Remembers the reading error of a member, which is the archive's fault and not the visitor's.
@@ -246,7 +262,9 @@ impl<R: Read> Read for Meter<R> {
             return Err(io::Error::other(Limit(format!("it inflates to more than {LARGEST} bytes"))));
         }
         let Some(left) = self.budget.get().checked_sub(count as u64) else {
-            return Err(io::Error::other(Limit(format!("more than {METADATA} bytes of names and records in one place"))));
+            return Err(io::Error::other(Limit(format!(
+                "more than {METADATA} bytes of names and records in one place"
+            ))));
         };
         self.budget.set(left);
         Ok(count)

@@ -184,7 +184,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
 fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
     let job = job(bake, progress)?;
     let outcomes = apply::plan(&job, &bake.root);
-    let changes = outcomes.iter().filter_map(|o| o.result.as_ref().ok()).any(|report| !report.diff.is_empty());
+    let changes =
+        outcomes.iter().filter_map(|o| o.result.as_ref().ok()).any(|report| !report.diff.is_empty());
     let code = report(outcomes, bake.json, true, progress)?;
     Ok(if code == 0 && changes && detailed_exitcode { Kind::Drift.exit_code() } else { code })
 }
@@ -244,7 +245,10 @@ fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow:
 fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = |error: std::io::Error| Failure::filesystem("writing", path.display(), error::errno(&error));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).tempfile_in(folder).map_err(failed)?;
+    let mut file = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(folder)
+        .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
@@ -259,8 +263,9 @@ fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
             print(&String::from_utf8_lossy(&page))
         }
         Some(directory) => {
-            clap_mangen::generate_to(Cli::command(), directory)
-                .map_err(|error| Failure::filesystem("writing manual pages to", directory.display(), error::errno(&error)))?;
+            clap_mangen::generate_to(Cli::command(), directory).map_err(|error| {
+                Failure::filesystem("writing manual pages to", directory.display(), error::errno(&error))
+            })?;
             print("")
         }
     }
@@ -278,13 +283,19 @@ impl Inputs {
     fn load(input: &Input) -> anyhow::Result<Inputs> {
         let named = input.spec.clone();
         let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
+            .to_owned();
         let text = match read(&path)? {
             Some(text) => text,
             None if named.is_none() => String::new(),
             None => {
                 let message = format!("spec `{}` does not exist", path.display());
-                return Err(Failure::new(Kind::Invalid, message).help("write one, or leave out --spec for the defaults").into());
+                return Err(Failure::new(Kind::Invalid, message)
+                    .help("write one, or leave out --spec for the defaults")
+                    .into());
             }
         };
         let spec = Spec::parse(&text, &path.display().to_string(), &folder)?;
@@ -340,7 +351,12 @@ fn job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
     })
 }
 
-fn fetcher(input: &Input, spec: &Spec, cache: Option<PathBuf>, progress: &Progress) -> Result<Fetcher, Failure> {
+fn fetcher(
+    input: &Input,
+    spec: &Spec,
+    cache: Option<PathBuf>,
+    progress: &Progress,
+) -> Result<Fetcher, Failure> {
     // On the command line from the working directory, in the spec from its folder.
     let source = match (&input.source, &spec.source) {
         (Some(text), _) => Source::parse(text, Path::new("."))?,
@@ -354,7 +370,8 @@ fn fetcher(input: &Input, spec: &Spec, cache: Option<PathBuf>, progress: &Progre
 
 fn cache(input: &Input) -> Option<PathBuf> {
     let user = || {
-        let folder = std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let folder =
+            std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         folder.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
     };
     input.cache_dir.clone().or_else(|| user().map(|folder| folder.join("nodebake")))
@@ -383,7 +400,10 @@ fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>, Fa
 fn source_date_epoch() -> Result<i64, Failure> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text.parse().map_err(|_| {
-            Failure::new(Kind::Usage, format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds", printable(&text)))
+            Failure::new(
+                Kind::Usage,
+                format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds", printable(&text)),
+            )
         }),
         Err(_) => Ok(0),
     }

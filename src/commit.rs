@@ -118,10 +118,14 @@ impl Commit<'_> {
                 self.root.write_new(&temporary, *mode, bytes, self.mtime)
             }
             Some(Want::File { content: Content::Member { artifact: _, sha256, .. }, .. }) => {
-                let member = self.members.iter().find(|member| member.path == change.path && member.sha256 == *sha256);
+                let member =
+                    self.members.iter().find(|member| member.path == change.path && member.sha256 == *sha256);
                 match member {
                     Some(member) => member.install(self.root, &temporary, self.mtime),
-                    None => Err(Failure::new(crate::error::Kind::Filesystem, format!("`{}` was not fetched", change.path))),
+                    None => Err(Failure::new(
+                        crate::error::Kind::Filesystem,
+                        format!("`{}` was not fetched", change.path),
+                    )),
                 }
             }
             Some(Want::Link { target }) => self.root.link_new(&temporary, target, self.mtime),
@@ -130,7 +134,11 @@ impl Commit<'_> {
                 Some(original) => self.root.duplicate(&original, &temporary),
                 None => Err(Failure::new(
                     crate::error::Kind::Filesystem,
-                    format!("what was at `{}` before the first bake is gone from {}", change.path, self.root.shown("/var/lib/nodebake/original")),
+                    format!(
+                        "what was at `{}` before the first bake is gone from {}",
+                        change.path,
+                        self.root.shown("/var/lib/nodebake/original")
+                    ),
                 )),
             },
         }
@@ -166,7 +174,9 @@ impl Commit<'_> {
         for change in removed {
             touched.insert(change.path.parent());
             match (&change.found, change.action) {
-                (Some(Node::Directory { .. }), Action::Remove) => drop(self.root.remove_empty_directory(&change.path)?),
+                (Some(Node::Directory { .. }), Action::Remove) => {
+                    drop(self.root.remove_empty_directory(&change.path)?)
+                }
                 (Some(Node::Directory { .. }), Action::Restore) => {
                     if let Some(mode) = mode_before(change.old.as_ref()) {
                         self.root.set_directory_mode(&change.path, mode.0)?;
@@ -314,7 +324,10 @@ fn prune_directories(root: &Root, receipt: &mut Receipt) -> Result<(), Failure> 
     let mut kept = BTreeSet::new();
     for directory in receipt.directories.iter().rev() {
         let used = receipt.paths.keys().any(|path| path.is_below(directory));
-        if used || state::is_above(directory) || (!root.remove_empty_directory(directory)? && root.is_directory(directory)?) {
+        if used
+            || state::is_above(directory)
+            || (!root.remove_empty_directory(directory)? && root.is_directory(directory)?)
+        {
             kept.insert(directory.clone());
         }
     }

@@ -160,7 +160,10 @@ fn set(document: &mut DocumentMut, path: &[&str], new: Value) -> Result<(), Fail
             Item::Table(table)
         });
         table = item.as_table_mut().ok_or_else(|| {
-            Failure::new(Kind::Invalid, format!("`{}` is not a table in the base configuration", tables.join(".")))
+            Failure::new(
+                Kind::Invalid,
+                format!("`{}` is not a table in the base configuration", tables.join(".")),
+            )
         })?;
     }
     match table.get_mut(key).and_then(Item::as_value_mut) {
@@ -194,10 +197,12 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("containerd.config.merge: {why}"));
     let version = document.get("version").and_then(Item::as_integer);
     if version != Some(release.config_version()) {
-        let why = format!("sets another `version` than {}, which this containerd reads", release.config_version());
+        let why =
+            format!("sets another `version` than {}, which this containerd reads", release.config_version());
         return Err(refuse(why).help("leave `version` out of the fragment"));
     }
-    let plugin = |id: &str| document.get("plugins").and_then(|plugins| plugins.get(id)).and_then(Item::as_table_like);
+    let plugin =
+        |id: &str| document.get("plugins").and_then(|plugins| plugins.get(id)).and_then(Item::as_table_like);
     let misplaced: Vec<(&str, Vec<&str>)> = match release.is_2() {
         true => vec![(CRI, vec!["sandbox_image", "registry", "containerd", "cni"])],
         false => vec![(IMAGES, vec![]), (RUNTIME, vec![])],
@@ -206,7 +211,8 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
         let Some(table) = plugin(id) else { continue };
         let all = keys.is_empty();
         if let Some((key, _)) = table.iter().find(|(key, _)| all || keys.contains(key)) {
-            let right = if release.is_2() { format!("`{IMAGES}` or `{RUNTIME}`") } else { format!("`{CRI}`") };
+            let right =
+                if release.is_2() { format!("`{IMAGES}` or `{RUNTIME}`") } else { format!("`{CRI}`") };
             let why = format!("`{key}` in table `plugins.\"{id}\"` is not read by this containerd");
             return Err(refuse(why).help(format!("put it into {right}")));
         }
@@ -216,7 +222,8 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
     match config_path {
         Some(path) if path.contains(':') => {
             let why = format!("config_path `{}` is more than one directory", printable(path));
-            Err(refuse(why).help("containerd 2.1 and later then find no hosts.toml at all (containerd#12808)"))
+            Err(refuse(why)
+                .help("containerd 2.1 and later then find no hosts.toml at all (containerd#12808)"))
         }
         _ => Ok(()),
     }
@@ -249,7 +256,10 @@ mod tests {
         let read: toml_edit::DocumentMut = text.parse().unwrap();
         let runtime = &read["plugins"]["io.containerd.cri.v1.runtime"];
         assert_eq!(runtime["enable_selinux"].as_bool(), Some(true));
-        assert_eq!(runtime["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"].as_bool(), Some(false));
+        assert_eq!(
+            runtime["containerd"]["runtimes"]["runc"]["options"]["SystemdCgroup"].as_bool(),
+            Some(false)
+        );
         assert_eq!(runtime["cni"]["conf_dir"].as_str(), Some("/etc/cni/net.d"));
     }
 
@@ -259,10 +269,19 @@ mod tests {
             let with = Config { merge: merge.to_owned(), ..Config::default() };
             config(Release::parse(version).unwrap(), &with, None).unwrap_err().to_string()
         };
-        assert!(refused("2.1.9", "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = 'x'").contains("not read"));
-        assert!(refused("1.7.24", "[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = '/x'").contains("not read"));
+        assert!(
+            refused("2.1.9", "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = 'x'")
+                .contains("not read")
+        );
+        assert!(
+            refused("1.7.24", "[plugins.\"io.containerd.cri.v1.images\".registry]\nconfig_path = '/x'")
+                .contains("not read")
+        );
         assert!(refused("2.1.9", "version = 2").contains("version"));
-        assert!(refused("2.1.9", "[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/a:/b'").contains("more than one"));
+        assert!(
+            refused("2.1.9", "[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/a:/b'")
+                .contains("more than one")
+        );
         assert!(refused("2.1.9", "not toml").contains("is not TOML"));
     }
 

@@ -119,7 +119,8 @@ pub fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Resul
             Some(node) => node.clone(),
             None => {
                 let missing = root.missing_directories(path)?;
-                diff.directories.extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
+                diff.directories
+                    .extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
                 root.node(path)?
             }
         };
@@ -157,7 +158,8 @@ fn wanted(
         (Some(_), false) => true,
     };
     if !replaceable {
-        let (is, wants) = if is_directory { ("no directory", "a directory") } else { ("a directory", "a file") };
+        let (is, wants) =
+            if is_directory { ("no directory", "a directory") } else { ("a directory", "a file") };
         let message = format!("`{}` is {is}, and {wants} belongs there", root.shown(path));
         return Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"));
     }
@@ -181,16 +183,29 @@ fn wanted(
     };
     let text = match (&entry.want, &found, action) {
         (_, _, Action::Keep) => None,
-        (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. }), _) => root.text(path, SHOWN).unwrap_or(None),
+        (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. }), _) => {
+            root.text(path, SHOWN).unwrap_or(None)
+        }
         _ => None,
     };
     let (artifact, member) = match &entry.want {
-        Want::File { content: Content::Member { artifact, name, .. }, .. } => (Some(*artifact), Some(name.clone())),
+        Want::File { content: Content::Member { artifact, name, .. }, .. } => {
+            (Some(*artifact), Some(name.clone()))
+        }
         _ => (None, None),
     };
     let new = Owned { node, component: entry.component.clone(), artifact, member, before };
     let want = Some(entry.want.clone());
-    Ok(Some(Change { path: path.clone(), action, found, want, old: old.cloned(), new: Some(new), edited, text }))
+    Ok(Some(Change {
+        path: path.clone(),
+        action,
+        found,
+        want,
+        old: old.cloned(),
+        new: Some(new),
+        edited,
+        text,
+    }))
 }
 
 /// A path that is owned and not planned any more.
@@ -202,7 +217,16 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
         (None, _) => Action::Release,
         (Some(_), Before::Nothing) => Action::Remove,
     };
-    Change { path: path.clone(), action, found, want: None, old: Some(old.clone()), new: None, edited, text: None }
+    Change {
+        path: path.clone(),
+        action,
+        found,
+        want: None,
+        old: Some(old.clone()),
+        new: None,
+        edited,
+        text: None,
+    }
 }
 
 /// Two planned paths that are one file, through a link such as `/usr/local/sbin -> bin`.
@@ -211,8 +235,14 @@ fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
     for change in diff.changes.iter().filter(|change| change.new.is_some()) {
         let Some(entry) = root.entry(&change.path)? else { continue };
         if let Some(other) = seen.insert(entry, &change.path) {
-            let message = format!("`{other}` and `{}` are the same file in root `{}`", change.path, root.host().display());
-            return Err(Failure::new(Kind::Unsafe, message).help("a link in the root joins their directories"));
+            let message = format!(
+                "`{other}` and `{}` are the same file in root `{}`",
+                change.path,
+                root.host().display()
+            );
+            return Err(
+                Failure::new(Kind::Unsafe, message).help("a link in the root joins their directories")
+            );
         }
     }
     Ok(())

@@ -64,7 +64,10 @@ impl FromStr for Digest {
         let mut bytes = [0; 32];
         let well_formed = hex.len() == 64 && hex.iter().all(u8::is_ascii_hexdigit);
         if !well_formed {
-            return Err(Failure::new(Kind::Invalid, format!("`{text}` is not a SHA-256 digest of 64 hexadecimal digits")));
+            return Err(Failure::new(
+                Kind::Invalid,
+                format!("`{text}` is not a SHA-256 digest of 64 hexadecimal digits"),
+            ));
         }
         for (byte, pair) in bytes.iter_mut().zip(hex.chunks(2)) {
             let digit = |c: u8| (c as char).to_digit(16).unwrap_or(0) as u8;

@@ -89,7 +89,11 @@ impl Download<'_> {
                 }
                 Trouble::Again(why, asked) => {
                     let pause = asked.unwrap_or_else(|| back_off(if done > before { 0 } else { attempt }));
-                    bar.note(&format!("{}: {why}; trying again in {:.1} s", source::shown(self.url), pause.as_secs_f32()));
+                    bar.note(&format!(
+                        "{}: {why}; trying again in {:.1} s",
+                        source::shown(self.url),
+                        pause.as_secs_f32()
+                    ));
                     tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
                 }
             }
@@ -103,7 +107,8 @@ impl Download<'_> {
         } else {
             "check the network and the proxy variables, or use --source with a directory"
         };
-        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", source::shown(self.url))).help(help)
+        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", source::shown(self.url)))
+            .help(help)
     }
 
     async fn once(
@@ -129,7 +134,10 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 *done = 0;
                 *etag = None;
-                return Err(Trouble::Again("the server answered with another range".to_owned(), Some(Duration::ZERO)));
+                return Err(Trouble::Again(
+                    "the server answered with another range".to_owned(),
+                    Some(Duration::ZERO),
+                ));
             }
             status => return Err(self.refused(status, &response)),
         }
@@ -139,7 +147,11 @@ impl Download<'_> {
         let mut pace = Pace::new(network.stall);
         while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
             if *done + chunk.len() as u64 > self.largest {
-                let message = format!("`{}` has more than the expected {} bytes", source::shown(self.url), self.largest);
+                let message = format!(
+                    "`{}` has more than the expected {} bytes",
+                    source::shown(self.url),
+                    self.largest
+                );
                 return Err(Trouble::Final(Failure::new(Kind::Unverified, message).into()));
             }
             self.file.write_all_at(&chunk, *done).map_err(|error| unwritable(&error))?;
@@ -154,13 +166,19 @@ impl Download<'_> {
         let again = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         if again {
-            let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let seconds =
+                response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             return Trouble::Again(format!("the server answered {status}"), seconds.map(Duration::from_secs));
         }
-        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: the server answered {status}", source::shown(self.url)));
+        let failure = Failure::new(
+            Kind::Fetch,
+            format!("fetching `{}`: the server answered {status}", source::shown(self.url)),
+        );
         let failure = failure.help("does this version exist there? a mirror has to keep upstream's paths");
         match status {
-            StatusCode::NOT_FOUND | StatusCode::GONE => Trouble::Final(anyhow::Error::new(failure).context(NotFound)),
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                Trouble::Final(anyhow::Error::new(failure).context(NotFound))
+            }
             _ => Trouble::Final(failure.into()),
         }
     }
@@ -199,7 +217,8 @@ fn client(network: &Network) -> Result<Client, Failure> {
         .collect();
     if let Some(path) = &network.ca_file {
         let refuse = |why: String| {
-            Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display())).help("give certificates in PEM")
+            Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display()))
+                .help("give certificates in PEM")
         };
         let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
         let own = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(error.to_string()))?;
@@ -243,7 +262,9 @@ fn starts_at(response: &reqwest::Response, offset: u64) -> bool {
 fn trouble(error: &reqwest::Error) -> Trouble {
     let why = chain(error);
     match error.is_redirect() || error.is_builder() {
-        true => Trouble::Final(Failure::new(Kind::Fetch, why).help("give the URL that it should come from with --source").into()),
+        true => Trouble::Final(
+            Failure::new(Kind::Fetch, why).help("give the URL that it should come from with --source").into(),
+        ),
         false => Trouble::Again(why, None),
     }
 }
@@ -264,14 +285,17 @@ fn chain(error: &reqwest::Error) -> String {
 }
 
 fn unwritable(error: &std::io::Error) -> Trouble {
-    let failure = Failure::filesystem("writing", "a download", errno(error)).help("choose another place with --cache-dir or TMPDIR");
+    let failure = Failure::filesystem("writing", "a download", errno(error))
+        .help("choose another place with --cache-dir or TMPDIR");
     Trouble::Final(failure.into())
 }
 
 /// 0.5, 1, 2, 4 … seconds, each made up to a quarter longer so that a fleet does not come back at once.
 fn back_off(attempt: u32) -> Duration {
     let base = Duration::from_millis(500) * 2_u32.saturating_pow(attempt.min(6));
-    let jitter = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let jitter = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
     base + base / 4 * (jitter % 1000) / 1000
 }
 

@@ -90,8 +90,9 @@ impl Failure {
             Errno::NOSPC | Errno::DQUOT => failure(Kind::Filesystem)
                 .help("free some space or inodes in the root filesystem and run again"),
             Errno::ROFS => failure(Kind::Filesystem).help("mount the root filesystem writable"),
-            Errno::PERM => failure(Kind::Filesystem)
-                .help("see whether the file is immutable: lsattr, chattr -i"),
+            Errno::PERM => {
+                failure(Kind::Filesystem).help("see whether the file is immutable: lsattr, chattr -i")
+            }
             _ => failure(Kind::Filesystem),
         }
     }

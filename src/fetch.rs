@@ -68,11 +68,15 @@ impl Fetcher {
                 Ok(file) => {
                     let mut text = String::new();
                     let read = file.take(LIMIT).read_to_string(&mut text);
-                    read.map_err(|error| Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display())))?;
+                    read.map_err(|error| {
+                        Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display()))
+                    })?;
                     Ok(Some((text, path.display().to_string())))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Failure::new(Kind::Fetch, format!("opening `{}`: {error}", path.display())).into()),
+                Err(error) => {
+                    Err(Failure::new(Kind::Fetch, format!("opening `{}`: {error}", path.display())).into())
+                }
             },
             Location::Remote(url) => {
                 self.refuse_offline(&source::shown(&url))?;
@@ -129,8 +133,12 @@ impl Fetcher {
             other => other,
         };
         match (&outcome, &partial.path, &self.cache) {
-            (Ok(_), Some(path), Some(cache)) => std::fs::rename(path, cache.join(artifact.sha256.to_string()))?,
-            (Err(error), Some(path), _) if error::kind(error) == Some(Kind::Unverified) => std::fs::remove_file(path)?,
+            (Ok(_), Some(path), Some(cache)) => {
+                std::fs::rename(path, cache.join(artifact.sha256.to_string()))?
+            }
+            (Err(error), Some(path), _) if error::kind(error) == Some(Kind::Unverified) => {
+                std::fs::remove_file(path)?
+            }
             _ => {}
         }
         outcome
@@ -165,11 +173,18 @@ impl Fetcher {
     fn partial(&self, artifact: &Artifact) -> anyhow::Result<Partial> {
         if let Some(cache) = &self.cache {
             let failed = |error: io::Error| {
-                Failure::filesystem("writing to the cache", cache.display(), errno(&error)).help("choose another with --cache-dir")
+                Failure::filesystem("writing to the cache", cache.display(), errno(&error))
+                    .help("choose another with --cache-dir")
             };
             std::fs::create_dir_all(cache).map_err(failed)?;
             let path = cache.join(format!("{}.partial", artifact.sha256));
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(failed)?;
             if file.try_lock().is_ok() {
                 return Ok(Partial { file, path: Some(path) });
             }
@@ -194,8 +209,10 @@ struct Partial {
 impl Fetched {
     fn open(artifact: &Artifact, path: &Path) -> Result<Fetched, Failure> {
         let failed = |why: String| {
-            Failure::new(Kind::Fetch, format!("`{}` {why}", path.display()))
-                .help(format!("{artifact} is expected there under upstream's name `{}`", artifact.file_name()))
+            Failure::new(Kind::Fetch, format!("`{}` {why}", path.display())).help(format!(
+                "{artifact} is expected there under upstream's name `{}`",
+                artifact.file_name()
+            ))
         };
         let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => failed("does not exist".to_owned()),

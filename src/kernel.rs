@@ -15,7 +15,8 @@ pub fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
         entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
     }
     if !kernel.sysctl.is_empty() {
-        let lines: String = kernel.sysctl.iter().map(|(name, value)| format!("{name} = {}\n", value.0)).collect();
+        let lines: String =
+            kernel.sysctl.iter().map(|(name, value)| format!("{name} = {}\n", value.0)).collect();
         let path = ImagePath::fixed("/etc/sysctl.d/90-nodebake.conf");
         entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
     }

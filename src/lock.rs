@@ -61,7 +61,10 @@ impl Lock {
             Failure::new(Kind::Invalid, format!("{name}: {why}")).help("write it anew with `nodebake lock`")
         };
         if lock.version != VERSION {
-            return Err(refuse(format!("lock version {} is not supported; expected {VERSION}", lock.version)));
+            return Err(refuse(format!(
+                "lock version {} is not supported; expected {VERSION}",
+                lock.version
+            )));
         }
         let mut keys: Vec<_> = lock.artifacts.iter().map(|a| (&a.component, &a.arch)).collect();
         keys.sort_unstable();

@@ -115,7 +115,9 @@ impl Want {
         let owner = Owner::default();
         match self {
             Want::Directory { mode } => Node::Directory { mode: Octal(*mode), owner },
-            Want::File { mode, content } => Node::File { mode: Octal(*mode), sha256: content.sha256(), owner },
+            Want::File { mode, content } => {
+                Node::File { mode: Octal(*mode), sha256: content.sha256(), owner }
+            }
             Want::Link { target } => Node::Link { target: target.clone() },
         }
     }
@@ -132,7 +134,8 @@ impl Content {
 
 /// Makes the plan for one root.
 pub fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
-    let mut plan = Plan { artifacts: inputs.artifacts.to_vec(), arch: inputs.arch.to_owned(), entries: BTreeMap::new() };
+    let mut plan =
+        Plan { artifacts: inputs.artifacts.to_vec(), arch: inputs.arch.to_owned(), entries: BTreeMap::new() };
     plan.artifacts.sort();
     for member in inputs.members {
         let Placed { artifact, component, name, path, sha256 } = member.clone();

@@ -59,7 +59,8 @@ impl Progress {
     pub fn bar(&self, label: &str, length: Option<u64>) -> Bar {
         let bar = self.bars.as_ref().map(|bars| {
             let template = "{prefix:32} {bytes:>10}/{total_bytes:<10} [{bar:24}] {bytes_per_sec:>12} {eta}";
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style =
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = bars.add(ProgressBar::new(length.unwrap_or(0)).with_style(style.progress_chars("=> ")));
             bar.set_prefix(label.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));

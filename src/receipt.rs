@@ -158,7 +158,8 @@ impl Receipt {
 
     /// Parses `receipt.json`; `shown` is its path for messages.
     pub fn parse(text: &str, shown: &str) -> Result<Receipt, Failure> {
-        let receipt: Receipt = serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
+        let receipt: Receipt =
+            serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
         match receipt.version {
             VERSION => Ok(receipt),
             other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
@@ -205,7 +206,8 @@ impl Intent {
 
     /// Parses `pending.json`; `shown` is its path for messages.
     pub fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
-        let intent: Intent = serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
+        let intent: Intent =
+            serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
         match intent.version {
             VERSION => Ok(intent),
             other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
@@ -220,7 +222,8 @@ impl Intent {
 
 fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string_pretty(value);
-    json.map(|json| json + "\n").map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
+    json.map(|json| json + "\n")
+        .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
 }
 
 fn unreadable(shown: &str, why: &str) -> Failure {
@@ -238,7 +241,8 @@ mod tests {
     fn a_receipt_reads_back_as_it_was_written() {
         let mut receipt = Receipt::new("amd64", Vec::new());
         let node = Node::File { mode: Octal(0o755), sha256: Digest::of(b"x"), owner: Owner::default() };
-        let owned = Owned { node, component: "runc".into(), artifact: None, member: None, before: Before::Saved };
+        let owned =
+            Owned { node, component: "runc".into(), artifact: None, member: None, before: Before::Saved };
         receipt.paths.insert(ImagePath::fixed("/usr/local/sbin/runc"), owned);
         let text = receipt.text().unwrap();
         assert_eq!(Receipt::parse(&text, "receipt.json").unwrap(), receipt);
@@ -247,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_receipt_of_another_version_is_refused() {
-        let text = Receipt::new("amd64", Vec::new()).text().unwrap().replace("\"version\": 1", "\"version\": 2");
+        let text =
+            Receipt::new("amd64", Vec::new()).text().unwrap().replace("\"version\": 1", "\"version\": 2");
         assert!(Receipt::parse(&text, "receipt.json").is_err());
     }
 }

@@ -20,7 +20,8 @@ const PUBLIC: u32 = 0o644;
 /// The certificates that the spec names, relative to its folder.
 pub fn certificate_paths(spec: &Spec) -> Vec<PathBuf> {
     let mirrors = spec.registries.values().flat_map(|registry| &registry.mirrors);
-    let mut paths: Vec<PathBuf> = mirrors.flat_map(|mirror| files(mirror).map(|(path, _)| path.to_owned())).collect();
+    let mut paths: Vec<PathBuf> =
+        mirrors.flat_map(|mirror| files(mirror).map(|(path, _)| path.to_owned())).collect();
     paths.sort();
     paths.dedup();
     paths
@@ -50,8 +51,10 @@ pub fn entries(
             }
         }
         for (path, (bytes, mode)) in placed {
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| invalid(format!("`{}` is not PEM", path.name())).help("convert it with openssl x509 -inform der"))?;
+            let text = std::str::from_utf8(bytes).map_err(|_| {
+                invalid(format!("`{}` is not PEM", path.name()))
+                    .help("convert it with openssl x509 -inform der")
+            })?;
             entries.push((path, Want::text(mode, text)));
         }
         let secret = registry.mirrors.iter().any(|mirror| !mirror.headers.is_empty());
@@ -209,7 +212,10 @@ mod tests {
             "registries: {_default: {mirrors: [{url: 'https://m.example', headers: {Authorization: 'Basic \"x\\y\"'}, client: [[c.pem, c.key], both.pem]}]}}",
         );
         let mode = |name: &str| files[&format!("/etc/containerd/certs.d/_default/{name}")].0;
-        assert_eq!([mode("hosts.toml"), mode("c.key"), mode("both.pem"), mode("c.pem")], [0o600, 0o600, 0o600, 0o644]);
+        assert_eq!(
+            [mode("hosts.toml"), mode("c.key"), mode("both.pem"), mode("c.pem")],
+            [0o600, 0o600, 0o600, 0o644]
+        );
         insta::assert_snapshot!("hosts_secret", files["/etc/containerd/certs.d/_default/hosts.toml"].1);
     }
 }

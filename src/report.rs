@@ -21,15 +21,22 @@ pub fn changes(diff: &Diff, planned: bool) -> String {
             text += &hunk(change);
         }
     }
-    let count = |actions: &[Action]| diff.changes.iter().filter(|change| actions.contains(&change.action)).count();
-    let (created, changed, removed) =
-        (count(&[Action::Create]), count(&[Action::Replace, Action::Update]), count(&[Action::Remove, Action::Restore]));
+    let count =
+        |actions: &[Action]| diff.changes.iter().filter(|change| actions.contains(&change.action)).count();
+    let (created, changed, removed) = (
+        count(&[Action::Create]),
+        count(&[Action::Replace, Action::Update]),
+        count(&[Action::Remove, Action::Restore]),
+    );
     let verb = if planned { "to " } else { "" };
     let words = if planned { ["create", "change", "remove"] } else { ["created", "changed", "removed"] };
     let _ = writeln!(
         text,
         "{created} {verb}{}, {changed} {verb}{}, {removed} {verb}{}, {} unchanged",
-        words[0], words[1], words[2], count(&[Action::Keep])
+        words[0],
+        words[1],
+        words[2],
+        count(&[Action::Keep])
     );
     text
 }

@@ -114,7 +114,9 @@ fn runtime(spec: &Spec) -> Result<Option<&'static str>, Failure> {
     let both = static_named && spec.components.contains_key("containerd") && spec.wants("containerd");
     if both {
         let message = "components: `containerd` and `containerd-static` are two builds of one component";
-        return Err(Failure::new(Kind::Invalid, message).help("keep one; `containerd: {static: true}` is the same"));
+        return Err(
+            Failure::new(Kind::Invalid, message).help("keep one; `containerd: {static: true}` is the same")
+        );
     }
     Ok(match static_named {
         true => Some("containerd-static"),
@@ -127,7 +129,13 @@ fn catalogued(name: &str) -> &'static str {
     catalog::components().get_key_value(name).map_or("", |(key, _)| key.as_str())
 }
 
-fn candidate(component: &'static str, build: &'static str, version: String, pick: &Pick, arch: Arch) -> Candidate {
+fn candidate(
+    component: &'static str,
+    build: &'static str,
+    version: String,
+    pick: &Pick,
+    arch: Arch,
+) -> Candidate {
     let url = match &pick.url {
         Some(url) => url.replace("{version}", &version).replace("{arch}", arch.name()),
         None => catalog::component(build).url(&version, arch),
@@ -137,7 +145,13 @@ fn candidate(component: &'static str, build: &'static str, version: String, pick
 }
 
 /// The spec's version, else the locked one, else the companion of this containerd, else the newest.
-fn version(name: &str, pick: &Pick, lock: &Lock, arch: Arch, containerd: Option<&str>) -> Result<String, Failure> {
+fn version(
+    name: &str,
+    pick: &Pick,
+    lock: &Lock,
+    arch: Arch,
+    containerd: Option<&str>,
+) -> Result<String, Failure> {
     if let Some(version) = &pick.version {
         return Ok(version.as_str().to_owned());
     }
@@ -183,7 +197,8 @@ fn glibc(text: &str) -> Glibc {
 
 fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
     let Candidate { component, build, version, arch, url, sha256 } = candidate;
-    let locked = lock.find(build, arch.name()).filter(|locked| locked.version == version && locked.url == url);
+    let locked =
+        lock.find(build, arch.name()).filter(|locked| locked.version == version && locked.url == url);
     let digest = sha256
         .or(locked.map(|locked| locked.sha256))
         .or_else(|| catalog::digest(build, &version, arch))
@@ -237,7 +252,9 @@ mod tests {
     fn defaults_are_the_newest_and_its_companions() {
         let expected = ["containerd 2.3.4 (amd64)", "cni-plugins 1.9.1 (amd64)", "runc 1.4.3 (amd64)"];
         assert_eq!(names("", Some((2, 36))), expected);
-        assert!(names("components: {containerd: {version: 2.1.9}}", None).contains(&"runc 1.3.6 (amd64)".into()));
+        assert!(
+            names("components: {containerd: {version: 2.1.9}}", None).contains(&"runc 1.3.6 (amd64)".into())
+        );
     }
 
     #[test]
@@ -247,12 +264,18 @@ mod tests {
         assert_eq!(first(spec, Some((2, 31))), "containerd-static 2.1.9 (amd64)");
         assert_eq!(first(spec, Some((2, 34))), "containerd 2.1.9 (amd64)");
         assert_eq!(first(spec, None), "containerd 2.1.9 (amd64)");
-        assert_eq!(first("components: {containerd: {version: 1.7.24}}", Some((2, 31))), "containerd 1.7.24 (amd64)");
+        assert_eq!(
+            first("components: {containerd: {version: 1.7.24}}", Some((2, 31))),
+            "containerd 1.7.24 (amd64)"
+        );
         let pinned = format!("components: {{containerd: {{version: 2.1.9, sha256: {}}}}}", "0".repeat(64));
         assert_eq!(first(&pinned, Some((2, 31))), "containerd 2.1.9 (amd64)");
         let forced = "components: {containerd: {version: 2.1.9, static: true}}";
         assert_eq!(first(forced, Some((2, 36))), "containerd-static 2.1.9 (amd64)");
-        assert_eq!(first("components: {containerd-static: {version: 2.1.9}}", None), "containerd-static 2.1.9 (amd64)");
+        assert_eq!(
+            first("components: {containerd-static: {version: 2.1.9}}", None),
+            "containerd-static 2.1.9 (amd64)"
+        );
     }
 
     #[test]
@@ -264,6 +287,9 @@ mod tests {
 
     #[test]
     fn a_component_can_be_left_out() {
-        assert_eq!(names("components: {containerd: false, cni-plugins: false}", None), ["runc 1.4.3 (amd64)"]);
+        assert_eq!(
+            names("components: {containerd: false, cni-plugins: false}", None),
+            ["runc 1.4.3 (amd64)"]
+        );
     }
 }

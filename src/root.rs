@@ -13,7 +13,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, Timespec, Timestamps,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, Timespec,
+    Timestamps,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -115,7 +116,10 @@ impl Root {
         let short = bytes.len() as u64 <= limit;
         let text = short.then(|| String::from_utf8(bytes).ok()).flatten();
         text.map(Some).ok_or_else(|| {
-            Failure::new(Kind::Invalid, format!("`{}` is not a text of at most {limit} bytes", self.shown(path)))
+            Failure::new(
+                Kind::Invalid,
+                format!("`{}` is not a text of at most {limit} bytes", self.shown(path)),
+            )
         })
     }
 
@@ -245,7 +249,14 @@ impl Root {
     }
 
     /// Copies `source` to a new file, by reflink where the filesystem can; durable when it returns.
-    pub fn copy_new(&self, source: &File, size: u64, path: &ImagePath, mode: u32, mtime: i64) -> Result<(), Failure> {
+    pub fn copy_new(
+        &self,
+        source: &File,
+        size: u64,
+        path: &ImagePath,
+        mode: u32,
+        mtime: i64,
+    ) -> Result<(), Failure> {
         let copy = self.create(path)?;
         let copied = copy_all(source, &copy, size).and_then(|()| finish(&copy, mode, mtime));
         copied.and_then(|()| rustix::fs::fsync(&copy)).map_err(|errno| self.failed("writing", path, errno))
@@ -425,7 +436,11 @@ impl Root {
             let found = OwnedFd::from(handle);
             let stat = rustix::fs::fstat(&found)?;
             let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            return if is_directory || !flags.contains(OFlags::DIRECTORY) { Ok(found) } else { Err(Errno::NOTDIR) };
+            return if is_directory || !flags.contains(OFlags::DIRECTORY) {
+                Ok(found)
+            } else {
+                Err(Errno::NOTDIR)
+            };
         }
         let flags = pathrs::flags::OpenFlags::from_bits_retain(flags.bits().into());
         handle.reopen(flags).map(OwnedFd::from).map_err(wrapped)
@@ -486,7 +501,8 @@ impl Root {
         self.copy_new(&source, size, copy, mode, stat.st_mtime)?;
         own(AtFlags::empty()).map_err(failed)?;
         // chown clears setuid: the mode once more.
-        rustix::fs::chmodat(&to.directory, &to.name, Mode::from_raw_mode(mode), AtFlags::empty()).map_err(failed)
+        rustix::fs::chmodat(&to.directory, &to.name, Mode::from_raw_mode(mode), AtFlags::empty())
+            .map_err(failed)
     }
 
     // --- saying what went wrong ----------------------------------------------------------------

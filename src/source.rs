@@ -48,8 +48,10 @@ impl Source {
                 match std::fs::metadata(&path) {
                     Ok(metadata) if metadata.is_dir() => Ok(Source::Directory(path)),
                     Ok(_) => Err(refuse("is a file; bundles are not supported by this version of nodebake")),
-                    Err(error) => Err(Failure::new(Kind::Fetch, format!("source `{}`: {error}", path.display()))
-                        .help("give a directory that holds the artifacts under upstream's names")),
+                    Err(error) => {
+                        Err(Failure::new(Kind::Fetch, format!("source `{}`: {error}", path.display()))
+                            .help("give a directory that holds the artifacts under upstream's names"))
+                    }
                 }
             }
         }
@@ -62,13 +64,16 @@ impl Source {
 
     /// Where the file `name`, which upstream has at `url`, is in this source.
     pub fn locate_url(&self, url: &str, name: &str) -> Result<Location, Failure> {
-        let invalid = |error| Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(url)));
+        let invalid =
+            |error| Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(url)));
         if let Source::Directory(directory) = self {
             return Ok(Location::Local(directory.join(name)));
         }
         let upstream = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
         match (self, upstream.scheme()) {
-            (_, "file") => upstream.to_file_path().map(Location::Local).map_err(|()| invalid("no path".to_owned())),
+            (_, "file") => {
+                upstream.to_file_path().map(Location::Local).map_err(|()| invalid("no path".to_owned()))
+            }
             (Source::Mirror(base), "http" | "https") => {
                 let mut url = base.clone();
                 url.set_path(&format!("{}{}", base.path().trim_end_matches('/'), upstream.path()));
@@ -103,8 +108,12 @@ mod tests {
     fn a_mirror_keeps_upstreams_paths() {
         for base in ["https://mirror.example/files", "https://mirror.example/files/"] {
             let source = Source::parse(base, Path::new(".")).unwrap();
-            let expected = "https://mirror.example/files/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
-            assert_eq!(source.locate_url(UPSTREAM, "runc.amd64").unwrap(), Location::Remote(expected.parse().unwrap()));
+            let expected =
+                "https://mirror.example/files/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
+            assert_eq!(
+                source.locate_url(UPSTREAM, "runc.amd64").unwrap(),
+                Location::Remote(expected.parse().unwrap())
+            );
         }
     }
 

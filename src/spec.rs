@@ -12,7 +12,8 @@ use serde::Deserialize;
 use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::values::{
-    ComponentName, Duration, Limit, MirrorUrl, ModuleName, OneLine, RegistryName, Scalar, Sha256, SysctlName, VersionText,
+    ComponentName, Duration, Limit, MirrorUrl, ModuleName, OneLine, RegistryName, Scalar, Sha256, SysctlName,
+    VersionText,
 };
 use crate::yaml;
 
@@ -230,7 +231,11 @@ pub struct Kernel {
 impl Default for Kernel {
     fn default() -> Self {
         let modules = ["overlay", "br_netfilter"];
-        let sysctl = ["net.bridge.bridge-nf-call-ip6tables", "net.bridge.bridge-nf-call-iptables", "net.ipv4.ip_forward"];
+        let sysctl = [
+            "net.bridge.bridge-nf-call-ip6tables",
+            "net.bridge.bridge-nf-call-iptables",
+            "net.ipv4.ip_forward",
+        ];
         Kernel {
             modules: modules.into_iter().map(ModuleName::fixed).collect(),
             sysctl: sysctl.into_iter().map(|name| (SysctlName::fixed(name), Scalar::one())).collect(),

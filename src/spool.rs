@@ -77,7 +77,8 @@ impl Member {
             return Err(Failure::new(Kind::Filesystem, format!("`{path}` was decoded without its content")));
         };
         if content.nameless.swap(false, Ordering::AcqRel) {
-            let finished = root::finish(&content.file, EXECUTABLE, mtime).and_then(|()| rustix::fs::fsync(&content.file));
+            let finished = root::finish(&content.file, EXECUTABLE, mtime)
+                .and_then(|()| rustix::fs::fsync(&content.file));
             finished.map_err(|errno| Failure::filesystem("writing", root.shown(path), errno))?;
             if root.link_anonymous(&content.file, path)? {
                 return Ok(());
@@ -96,7 +97,9 @@ pub fn spool(fetched: &Fetched, place: &Place, mtime: i64) -> anyhow::Result<Spo
     let (mut members, mut ignored) = (Vec::new(), Vec::new());
     let mut take = |name: &str, size: u64, content: &mut dyn Read| -> anyhow::Result<()> {
         match component.rule(name) {
-            Some((rule, path)) => members.push(member(&artifact, rule, path, name, size, content, place, mtime)?),
+            Some((rule, path)) => {
+                members.push(member(&artifact, rule, path, name, size, content, place, mtime)?)
+            }
             None => ignored.push(name.to_owned()),
         }
         Ok(())
@@ -108,10 +111,13 @@ pub fn spool(fetched: &Fetched, place: &Place, mtime: i64) -> anyhow::Result<Spo
     } else {
         archive::read(&fetched.file, &label, |member| take(member.name, member.size, member.content))?;
     }
-    let missing = component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
+    let missing =
+        component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
     if let Some(name) = missing {
         let message = format!("{label} has no member `{name}`");
-        return Err(Failure::new(Kind::Unverified, message).help("is it the right file for this component?").into());
+        return Err(Failure::new(Kind::Unverified, message)
+            .help("is it the right file for this component?")
+            .into());
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Spooled { artifact, members, ignored })
@@ -153,16 +159,23 @@ fn member(
 }
 
 fn temporary(directory: &Path) -> Result<File, Failure> {
-    tempfile::tempfile_in(directory)
-        .map_err(|error| Failure::filesystem("creating a temporary file in", directory.display(), errno(&error)))
+    tempfile::tempfile_in(directory).map_err(|error| {
+        Failure::filesystem("creating a temporary file in", directory.display(), errno(&error))
+    })
 }
 
 /// Copies and hashes; the space is reserved first, so that a full disk is noticed early.
-fn copy(content: &mut dyn Read, file: Option<&File>, size: u64, shown: &str) -> anyhow::Result<(Digest, u64)> {
+fn copy(
+    content: &mut dyn Read,
+    file: Option<&File>,
+    size: u64,
+    shown: &str,
+) -> anyhow::Result<(Digest, u64)> {
     let failed = |errno| Failure::filesystem("writing", shown, errno);
     if let Some(file) = file.filter(|_| size > BUFFER as u64) {
         match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {}
+            Ok(())
+            | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {}
             Err(errno) => return Err(failed(errno).into()),
         }
     }
@@ -198,7 +211,8 @@ fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
 
 /// Whether `file` is what `artifact` promises. Gives the glibc that it needs.
 fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
-    let refuse = |why: String| Failure::new(Kind::Unverified, format!("{artifact}: `{}` {why}", printable(name)));
+    let refuse =
+        |why: String| Failure::new(Kind::Unverified, format!("{artifact}: `{}` {why}", printable(name)));
     let found = elf::read(file).map_err(|why| refuse(format!("is a {why}")))?;
     let Some(Elf { arch, go_version, needs_glibc, .. }) = found else {
         return Err(refuse("is not an ELF executable".to_owned()));
@@ -226,7 +240,9 @@ fn refuse_html(file: &File, label: &str) -> Result<(), Failure> {
     let mut start = [0; 256];
     let count = file.read_at(&mut start, 0).unwrap_or(0);
     match archive::looks_like_html(&start[..count]) {
-        true => Err(Failure::new(Kind::Unverified, format!("{label} is not an executable")).help(archive::HTML)),
+        true => {
+            Err(Failure::new(Kind::Unverified, format!("{label} is not an executable")).help(archive::HTML))
+        }
         false => Ok(()),
     }
 }

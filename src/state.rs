@@ -84,8 +84,10 @@ impl<'root> State<'root> {
                     std::thread::sleep(POLL);
                 }
                 Some(false) => {
-                    let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
-                    return Err(Failure::new(Kind::Locked, message).help("wait for it, or give --lock-timeout SECONDS"));
+                    let message =
+                        format!("root `{}` is locked by another run of nodebake", root.host().display());
+                    return Err(Failure::new(Kind::Locked, message)
+                        .help("wait for it, or give --lock-timeout SECONDS"));
                 }
                 None => return Ok(None),
             }
@@ -182,9 +184,10 @@ impl<'root> State<'root> {
         }
         self.root.remove_file(kept)?;
         self.root.duplicate(path, kept)?;
-        kept.ancestors().iter().filter(|above| above.is_below(&directory())).try_for_each(|above| {
-            self.root.sync_directory(Some(above))
-        })
+        kept.ancestors()
+            .iter()
+            .filter(|above| above.is_below(&directory()))
+            .try_for_each(|above| self.root.sync_directory(Some(above)))
     }
 
     fn prune(&self, kept: &ImagePath) -> Result<(), Failure> {
@@ -224,7 +227,8 @@ fn initialise(root: &Root) -> Result<(), Failure> {
     }
     let under_work = under_work(top);
     clear_tree(root, &under_work, top)?;
-    let place = |path: &ImagePath| ImagePath::new(&path.as_str().replacen(top.as_str(), under_work.as_str(), 1));
+    let place =
+        |path: &ImagePath| ImagePath::new(&path.as_str().replacen(top.as_str(), under_work.as_str(), 1));
     for directory in &missing {
         root.make_directory(&place(directory)?, 0o755)?;
     }
@@ -251,7 +255,8 @@ fn clear_under_work(root: &Root) -> Result<(), Failure> {
 
 /// Removes the state's own names below `under_work`, which stands for `top`.
 fn clear_tree(root: &Root, under_work: &ImagePath, top: &ImagePath) -> Result<(), Failure> {
-    let place = |path: &ImagePath| ImagePath::new(&path.as_str().replacen(top.as_str(), under_work.as_str(), 1));
+    let place =
+        |path: &ImagePath| ImagePath::new(&path.as_str().replacen(top.as_str(), under_work.as_str(), 1));
     for name in FILES {
         root.remove_file(&place(&inside(name))?)?;
     }

@@ -74,7 +74,9 @@ fn drop_in(release: Release, containerd: &Containerd) -> Option<String> {
     let variables = [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", no_proxy)];
     let mut lines: Vec<String> = variables
         .iter()
-        .filter_map(|(name, text)| Some(format!("Environment={}", quoted(&format!("{name}={}", text.as_ref()?)))))
+        .filter_map(|(name, text)| {
+            Some(format!("Environment={}", quoted(&format!("{name}={}", text.as_ref()?))))
+        })
         .collect();
     let limit = containerd.limit_nofile.as_ref().map(|limit| limit.0.as_str());
     // Without it containers get 1024 from containerd 2.0 on, where 1.x gave infinity.
@@ -118,7 +120,10 @@ mod tests {
     #[test]
     fn the_unit_is_upstreams() {
         insta::assert_snapshot!("service_1_7", text("1.7.24", ""));
-        insta::assert_snapshot!("service_2_1", text("2.1.9", "containerd: {proxy: {http: 'http://u:p@proxy:3128', no_proxy: 10.0.0.0/8}}"));
+        insta::assert_snapshot!(
+            "service_2_1",
+            text("2.1.9", "containerd: {proxy: {http: 'http://u:p@proxy:3128', no_proxy: 10.0.0.0/8}}")
+        );
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize;
 
 use crate::arch::Arch;
 use crate::catalog;
@@ -316,80 +316,105 @@ visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["int
     }
 });
 
-visit!(Limit, "a number, infinity or soft:hard", |_| json_schema!({"type": ["integer", "string"], "examples": [1048576, "infinity", "1024:524288"]}), {
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Limit, E> {
-        self.visit_str(&value.to_string())
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Limit, E> {
-        self.visit_str(&value.to_string())
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Limit, E> {
-        let bound = |text: &str| text == "infinity" || text.parse::<u64>().is_ok();
-        let parts: Vec<&str> = value.split(':').collect();
-        match parts.len() <= 2 && parts.iter().all(|part| bound(part)) {
-            true => Ok(Limit(value.to_owned())),
-            false => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
+visit!(
+    Limit,
+    "a number, infinity or soft:hard",
+    |_| json_schema!({"type": ["integer", "string"], "examples": [1048576, "infinity", "1024:524288"]}),
+    {
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Limit, E> {
+            self.visit_str(&value.to_string())
         }
-    }
-});
 
-visit!(Sha256, "a SHA-256 digest, or one for each architecture", |_| json_schema!({"type": ["string", "object"], "additionalProperties": {"type": "string"}}), {
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Sha256, E> {
-        value.parse().map(Sha256::One).map_err(E::custom)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sha256, A::Error> {
-        let mut digests = BTreeMap::new();
-        while let Some((name, digest)) = map.next_entry::<ArchName, Digest>()? {
-            digests.extend(name.arch().map(|arch| (arch, digest)));
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Limit, E> {
+            self.visit_str(&value.to_string())
         }
-        Ok(Sha256::Each(digests))
-    }
-});
 
-visit!(Choice, "`false`, or a map such as {version: 2.1.9}", |generator| {
-    let pick = generator.subschema_for::<Pick>();
-    json_schema!({"anyOf": [{"type": ["boolean", "null"]}, pick]})
-}, {
-    fn visit_bool<E: de::Error>(self, on: bool) -> Result<Choice, E> {
-        Ok(if on { Choice::On(Pick::default()) } else { Choice::Off })
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<Choice, E> {
-        Ok(Choice::On(Pick::default()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Choice, A::Error> {
-        Pick::deserialize(MapAccessDeserializer::new(map)).map(Choice::On)
-    }
-});
-
-visit!(Files, "a file or a list of files", |_| json_schema!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}), {
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Files, E> {
-        Ok(Files(vec![PathBuf::from(value)]))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<Files, A::Error> {
-        Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(Files)
-    }
-});
-
-visit!(Clients, "a file, or a list of files and [certificate, key] pairs", |_| json_schema!({"type": ["string", "array"]}), {
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Clients, E> {
-        Ok(Clients(vec![(PathBuf::from(value), None)]))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Clients, A::Error> {
-        let mut clients = Vec::new();
-        while let Some(Files(paths)) = sequence.next_element()? {
-            match paths.as_slice() {
-                [file] => clients.push((file.clone(), None)),
-                [certificate, key] => clients.push((certificate.clone(), Some(key.clone()))),
-                _ => return Err(de::Error::custom("expected a pair [certificate, key]")),
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Limit, E> {
+            let bound = |text: &str| text == "infinity" || text.parse::<u64>().is_ok();
+            let parts: Vec<&str> = value.split(':').collect();
+            match parts.len() <= 2 && parts.iter().all(|part| bound(part)) {
+                true => Ok(Limit(value.to_owned())),
+                false => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
             }
         }
-        Ok(Clients(clients))
     }
-});
+);
+
+visit!(
+    Sha256,
+    "a SHA-256 digest, or one for each architecture",
+    |_| json_schema!({"type": ["string", "object"], "additionalProperties": {"type": "string"}}),
+    {
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Sha256, E> {
+            value.parse().map(Sha256::One).map_err(E::custom)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sha256, A::Error> {
+            let mut digests = BTreeMap::new();
+            while let Some((name, digest)) = map.next_entry::<ArchName, Digest>()? {
+                digests.extend(name.arch().map(|arch| (arch, digest)));
+            }
+            Ok(Sha256::Each(digests))
+        }
+    }
+);
+
+visit!(
+    Choice,
+    "`false`, or a map such as {version: 2.1.9}",
+    |generator| {
+        let pick = generator.subschema_for::<Pick>();
+        json_schema!({"anyOf": [{"type": ["boolean", "null"]}, pick]})
+    },
+    {
+        fn visit_bool<E: de::Error>(self, on: bool) -> Result<Choice, E> {
+            Ok(if on { Choice::On(Pick::default()) } else { Choice::Off })
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Choice, E> {
+            Ok(Choice::On(Pick::default()))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Choice, A::Error> {
+            Pick::deserialize(MapAccessDeserializer::new(map)).map(Choice::On)
+        }
+    }
+);
+
+visit!(
+    Files,
+    "a file or a list of files",
+    |_| json_schema!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    {
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Files, E> {
+            Ok(Files(vec![PathBuf::from(value)]))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<Files, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(Files)
+        }
+    }
+);
+
+visit!(
+    Clients,
+    "a file, or a list of files and [certificate, key] pairs",
+    |_| json_schema!({"type": ["string", "array"]}),
+    {
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Clients, E> {
+            Ok(Clients(vec![(PathBuf::from(value), None)]))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Clients, A::Error> {
+            let mut clients = Vec::new();
+            while let Some(Files(paths)) = sequence.next_element()? {
+                match paths.as_slice() {
+                    [file] => clients.push((file.clone(), None)),
+                    [certificate, key] => clients.push((certificate.clone(), Some(key.clone()))),
+                    _ => return Err(de::Error::custom("expected a pair [certificate, key]")),
+                }
+            }
+            Ok(Clients(clients))
+        }
+    }
+);

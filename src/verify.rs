@@ -100,7 +100,12 @@ pub fn verify(root: &Root) -> Result<Verdict, Failure> {
 }
 
 fn finding(check: &'static str, path: Option<&ImagePath>, problem: String, help: &str) -> Finding {
-    Finding { check, path: path.map(ToString::to_string), problem: printable(&problem), help: help.to_owned() }
+    Finding {
+        check,
+        path: path.map(ToString::to_string),
+        problem: printable(&problem),
+        help: help.to_owned(),
+    }
 }
 
 /// Every owned path is as it was put there.
@@ -123,11 +128,12 @@ fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
             Some(format!("content differs: sha256 {b}, expected {a}"))
         }
         (Node::File { mode: a, owner: x, .. }, Node::File { mode: b, owner: y, .. })
-        | (Node::Directory { mode: a, owner: x }, Node::Directory { mode: b, owner: y }) => Some(format!(
-            "mode {:04o} {}:{}, expected {:04o} {}:{}",
-            b.0, y.0, y.1, a.0, x.0, x.1
-        )),
-        (Node::Link { target: a }, Node::Link { target: b }) => Some(format!("links to `{b}`, expected `{a}`")),
+        | (Node::Directory { mode: a, owner: x }, Node::Directory { mode: b, owner: y }) => {
+            Some(format!("mode {:04o} {}:{}, expected {:04o} {}:{}", b.0, y.0, y.1, a.0, x.0, x.1))
+        }
+        (Node::Link { target: a }, Node::Link { target: b }) => {
+            Some(format!("links to `{b}`, expected `{a}`"))
+        }
         (a, b) => Some(format!("is {}, expected {}", kind(b), kind(a))),
     }
 }
@@ -151,7 +157,8 @@ fn enabled(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String
         return Ok(Err("containerd is not one of the components".to_owned()));
     }
     let mut findings = Vec::new();
-    for (path, what) in [(systemd::WANTS, "leads to no unit"), (CONTAINERD, "is missing or no regular file")] {
+    for (path, what) in [(systemd::WANTS, "leads to no unit"), (CONTAINERD, "is missing or no regular file")]
+    {
         let path = ImagePath::fixed(path);
         if root.file(&path)?.is_none() {
             findings.push(finding("enabled", Some(&path), what.to_owned(), APPLY));
@@ -160,10 +167,17 @@ fn enabled(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String
     let hiding = ImagePath::fixed(systemd::OVERRIDE);
     if let Some(node) = root.node(&hiding)? {
         let problem = match node {
-            Node::Link { target } if target == "/dev/null" => "containerd.service is masked: it will not start",
+            Node::Link { target } if target == "/dev/null" => {
+                "containerd.service is masked: it will not start"
+            }
             _ => "hides the unit that nodebake installed",
         };
-        findings.push(finding("enabled", Some(&hiding), problem.to_owned(), "remove it, for example with systemctl --root=DIR unmask containerd.service"));
+        findings.push(finding(
+            "enabled",
+            Some(&hiding),
+            problem.to_owned(),
+            "remove it, for example with systemctl --root=DIR unmask containerd.service",
+        ));
     }
     Ok(Ok(findings))
 }
@@ -176,7 +190,9 @@ fn preset(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String>
     let mut files: std::collections::BTreeMap<String, ImagePath> = std::collections::BTreeMap::new();
     for directory in PRESETS {
         let directory = ImagePath::fixed(directory);
-        for name in root.names(&directory)?.unwrap_or_default().into_iter().filter(|name| name.ends_with(".preset")) {
+        for name in
+            root.names(&directory)?.unwrap_or_default().into_iter().filter(|name| name.ends_with(".preset"))
+        {
             if let Ok(path) = directory.join(&name) {
                 files.entry(name).or_insert(path);
             }
@@ -192,7 +208,12 @@ fn preset(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String>
                 "enable" if matches => return Ok(Ok(Vec::new())),
                 "disable" | "ignore" if matches => {
                     let problem = format!("`{}` stands before ours and decides", line.trim());
-                    return Ok(Ok(vec![finding("preset", Some(path), problem, "remove the line, or enable containerd.service before it")]));
+                    return Ok(Ok(vec![finding(
+                        "preset",
+                        Some(path),
+                        problem,
+                        "remove the line, or enable containerd.service before it",
+                    )]));
                 }
                 _ => {}
             }
@@ -229,7 +250,10 @@ fn executable(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, Str
             Ok(Some(elf)) if elf.arch != Some(arch) => report(format!("is not for {arch}")),
             Ok(Some(elf)) => match (elf.needs_glibc, glibc) {
                 (Some(needs), Some(gives)) if gives < needs => {
-                    report(format!("needs glibc {}.{}, the root has {}.{}", needs.0, needs.1, gives.0, gives.1));
+                    report(format!(
+                        "needs glibc {}.{}, the root has {}.{}",
+                        needs.0, needs.1, gives.0, gives.1
+                    ));
                 }
                 _ => {}
             },
@@ -256,9 +280,9 @@ fn config(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String>
 
 /// The CRI plugin's registry directory, whatever the configuration's version.
 fn config_paths(document: &Item) -> impl Iterator<Item = &str> {
-    ["io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"]
-        .into_iter()
-        .filter_map(|plugin| document.get("plugins")?.get(plugin)?.get("registry")?.get("config_path")?.as_str())
+    ["io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"].into_iter().filter_map(|plugin| {
+        document.get("plugins")?.get(plugin)?.get("registry")?.get("config_path")?.as_str()
+    })
 }
 
 /// Every hosts.toml is TOML, and every certificate that it names is there.
@@ -267,7 +291,12 @@ fn hosts(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String>,
     for path in receipt.paths.keys().filter(|path| path.name() == "hosts.toml") {
         let Some(text) = root.text(path, LONGEST_TEXT)? else { continue };
         let Ok(document) = text.parse::<DocumentMut>() else {
-            findings.push(finding("hosts", Some(path), "is not TOML: containerd ignores it and pulls from upstream".to_owned(), APPLY));
+            findings.push(finding(
+                "hosts",
+                Some(path),
+                "is not TOML: containerd ignores it and pulls from upstream".to_owned(),
+                APPLY,
+            ));
             continue;
         };
         let mut named = Vec::new();
@@ -278,7 +307,12 @@ fn hosts(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding>, String>,
                 Err(_) => true,
             };
             if !there {
-                findings.push(finding("hosts", Some(path), format!("names `{certificate}`, which is missing"), APPLY));
+                findings.push(finding(
+                    "hosts",
+                    Some(path),
+                    format!("names `{certificate}`, which is missing"),
+                    APPLY,
+                ));
             }
         }
     }
@@ -330,7 +364,12 @@ fn effective_config(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding
         compare(written, effective, "plugins", &mut lost);
     }
     let findings = lost.into_iter().map(|key| {
-        finding("effective-config", Some(&path), format!("containerd does not take over `{key}`"), "see containerd's documentation for this version's keys")
+        finding(
+            "effective-config",
+            Some(&path),
+            format!("containerd does not take over `{key}`"),
+            "see containerd's documentation for this version's keys",
+        )
     });
     Ok(Ok(findings.collect()))
 }
@@ -338,11 +377,13 @@ fn effective_config(root: &Root, receipt: &Receipt) -> Result<Result<Vec<Finding
 /// Settings of `written` that `effective` has not, or has otherwise.
 fn compare(written: &Item, effective: &Item, key: &str, lost: &mut Vec<String>) {
     let Some(table) = written.as_table_like() else {
-        let plain = |item: &Item| item.as_value().map(|value| {
-            let mut value = value.clone();
-            value.decor_mut().clear();
-            normal(&value)
-        });
+        let plain = |item: &Item| {
+            item.as_value().map(|value| {
+                let mut value = value.clone();
+                value.decor_mut().clear();
+                normal(&value)
+            })
+        };
         if plain(written) != plain(effective) {
             lost.push(key.to_owned());
         }

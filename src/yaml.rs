@@ -84,7 +84,8 @@ fn remedy(message: &str) -> Option<String> {
         let number = message.contains("floating point") || message.contains("integer");
         return number.then(|| "write it in quotes: YAML reads 1.10 as the number 1.1".to_owned());
     }
-    let (_, rest) = message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
+    let (_, rest) =
+        message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
     let mut words = rest.split('`').step_by(2);
     let wrong = words.next()?;
     let known: Vec<&str> = words.filter(|word| !word.starts_with(" at line")).collect();
