@@ -17,7 +17,7 @@ use crate::lock::Lock;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::{self, Inputs, Placed, Plan};
-use crate::receipt::Receipt;
+use crate::receipt::{Node, Owned, Receipt};
 use crate::resolve::{self, Artifact, Target};
 use crate::root::Root;
 use crate::run;
@@ -182,16 +182,15 @@ impl Bake<'_> {
                 .all(|(path, owned)| self.found.get(path) == Some(&Some(owned.node.clone())))
     }
 
-    fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &crate::receipt::Owned)> {
+    fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &Owned)> {
         let paths = self.receipt.iter().flat_map(|receipt| &receipt.paths);
         paths.filter(move |(_, owned)| owned.artifact == Some(artifact))
     }
 
     /// The index of an artifact that is in place, from the receipt.
     fn index(&self, artifact: &Artifact) -> Vec<Placed> {
-        let placed = |(path, owned): (&ImagePath, &crate::receipt::Owned)| match (&owned.node, &owned.member)
-        {
-            (crate::receipt::Node::File { sha256, .. }, Some(member)) => Some(Placed {
+        let placed = |(path, owned): (&ImagePath, &Owned)| match (&owned.node, &owned.member) {
+            (Node::File { sha256, .. }, Some(member)) => Some(Placed {
                 artifact: artifact.sha256,
                 component: artifact.component.clone(),
                 name: member.clone(),
@@ -271,6 +270,8 @@ fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Pla
         let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
         let diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
         warnings.extend(masked(bake.root, &plan)?);
+        warnings.extend(outside_of_the_image(bake.root)?);
+        report_mounts(job, bake.root, &diff)?;
         Ok((plan, diff, warnings))
     };
     match prepared() {
@@ -351,12 +352,39 @@ fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     Ok(root.node(&path)?.map(|node| match node {
-        crate::receipt::Node::Link { target } if target == "/dev/null" => format!(
+        Node::Link { target } if target == "/dev/null" => format!(
             "containerd.service is masked in root `{}` and will not start: remove {path} there",
             root.host().display()
         ),
         _ => format!("{} hides the unit that nodebake installs", root.shown(&path)),
     }))
+}
+
+/// Files on another filesystem do not become part of an image that is made of this one.
+fn report_mounts(job: &Job, root: &Root, diff: &Diff) -> Result<(), Failure> {
+    let mut mounts = BTreeSet::new();
+    for change in diff.changes.iter().filter(|change| change.acts()) {
+        mounts.extend(root.mount_on_the_way(&change.path)?);
+    }
+    for mount in mounts {
+        job.fetcher.progress.step(&format!("{} is a mount point of another filesystem", root.shown(&mount)));
+    }
+    Ok(())
+}
+
+/// On ostree systems /usr/local and /opt lead to /var, which an image's update leaves alone.
+fn outside_of_the_image(root: &Root) -> Result<Vec<String>, Failure> {
+    let mut warnings = Vec::new();
+    for path in ["/usr/local", "/opt"].map(ImagePath::fixed) {
+        if let Some(Node::Link { target }) = root.node(&path)? {
+            if target.trim_start_matches("../").trim_start_matches('/').starts_with("var/") {
+                let shown = root.shown(&path);
+                warnings
+                    .push(format!("{shown} leads to {target}: updates of an ostree image do not touch /var"));
+            }
+        }
+    }
+    Ok(warnings)
 }
 
 /// Writes everything beside its place.

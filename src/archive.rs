@@ -16,6 +16,7 @@ use tar::{Archive, EntryType};
 
 use crate::error::{Failure, Kind, printable};
 use crate::interrupt;
+use crate::path::LONGEST_COMPONENT;
 
 /// An archive with more entries is refused.
 const MOST_ENTRIES: usize = 4096;
@@ -105,7 +106,7 @@ fn read_tar<R: Read>(
 ) -> anyhow::Result<()> {
     let budget = Rc::new(Cell::new(METADATA));
     let mut archive = Archive::new(Meter { source, total: 0, budget: Rc::clone(&budget) });
-    let mut seen = BTreeSet::new();
+    let (mut files, mut directories) = (BTreeSet::new(), BTreeSet::new());
     let (mut count, mut end) = (0, 0);
     let mut entries = archive.entries().map_err(|error| corrupt(label, &error))?;
     while let Some(entry) = entries.next() {
@@ -141,7 +142,9 @@ fn read_tar<R: Read>(
         }
         end = entry.raw_file_position() + size.div_ceil(BLOCK) * BLOCK;
         let Some(name) = name else { continue };
-        if !directory && !seen.insert(name.clone()) {
+        // A directory may be named again, as GNU tar does when it appends.
+        let (own, other) = if directory { (&mut directories, &files) } else { (&mut files, &directories) };
+        if (!own.insert(name.clone()) && !directory) || other.contains(&name) {
             return Err(refuse("stands in the archive twice").into());
         }
         let mut content = Content { entry: &mut entry, error: None };
@@ -198,8 +201,11 @@ fn normalise(raw: &[u8]) -> Result<Option<String>, String> {
     if parts.contains(&"..") {
         return Err("has `..` in its name".to_owned());
     }
-    if name.len() > LONGEST_NAME || parts.len() > DEEPEST_NAME {
-        return Err(format!("has a name of more than {LONGEST_NAME} bytes or {DEEPEST_NAME} levels"));
+    let too_long = name.len() > LONGEST_NAME || parts.iter().any(|part| part.len() > LONGEST_COMPONENT);
+    if too_long || parts.len() > DEEPEST_NAME {
+        return Err(format!(
+            "has a name of more than {LONGEST_NAME} bytes, {LONGEST_COMPONENT} in one part, or {DEEPEST_NAME} levels"
+        ));
     }
     Ok((!parts.is_empty()).then(|| parts.join("/")))
 }
@@ -212,6 +218,9 @@ fn refuse(label: &str, why: &str) -> Failure {
 fn corrupt(label: &str, error: &io::Error) -> Failure {
     if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
         return refuse(label, &limit.0);
+    }
+    if error.to_string().contains("overflow") {
+        return refuse(label, "a member has an impossible size");
     }
     let truncated = error.kind() == io::ErrorKind::UnexpectedEof
         || error.to_string().contains("failed to read entire block");

@@ -175,7 +175,7 @@ impl Commit<'_> {
             touched.insert(change.path.parent());
             match (&change.found, change.action) {
                 (Some(Node::Directory { .. }), Action::Remove) => {
-                    drop(self.root.remove_empty_directory(&change.path)?)
+                    let _ = self.root.remove_empty_directory(&change.path)?;
                 }
                 (Some(Node::Directory { .. }), Action::Restore) => {
                     if let Some(mode) = mode_before(change.old.as_ref()) {
@@ -224,6 +224,7 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
     let mut receipt = old.clone().unwrap_or_else(|| Receipt::new(&intent.arch, Vec::new()));
     let reached = reached(root, &intent)?;
     let renamed = reached.iter().any(|path| !is_directory(&intent.paths[path]));
+    let reached = if renamed { complete_directories(root, &intent, reached)? } else { reached };
     for (path, step) in &intent.paths {
         if reached.contains(path) && (renamed || !is_directory(step)) {
             match &step.new {
@@ -281,9 +282,32 @@ fn reached(root: &Root, intent: &Intent) -> Result<BTreeSet<ImagePath>, Failure>
     Ok(reached)
 }
 
+/// Directories that were made and had not got their mode: nobody else can have made them.
+fn complete_directories(
+    root: &Root,
+    intent: &Intent,
+    mut reached: BTreeSet<ImagePath>,
+) -> Result<BTreeSet<ImagePath>, Failure> {
+    for (path, step) in intent.paths.iter().filter(|(_, step)| made_by_us(step)) {
+        let Some(Node::Directory { mode, .. }) = step.new.as_ref().map(|new| &new.node) else { continue };
+        if !reached.contains(path) && matches!(root.node(path)?, Some(Node::Directory { .. })) {
+            root.set_directory_mode(path, mode.0)?;
+            reached.insert(path.clone());
+        }
+    }
+    Ok(reached)
+}
+
+/// Whether the step makes a directory where nothing was.
+fn made_by_us(step: &Step) -> bool {
+    step.old.is_none()
+        && step.new.as_ref().is_some_and(|new| new.before == Before::Nothing)
+        && is_directory(step)
+}
+
 /// Forgets the original of `path` if it is back in its place.
 fn drop_restored(root: &Root, state: &State, path: &ImagePath) -> Result<(), Failure> {
-    let Some(original) = state.original(path)? else { return Ok(()) };
+    let Some(original) = state.original(path)? else { return state.drop_original(path) };
     match root.node(path)? == root.node(&original)? {
         true => state.drop_original(path),
         false => Ok(()),
@@ -300,12 +324,11 @@ fn undo(root: &Root, state: &State, path: &ImagePath, step: &Step, reached: bool
     if step.old.is_none() && new.before == Before::Saved {
         state.drop_original(path)?;
     }
-    if !reached || !is_directory(step) {
-        return Ok(());
-    }
-    match (&step.old, new.before) {
-        (None, Before::Nothing) => root.remove_empty_directory(path).map(drop),
-        (None, Before::Directory(mode)) => root.set_directory_mode(path, mode.0),
+    match new.before {
+        _ if !is_directory(step) || step.old.is_some() => Ok(()),
+        // With or without its mode: nothing was there before.
+        Before::Nothing => root.remove_empty_directory(path).map(drop),
+        Before::Directory(mode) if reached => root.set_directory_mode(path, mode.0),
         _ => Ok(()),
     }
 }

@@ -5,17 +5,18 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Failure, Kind};
+use crate::values::Checked;
 
 /// How much is read at once; smaller buffers cost time, larger ones gain none.
 pub const BUFFER: usize = 256 * 1024;
 
 /// A SHA-256 digest, written as 64 lower-case hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -77,11 +78,11 @@ impl FromStr for Digest {
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = Failure;
-
-    fn try_from(text: String) -> Result<Self, Failure> {
-        text.parse()
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Checked(|text: &str| {
+            text.parse().map_err(|failure: Failure| failure.to_string())
+        }))
     }
 }
 

@@ -47,6 +47,14 @@ pub struct Download<'a> {
     pub resume: bool,
 }
 
+/// A finished download.
+pub struct Done {
+    /// Bytes.
+    pub size: u64,
+    /// It came in more than one piece: the pieces may be of different files.
+    pub pieced: bool,
+}
+
 /// The server says that there is no such file.
 #[derive(Debug, thiserror::Error)]
 #[error("not found")]
@@ -61,8 +69,8 @@ enum Trouble {
 }
 
 impl Download<'_> {
-    /// Runs it; gives the size.
-    pub fn run(&self, network: &Network, bar: &Bar) -> anyhow::Result<u64> {
+    /// Runs it.
+    pub fn run(&self, network: &Network, bar: &Bar) -> anyhow::Result<Done> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             tokio::select! {
@@ -72,14 +80,15 @@ impl Download<'_> {
         })
     }
 
-    async fn retry(&self, network: &Network, bar: &Bar) -> anyhow::Result<u64> {
+    async fn retry(&self, network: &Network, bar: &Bar) -> anyhow::Result<Done> {
         let client = client(network)?;
         let mut done = if self.resume { self.file.metadata()?.len() } else { 0 };
         let mut etag = None;
+        let mut pieced = done > 0;
         for attempt in 0.. {
             let before = done;
             let trouble = match self.once(&client, network, bar, &mut done, &mut etag).await {
-                Ok(()) => return Ok(done),
+                Ok(()) => return Ok(Done { size: done, pieced }),
                 Err(trouble) => trouble,
             };
             match trouble {
@@ -95,6 +104,7 @@ impl Download<'_> {
                         pause.as_secs_f32()
                     ));
                     tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
+                    pieced |= done > 0;
                 }
             }
         }
@@ -126,7 +136,7 @@ impl Download<'_> {
                 request = request.header(IF_RANGE, etag.clone());
             }
         }
-        let mut response = request.send().await.map_err(|error| trouble(&error))?;
+        let mut response = request.send().await.map_err(|error| self.trouble(&error))?;
         match response.status() {
             StatusCode::OK => *done = 0,
             StatusCode::PARTIAL_CONTENT if starts_at(&response, *done) => {}
@@ -145,14 +155,16 @@ impl Download<'_> {
         self.file.set_len(*done).map_err(|error| unwritable(&error))?;
         bar.length(response.content_length().map(|rest| rest + *done));
         let mut pace = Pace::new(network.stall);
-        while let Some(chunk) = response.chunk().await.map_err(|error| trouble(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.trouble(&error))? {
             if *done + chunk.len() as u64 > self.largest {
                 let message = format!(
                     "`{}` has more than the expected {} bytes",
                     source::shown(self.url),
                     self.largest
                 );
-                return Err(Trouble::Final(Failure::new(Kind::Unverified, message).into()));
+                let failure = Failure::new(Kind::Unverified, message)
+                    .help("it is another file than the one that was pinned");
+                return Err(Trouble::Final(failure.into()));
             }
             self.file.write_all_at(&chunk, *done).map_err(|error| unwritable(&error))?;
             *done += chunk.len() as u64;
@@ -160,6 +172,15 @@ impl Download<'_> {
             pace.keep(chunk.len() as u64)?;
         }
         Ok(())
+    }
+
+    fn trouble(&self, error: &reqwest::Error) -> Trouble {
+        let why = chain(error);
+        if !error.is_redirect() && !error.is_builder() {
+            return Trouble::Again(why, None);
+        }
+        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: {why}", source::shown(self.url)));
+        Trouble::Final(failure.help("give the URL that it should come from with --source").into())
     }
 
     fn refused(&self, status: StatusCode, response: &reqwest::Response) -> Trouble {
@@ -211,6 +232,8 @@ impl Pace {
 }
 
 fn client(network: &Network) -> Result<Client, Failure> {
+    // ring needs a C compiler and nothing else, for musl too. Set twice it stays as it was.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut certificates: Vec<Certificate> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
         .filter_map(|der| Certificate::from_der(der).ok())
@@ -234,6 +257,10 @@ fn client(network: &Network) -> Result<Client, Failure> {
         .redirect(redirect::Policy::custom(follow))
         .referer(false)
         .tls_certs_merge(certificates);
+    // As curl reads it; reqwest takes the star for host names only.
+    let direct =
+        ["no_proxy", "NO_PROXY"].iter().any(|name| std::env::var(name).is_ok_and(|list| list.trim() == "*"));
+    let builder = if direct { builder.no_proxy() } else { builder };
     builder.build().map_err(|error| Failure::new(Kind::Fetch, format!("setting up TLS: {}", chain(&error))))
 }
 
@@ -257,16 +284,6 @@ fn starts_at(response: &reqwest::Response, offset: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     start == Some(offset)
-}
-
-fn trouble(error: &reqwest::Error) -> Trouble {
-    let why = chain(error);
-    match error.is_redirect() || error.is_builder() {
-        true => Trouble::Final(
-            Failure::new(Kind::Fetch, why).help("give the URL that it should come from with --source").into(),
-        ),
-        false => Trouble::Again(why, None),
-    }
 }
 
 /// The causes of a network error, without URLs: they may hold credentials.

@@ -2,9 +2,11 @@
 //!
 //! Headers and a few sections are read; the file is never loaded whole and never executed.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 
 use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
@@ -29,23 +31,43 @@ pub struct Elf {
     pub go_version: Option<String>,
 }
 
-/// Reads `file` by position. None: not an ELF file. An error names what is broken in it.
-pub fn read(file: &File) -> Result<Option<Elf>, String> {
-    let cache = ReadCache::new(Positioned { file, offset: 0 });
-    let magic = (&cache).read_bytes_at(0, 4).unwrap_or_default();
+/// Why a file could not be read as ELF.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// The file is at fault: what is broken in it.
+    #[error("{0}")]
+    Broken(String),
+    /// The filesystem is at fault.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Reads `file` by position. None: not an ELF file.
+pub fn read(file: &File) -> Result<Option<Elf>, Unreadable> {
+    let trouble = Rc::new(Cell::new(None));
+    let found = read_through(&ReadCache::new(Positioned { file, offset: 0, trouble: Rc::clone(&trouble) }));
+    // The parser takes an error of the disk for the end of the file.
+    match trouble.take() {
+        Some(error) => Err(Unreadable::Io(error)),
+        None => found.map_err(Unreadable::Broken),
+    }
+}
+
+fn read_through<'file>(cache: &ReadCache<Positioned<'file>>) -> Result<Option<Elf>, String> {
+    let magic = cache.read_bytes_at(0, 4).unwrap_or_default();
     if magic != elf::ELFMAG {
         return Ok(None);
     }
     let broken = |error: object::read::Error| format!("broken ELF file: {error}");
-    match FileKind::parse(&cache).map_err(broken)? {
-        FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(&cache).map(Some),
-        FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(&cache).map(Some),
+    match FileKind::parse(cache).map_err(broken)? {
+        FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(cache).map(Some),
+        FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(cache).map(Some),
         _ => Err("broken ELF file: neither 32 nor 64 bits".to_owned()),
     }
 }
 
-fn parse<'data, H: FileHeader<Endian = Endianness>>(
-    data: &'data ReadCache<Positioned<'data>>,
+fn parse<'data, 'file: 'data, H: FileHeader<Endian = Endianness>>(
+    data: &'data ReadCache<Positioned<'file>>,
 ) -> Result<Elf, String> {
     let broken = |error: object::read::Error| format!("broken ELF file: {error}");
     let header = H::parse(data).map_err(broken)?;
@@ -205,13 +227,21 @@ impl Marked {
 struct Positioned<'file> {
     file: &'file File,
     offset: u64,
+    trouble: Rc<Cell<Option<io::Error>>>,
 }
 
 impl Read for Positioned<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
+        match self.file.read_at(buffer, self.offset) {
+            Ok(count) => {
+                self.offset += count as u64;
+                Ok(count)
+            }
+            Err(error) => {
+                self.trouble.set(Some(io::Error::new(error.kind(), error.to_string())));
+                Err(error)
+            }
+        }
     }
 }
 
@@ -220,7 +250,13 @@ impl Seek for Positioned<'_> {
         let (base, delta) = match to {
             SeekFrom::Start(offset) => (offset, 0),
             SeekFrom::Current(delta) => (self.offset, delta),
-            SeekFrom::End(delta) => (self.file.metadata()?.len(), delta),
+            SeekFrom::End(delta) => {
+                let metadata = self.file.metadata();
+                let metadata = metadata.inspect_err(|error| {
+                    self.trouble.set(Some(io::Error::new(error.kind(), error.to_string())))
+                })?;
+                (metadata.len(), delta)
+            }
         };
         let target = base.checked_add_signed(delta);
         self.offset = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;

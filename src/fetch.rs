@@ -83,8 +83,8 @@ impl Fetcher {
                 let file = self.temporary()?;
                 let download = Download { url: &url, file: &file, largest: LIMIT, resume: false };
                 match download.run(&self.network, &self.progress.quiet()) {
-                    Ok(size) => {
-                        let mut bytes = vec![0; usize::try_from(size)?];
+                    Ok(done) => {
+                        let mut bytes = vec![0; usize::try_from(done.size)?];
                         file.read_exact_at(&mut bytes, 0)?;
                         Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), source::shown(&url))))
                     }
@@ -122,16 +122,16 @@ impl Fetcher {
         self.refuse_offline(&shown)?;
         self.progress.step(&format!("fetching {artifact} from {shown}"));
         let partial = self.partial(artifact)?;
-        let resumed = partial.path.is_some() && partial.file.metadata()?.len() > 0;
-        let outcome = self.attempt(artifact, &url, &partial, resumed);
-        // What an earlier run left may be of another file: once more, from the start.
-        let outcome = match outcome {
-            Err(error) if resumed && error::kind(&error) == Some(Kind::Unverified) => {
-                partial.file.set_len(0)?;
-                self.attempt(artifact, &url, &partial, false)
+        let resume = partial.path.is_some() && partial.file.metadata()?.len() > 0;
+        let outcome = match self.attempt(artifact, &url, &partial, resume)? {
+            // The pieces were of different files, or an earlier run left one: once more, in one piece.
+            (Err(failure), true) if failure.kind == Kind::Unverified => {
+                self.progress.step(&format!("fetching {artifact} anew: its pieces do not fit"));
+                self.attempt(artifact, &url, &partial, false)?.0
             }
-            other => other,
+            (outcome, _) => outcome,
         };
+        let outcome = outcome.map_err(anyhow::Error::from);
         match (&outcome, &partial.path, &self.cache) {
             (Ok(_), Some(path), Some(cache)) => {
                 std::fs::rename(path, cache.join(artifact.sha256.to_string()))?
@@ -144,21 +144,22 @@ impl Fetcher {
         outcome
     }
 
+    /// Downloads and verifies; says as well whether it came in more than one piece.
     fn attempt(
         &self,
         artifact: &Artifact,
         url: &reqwest::Url,
         partial: &Partial,
         resume: bool,
-    ) -> anyhow::Result<Fetched> {
+    ) -> anyhow::Result<(Result<Fetched, Failure>, bool)> {
         const LARGEST: u64 = 2 << 30;
         let largest = artifact.size.unwrap_or(LARGEST);
         let download = Download { url, file: &partial.file, largest, resume };
         let bar = self.progress.bar(&artifact.to_string(), artifact.size);
-        let size = download.run(&self.network, &bar)?;
-        let fetched = Fetched { artifact: artifact.clone(), file: partial.file.try_clone()?, size };
-        verify(&fetched, &source::shown(url))?;
-        Ok(fetched)
+        let done = download.run(&self.network, &bar)?;
+        let fetched =
+            Fetched { artifact: artifact.clone(), file: partial.file.try_clone()?, size: done.size };
+        Ok((verify(&fetched, &source::shown(url)).map(|()| fetched), done.pieced))
     }
 
     fn refuse_offline(&self, what: &str) -> Result<(), Failure> {

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::error::{Failure, Kind};
 
@@ -19,6 +19,8 @@ pub fn listen() -> std::io::Result<()> {
         let number = signal as usize;
         signal_hook::flag::register_usize(signal, Arc::clone(flag), number)?;
     }
+    // Not deadly: a file that grows beyond its limit is an error of the write, which is cleaned up.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(())
 }
 

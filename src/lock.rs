@@ -56,10 +56,10 @@ impl Lock {
 
     /// Parses a lock; `name` stands in messages.
     pub fn parse(text: &str, name: &str) -> Result<Lock, Failure> {
-        let lock: Lock = yaml::parse(text, name)?;
-        let refuse = |why: String| {
-            Failure::new(Kind::Invalid, format!("{name}: {why}")).help("write it anew with `nodebake lock`")
-        };
+        const HELP: &str = "write it anew with `nodebake lock`";
+        let lock: Option<Lock> = yaml::parse(text, name).map_err(|failure| failure.help(HELP))?;
+        let refuse = |why: String| Failure::new(Kind::Invalid, format!("{name}: {why}")).help(HELP);
+        let Some(lock) = lock else { return Err(refuse("is empty".to_owned())) };
         if lock.version != VERSION {
             return Err(refuse(format!(
                 "lock version {} is not supported; expected {VERSION}",

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Kind, printable};
 
+/// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
+pub const LONGEST_COMPONENT: usize = 241;
+
 /// An absolute, normalised path as seen from inside the image.
 ///
 /// It starts with `/`, has no empty, `.` or `..` component and no control character.
@@ -25,6 +28,9 @@ impl ImagePath {
         // Not Path::components(): it drops `.` in silence.
         if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(refuse("is not normalised"));
+        }
+        if relative.split('/').any(|part| part.len() > LONGEST_COMPONENT) {
+            return Err(refuse("has a name that is too long"));
         }
         Ok(ImagePath(text.to_owned()))
     }
@@ -76,6 +82,7 @@ impl ImagePath {
     /// Its temporary name beside it while it is staged.
     pub fn temporary(&self) -> ImagePath {
         let name = self.name();
+        // Not checked for its length: LONGEST_COMPONENT leaves room.
         ImagePath(format!("{}.nodebake-{name}.tmp", &self.0[..self.0.len() - name.len()]))
     }
 }
@@ -110,6 +117,7 @@ mod tests {
             assert!(ImagePath::new(bad).is_err(), "{bad:?}");
         }
         let path = ImagePath::new("/usr/local/bin/ctr").unwrap();
+        assert!(ImagePath::new(&format!("/{}", "n".repeat(242))).is_err());
         assert_eq!(path.temporary().as_str(), "/usr/local/bin/.nodebake-ctr.tmp");
         let above: Vec<_> = path.ancestors().iter().map(ToString::to_string).collect();
         assert_eq!(above, ["/usr", "/usr/local", "/usr/local/bin"]);

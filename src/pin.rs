@@ -68,14 +68,25 @@ fn digest(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<(Digest, S
     }
     match published(candidate, fetcher)? {
         Some((digest, place)) => Ok((digest, format!("checksum {place}"))),
-        None => Err(resolve::no_digest(build, version, *arch).into()),
+        None => {
+            let help = format!(
+                "upstream publishes it in `{}`; put that beside it, or pin it by `sha256:` in the spec",
+                checksum_file(candidate)
+            );
+            Err(resolve::no_digest(build, version, *arch).help(help).into())
+        }
     }
+}
+
+fn checksum_file(candidate: &Candidate) -> String {
+    let file = candidate.url.rsplit('/').next().unwrap_or_default();
+    catalog::component(candidate.build).checksum_file(file)
 }
 
 /// What the checksum file beside the artifact says.
 fn published(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<Option<(Digest, String)>> {
     let file = candidate.url.rsplit('/').next().unwrap_or_default();
-    let name = catalog::component(candidate.build).checksum_file(file);
+    let name = checksum_file(candidate);
     let url = format!("{}/{name}", candidate.url.trim_end_matches(file).trim_end_matches('/'));
     let Some((document, place)) = fetcher.text(&url, &name)? else { return Ok(None) };
     match lock::checksum(&document, file, name.starts_with(file)) {

@@ -13,8 +13,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, Timespec,
-    Timestamps,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, StatxFlags,
+    Timespec, Timestamps,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
@@ -26,6 +26,9 @@ use crate::receipt::{Node, Octal, Owner};
 
 /// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
 const RACES: u32 = 128;
+
+/// The remedy where a root changes while nodebake works on it.
+const MOVING: &str = "something else changes this root: stop it and run again";
 
 /// A root filesystem, open.
 pub struct Root {
@@ -169,6 +172,25 @@ impl Root {
             }
         }
         Ok(above[first_missing..].to_vec())
+    }
+
+    /// The directory on the way to `path` below which another filesystem is mounted, if one is.
+    pub fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
+        let mount = |directory: &OwnedFd| {
+            let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+            // Kernels before 5.8 do not say it.
+            stat.ok()
+                .filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0)
+                .map(|stat| stat.stx_mnt_id)
+        };
+        let own = mount(&self.directory);
+        for above in path.ancestors() {
+            let Some(directory) = self.directory(&above)? else { break };
+            if mount(&directory) != own {
+                return Ok(Some(above));
+            }
+        }
+        Ok(None)
     }
 
     /// What identifies the directory entry that `path` resolves to: two paths with the same
@@ -343,10 +365,23 @@ impl Root {
     pub fn lock_file(&self, path: &ImagePath) -> Result<File, Failure> {
         let place = self.existing_place(path)?;
         // Reading is enough for flock, and works where nothing can be written.
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        rustix::fs::openat(&place.directory, &place.name, flags, Mode::from_raw_mode(0o644))
-            .map(File::from)
-            .map_err(|errno| self.failed("opening", path, errno))
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty());
+        let opened = match open() {
+            Err(Errno::NOENT) => match self.write_new(path, 0o644, b"", 0) {
+                // Another run may have been faster.
+                Err(failure) => open().map_err(|_| failure)?,
+                Ok(()) => open().map_err(|errno| self.failed("opening", path, errno))?,
+            },
+            Err(Errno::LOOP | Errno::NXIO) => return Err(self.no_file(path)),
+            Err(errno) => return Err(self.failed("opening", path, errno)),
+            Ok(opened) => opened,
+        };
+        let stat = rustix::fs::fstat(&opened).map_err(|e| self.failed("reading", path, e))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(File::from(opened)),
+            _ => Err(self.no_file(path)),
+        }
     }
 
     /// The nearest existing directory above `path`, locked until it is dropped.
@@ -390,7 +425,11 @@ impl Root {
     }
 
     fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
-        self.place(path)?.ok_or_else(|| self.failed("opening the parent of", path, Errno::NOENT))
+        self.place(path)?.ok_or_else(|| {
+            let message =
+                format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
+            Failure::new(Kind::Unsafe, message).help(MOVING)
+        })
     }
 
     fn directory(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
@@ -514,7 +553,18 @@ impl Root {
     }
 
     fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
-        Failure::filesystem(doing, self.shown(path), errno)
+        // What has been looked at a moment ago is another thing now.
+        let changed = matches!(errno, Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR);
+        let failure = Failure::filesystem(doing, self.shown(path), errno);
+        match changed {
+            true => Failure::new(Kind::Unsafe, failure).help(MOVING),
+            false => failure,
+        }
+    }
+
+    fn no_file(&self, path: &ImagePath) -> Failure {
+        Failure::new(Kind::Unsafe, format!("`{}` is not a regular file", self.shown(path)))
+            .help("nodebake made a file there; see who replaced it, and remove it")
     }
 
     fn unreadable(&self, path: &ImagePath, error: &anyhow::Error) -> Failure {

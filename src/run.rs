@@ -17,6 +17,8 @@ use crate::error::{Failure, Kind, errno, printable};
 
 /// containerd answers in 20 ms; emulated ones need longer.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// A configuration has 10 KB.
+const LONGEST: u64 = 4 << 20;
 
 /// What `containerd config default` of `binary` prints. The file is verified and need not be on
 /// any disk of this host.
@@ -62,16 +64,19 @@ fn in_memory(binary: &File) -> std::io::Result<OwnedFd> {
 
 #[expect(clippy::disallowed_methods, reason = "the one place where a bake starts a process")]
 fn output(command: &mut Command) -> Result<Vec<u8>, String> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env_clear();
+    let collect = || tempfile::tempfile().map_err(|error| error.to_string());
+    let (stdout, stderr) = (collect()?, collect()?);
+    let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|error| error.to_string());
+    command.stdin(Stdio::null()).stdout(handed(&stdout)?).stderr(handed(&stderr)?).env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let mut child = command.spawn().map_err(|error| describe(&error))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (stdout, stderr) = (reader(stdout), reader(stderr));
     let deadline = Instant::now() + DEADLINE;
     let status = loop {
+        let endless =
+            [&stdout, &stderr].iter().any(|file| file.metadata().is_ok_and(|found| found.len() > LONGEST));
         match child.try_wait().map_err(|error| error.to_string())? {
             Some(status) => break status,
-            None if Instant::now() > deadline => {
+            None if endless || Instant::now() > deadline => {
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(format!("no answer within {} s", DEADLINE.as_secs()));
@@ -79,25 +84,21 @@ fn output(command: &mut Command) -> Result<Vec<u8>, String> {
             None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
     match status.success() {
-        true => Ok(stdout),
+        true => content(&stdout).map_err(|error| error.to_string()),
         false => {
-            let text = String::from_utf8_lossy(&stderr);
+            let bytes = content(&stderr).unwrap_or_default();
+            let text = String::from_utf8_lossy(&bytes);
             Err(printable(text.lines().last().unwrap_or("it failed without a message")))
         }
     }
 }
 
-fn reader(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        const LIMIT: u64 = 4 << 20;
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            let _ = pipe.take(LIMIT).read_to_end(&mut bytes);
-        }
-        bytes
-    })
+fn content(mut file: &File) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn describe(error: &std::io::Error) -> String {

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
 
 use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::values::{
     ComponentName, Duration, Limit, MirrorUrl, ModuleName, OneLine, RegistryName, Scalar, Sha256, SysctlName,
-    VersionText,
+    Toml, VersionText,
 };
 use crate::yaml;
 
@@ -116,7 +116,7 @@ pub struct Config {
     /// The one directory that holds <registry>/hosts.toml
     pub registry_config_path: crate::values::Directory,
     /// TOML, merged last
-    pub merge: String,
+    pub merge: Toml,
 }
 
 impl Default for Config {
@@ -126,7 +126,7 @@ impl Default for Config {
             sandbox_image: None,
             systemd_cgroup: true,
             registry_config_path: crate::values::Directory::certs(),
-            merge: String::new(),
+            merge: Toml::default(),
         }
     }
 }
@@ -144,8 +144,7 @@ pub struct Proxy {
 }
 
 /// One registry as images name it, and where its images are really pulled from.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     /// The upstream that is tried after the mirrors; default: the registry itself
     pub server: Option<MirrorUrl>,
@@ -153,6 +152,19 @@ pub struct Registry {
     pub strict: bool,
     /// Tried in this order
     pub mirrors: Vec<Mirror>,
+}
+
+/// The keys of a registry, before they are checked against each other.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Registry")]
+struct RegistryKeys {
+    /// The upstream that is tried after the mirrors; default: the registry itself
+    server: Option<MirrorUrl>,
+    /// Never fall back to the upstream
+    strict: bool,
+    /// Tried in this order
+    mirrors: Vec<Mirror>,
 }
 
 /// One `[host."…"]` table.
@@ -254,11 +266,8 @@ impl Spec {
         Ok(spec)
     }
 
-    /// What the types can't say.
+    /// What is read and not done yet.
     fn check(&self) -> Result<(), Failure> {
-        for (name, registry) in &self.registries {
-            registry.check().map_err(|why| invalid(format!("registries.{name}: {why}")))?;
-        }
         let unsupported = if self.containerd.install == Install::Package {
             Some("containerd.install: `package`")
         } else if self.containerd.config.base == Base::Existing {
@@ -269,7 +278,10 @@ impl Spec {
             None
         };
         match unsupported {
-            Some(what) => Err(invalid(format!("{what} is not supported by this version of nodebake"))),
+            Some(what) => {
+                let message = format!("{what} is not supported by this version of nodebake");
+                Err(Failure::new(Kind::Invalid, message))
+            }
             None => Ok(()),
         }
     }
@@ -307,7 +319,17 @@ impl Spec {
 }
 
 impl Registry {
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Registry, D::Error> {
+        let RegistryKeys { server, strict, mirrors } = RegistryKeys::deserialize(deserializer)?;
+        Ok(Registry { server, strict, mirrors })
+    }
+
+    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<RegistryKeys>()
+    }
+
+    /// What no single key can say.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.strict && self.mirrors.is_empty() {
             return Err("`strict` needs at least one mirror".to_owned());
         }
@@ -316,13 +338,9 @@ impl Registry {
         }
         let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| mirror.url.as_str()).collect();
         urls.sort_unstable();
-        if let Some(pair) = urls.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("mirror `{}` stands there twice", pair[0]));
+        match urls.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("mirror `{}` stands there twice", pair[0])),
+            None => Ok(()),
         }
-        Ok(())
     }
-}
-
-fn invalid(message: String) -> Failure {
-    Failure::new(Kind::Invalid, message)
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::archive;
 use crate::catalog::Rule;
 use crate::digest::{BUFFER, Digest, Hasher};
-use crate::elf::{self, Elf, Glibc};
+use crate::elf::{self, Elf, Glibc, Unreadable};
 use crate::error::{Failure, Kind, errno, printable};
 use crate::fetch::Fetched;
 use crate::interrupt;
@@ -213,7 +213,10 @@ fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
 fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
     let refuse =
         |why: String| Failure::new(Kind::Unverified, format!("{artifact}: `{}` {why}", printable(name)));
-    let found = elf::read(file).map_err(|why| refuse(format!("is a {why}")))?;
+    let found = elf::read(file).map_err(|error| match error {
+        Unreadable::Broken(why) => refuse(format!("is a {why}")),
+        Unreadable::Io(error) => Failure::filesystem("reading", name, errno(&error)),
+    })?;
     let Some(Elf { arch, go_version, needs_glibc, .. }) = found else {
         return Err(refuse("is not an ELF executable".to_owned()));
     };

@@ -47,9 +47,16 @@ impl<'root> State<'root> {
     pub fn open(root: &'root Root, patience: Duration) -> Result<State<'root>, Failure> {
         let deadline = Instant::now() + patience;
         loop {
-            initialise(root)?;
-            if let Some(state) = State::lock(root, deadline)? {
-                return Ok(state);
+            let fresh = initialise(root)?;
+            match State::lock(root, deadline) {
+                Ok(Some(state)) => return Ok(state),
+                Ok(None) => {}
+                Err(failure) if fresh && failure.kind != Kind::Locked => {
+                    let created = intent(root)?.map(|intent| intent.directories).unwrap_or_default();
+                    dismantle(root, &created)?;
+                    return Err(failure);
+                }
+                Err(failure) => return Err(failure),
             }
         }
     }
@@ -155,39 +162,30 @@ impl<'root> State<'root> {
             self.clear("pending.json")?;
             return self.root.remove_file(&inside(".lock"));
         }
-        // Renamed away in one step: a kill leaves the whole of it or one name that the next run clears.
-        let top = self.topmost_without_others(created)?;
-        let _guard = self.root.lock_above(&top)?;
-        let under_work = under_work(&top);
-        clear_tree(self.root, &under_work, &top)?;
-        self.root.rename_beside(&top, &under_work)?;
-        self.root.sync_directory(top.parent().as_ref())?;
-        clear_tree(self.root, &under_work, &top)
-    }
-
-    /// The outermost directory of `created` above the state that holds nothing but the state.
-    fn topmost_without_others(&self, created: &BTreeSet<ImagePath>) -> Result<ImagePath, Failure> {
-        let mut top = directory();
-        while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
-            let alone = self.root.names(&parent)?.is_some_and(|names| names == [top.name()]);
-            if !alone {
-                break;
-            }
-            top = parent;
-        }
-        Ok(top)
+        dismantle(self.root, created)
     }
 
     fn keep(&self, path: &ImagePath, kept: &ImagePath) -> Result<(), Failure> {
-        for missing in self.root.missing_directories(kept)? {
-            self.root.make_directory(&missing, 0o755)?;
+        let saved = self.make_place(kept).and_then(|()| self.root.duplicate(path, kept));
+        if let Err(failure) = saved {
+            let _ = self.prune(kept);
+            return Err(failure);
         }
-        self.root.remove_file(kept)?;
-        self.root.duplicate(path, kept)?;
         kept.ancestors()
             .iter()
             .filter(|above| above.is_below(&directory()))
             .try_for_each(|above| self.root.sync_directory(Some(above)))
+    }
+
+    /// The directories for `kept`, with their mode also where a killed run has left one without.
+    fn make_place(&self, kept: &ImagePath) -> Result<(), Failure> {
+        for above in kept.ancestors().iter().filter(|above| above.is_below(&directory())) {
+            match self.root.is_directory(above)? {
+                true => self.root.set_directory_mode(above, 0o755)?,
+                false => self.root.make_directory(above, 0o755)?,
+            }
+        }
+        self.root.remove_file(kept)
     }
 
     fn prune(&self, kept: &ImagePath) -> Result<(), Failure> {
@@ -202,8 +200,12 @@ impl<'root> State<'root> {
     fn save(&self, name: &str, text: &str) -> Result<(), Failure> {
         let (path, new) = (inside(name), inside(&format!("{name}.new")));
         self.root.remove_file(&new)?;
-        self.root.write_new(&new, 0o644, text.as_bytes(), 0)?;
-        self.root.rename(&new, &path)?;
+        let saved =
+            self.root.write_new(&new, 0o644, text.as_bytes(), 0).and_then(|()| self.root.rename(&new, &path));
+        if let Err(failure) = saved {
+            let _ = self.root.remove_file(&new);
+            return Err(failure);
+        }
         self.root.sync_directory(Some(&directory()))
     }
 
@@ -215,31 +217,65 @@ impl<'root> State<'root> {
 }
 
 /// Creates the state with an intent that names the directories above it that are new, all at once:
-/// a kill at any point leaves either the whole of it or one name that the next run clears.
-fn initialise(root: &Root) -> Result<(), Failure> {
+/// a kill at any point leaves either the whole of it or one name that the next run clears. False:
+/// it was there.
+fn initialise(root: &Root) -> Result<bool, Failure> {
     let lock = inside(".lock");
     let missing = root.missing_directories(&lock)?;
-    let Some(top) = missing.first() else { return Ok(()) };
+    let Some(top) = missing.first() else { return Ok(false) };
     let _guard = root.lock_above(top)?;
     // Another run may have been faster, before the guard was ours.
     if root.missing_directories(&lock)? != missing {
-        return Ok(());
+        return Ok(false);
     }
-    let under_work = under_work(top);
-    clear_tree(root, &under_work, top)?;
-    let place =
-        |path: &ImagePath| ImagePath::new(&path.as_str().replacen(top.as_str(), under_work.as_str(), 1));
-    for directory in &missing {
-        root.make_directory(&place(directory)?, 0o755)?;
+    clear_tree(root, top)?;
+    match build(root, &missing, top) {
+        Ok(()) => Ok(true),
+        Err(failure) => {
+            let _ = clear_tree(root, top);
+            Err(failure)
+        }
+    }
+}
+
+fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Failure> {
+    for directory in missing {
+        root.make_directory(&moved(directory, top)?, 0o755)?;
     }
     let mut intent = Intent::new("", Vec::new());
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
-    root.write_new(&place(&inside("pending.json"))?, 0o644, intent.text()?.as_bytes(), 0)?;
+    root.write_new(&moved(&inside("pending.json"), top)?, 0o644, intent.text()?.as_bytes(), 0)?;
+    root.write_new(&moved(&inside(".lock"), top)?, 0o644, b"", 0)?;
     for directory in missing.iter().rev() {
-        root.sync_directory(Some(&place(directory)?))?;
+        root.sync_directory(Some(&moved(directory, top)?))?;
     }
-    root.rename_beside(&under_work, top)?;
+    root.rename_beside(&under_work(top), top)?;
     root.sync_directory(top.parent().as_ref())
+}
+
+/// Renames the state away in one step, with the directories of `created` that hold nothing else,
+/// and removes it: a kill leaves the whole of it or one name that the next run clears.
+fn dismantle(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
+    let mut top = directory();
+    while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
+        let alone = root.names(&parent)?.is_some_and(|names| names == [top.name()]);
+        if !alone {
+            break;
+        }
+        top = parent;
+    }
+    let _guard = root.lock_above(&top)?;
+    let under_work = under_work(&top);
+    clear_tree(root, &top)?;
+    root.rename_beside(&top, &under_work)?;
+    let cleared = root.sync_directory(top.parent().as_ref()).and_then(|()| clear_tree(root, &top));
+    match cleared {
+        Ok(()) => Ok(()),
+        Err(failure) => {
+            let _ = clear_tree(root, &top);
+            Err(failure)
+        }
+    }
 }
 
 /// Removes what a killed [`initialise`] or [`State::destroy`] left.
@@ -250,19 +286,17 @@ fn clear_under_work(root: &Root) -> Result<(), Failure> {
         return Ok(());
     }
     let _guard = root.lock_above(top)?;
-    clear_tree(root, &under_work(top), top)
+    clear_tree(root, top)
 }
 
-/// Removes the state's own names below `under_work`, which stands for `top`.
-fn clear_tree(root: &Root, under_work: &ImagePath, top: &ImagePath) -> Result<(), Failure> {
-    let place =
-        |path: &ImagePath| ImagePath::new(&path.as_str().replacen(top.as_str(), under_work.as_str(), 1));
+/// Removes the state's own names below what stands for `top` while it is under work.
+fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
     for name in FILES {
-        root.remove_file(&place(&inside(name))?)?;
+        root.remove_file(&moved(&inside(name), top)?)?;
     }
     let above = inside("x").ancestors();
     for path in above.iter().rev().filter(|path| *path == top || path.is_below(top)) {
-        root.remove_empty_directory(&place(path)?)?;
+        root.remove_empty_directory(&moved(path, top)?)?;
     }
     root.sync_directory(top.parent().as_ref())
 }
@@ -276,6 +310,11 @@ fn unreadable(failure: Failure, root: &Root, path: &ImagePath) -> Failure {
 
 fn directory() -> ImagePath {
     ImagePath::fixed(DIRECTORY)
+}
+
+/// `path`, which is `top` or below it, as long as `top` is under work.
+fn moved(path: &ImagePath, top: &ImagePath) -> Result<ImagePath, Failure> {
+    ImagePath::new(&path.as_str().replacen(top.as_str(), under_work(top).as_str(), 1))
 }
 
 fn under_work(top: &ImagePath) -> ImagePath {

@@ -14,16 +14,21 @@ use crate::arch::Arch;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::path::ImagePath;
-use crate::spec::{Choice, Clients, Files, Pick};
+use crate::spec::{Choice, Clients, Files, Pick, Registry};
 use crate::yaml;
 
 /// Declares a string with a rule: `check` gives the text as it is kept, or what is wrong with it.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $example:literal, $check:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-        #[serde(try_from = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $name(String);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Checked(|text: &str| $name::try_from(text.to_owned())))
+            }
+        }
 
         impl $name {
             /// The checked text.
@@ -72,6 +77,21 @@ macro_rules! text {
             }
         }
     };
+}
+
+/// Checks a scalar inside the visitor: an error then points at the scalar, not at the map around it.
+pub(crate) struct Checked<F>(pub F);
+
+impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Checked<F> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        (self.0)(text).map_err(E::custom)
+    }
 }
 
 text!(
@@ -126,15 +146,15 @@ text!(
 text!(
     /// An http:// or https:// URL with a host, without credentials, query or fragment.
     MirrorUrl, "https://harbor.example", |text| {
+        if text.contains('@') {
+            return Err("credentials in a URL are not used by containerd; put them into `headers`".to_owned());
+        }
         if !text.contains("://") {
             return Err(format!("`{text}` has no scheme; expected a URL such as https://{text}"));
         }
         let url = reqwest::Url::parse(&text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("scheme `{}` is not supported; expected http or https", url.scheme()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err("credentials in a URL are not used by containerd; put them into `headers`".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() || text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\\')) {
             return Err(format!("`{}` is not a plain URL of scheme, host, port and path", text.escape_default()));
@@ -227,6 +247,22 @@ impl Directory {
     /// As a path.
     pub fn path(&self) -> Result<ImagePath, crate::error::Failure> {
         ImagePath::new(&self.0)
+    }
+}
+
+text!(
+    /// A fragment of TOML.
+    Toml, "[plugins.\"io.containerd.cri.v1.runtime\"]\nenable_selinux = true", |text| {
+        match text.parse::<toml_edit::DocumentMut>() {
+            Ok(_) => Ok(text),
+            Err(error) => Err(format!("is not TOML: {}", error.message().trim_end().replace('\n', "; "))),
+        }
+    }
+);
+
+impl Default for Toml {
+    fn default() -> Self {
+        Toml::fixed("")
     }
 }
 
@@ -415,6 +451,23 @@ visit!(
                 }
             }
             Ok(Clients(clients))
+        }
+    }
+);
+
+visit!(
+    Registry,
+    "a map such as {mirrors: [{url: https://harbor.example}]}",
+    |generator| Registry::schema(generator),
+    {
+        fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
+            Ok(Registry::default())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
+            let registry = Registry::read(MapAccessDeserializer::new(map))?;
+            registry.check().map_err(de::Error::custom)?;
+            Ok(registry)
         }
     }
 );

@@ -33,7 +33,7 @@ pub fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T,
             drop(error);
             Ok(T::default())
         }
-        Err(error) => Err(explain(&error, name)),
+        Err(error) => Err(explain(&error, text, name)),
     }
 }
 
@@ -60,22 +60,46 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-fn explain(error: &serde_yaml::Error, name: &str) -> Failure {
+fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Failure {
     let full = error.to_string();
-    let place = error.location().map(|at| (at.line(), at.column()));
-    let message = match place {
+    let place = error.location().map(|at| (at.line(), at.column())).or_else(|| second_document(text));
+    let (message, place) = match place {
         Some((line, column)) => {
-            let suffix = format!(" at line {line} column {column}");
-            let text = full.replace(&suffix, "");
-            format!("{name}:{line}:{column}: {}", printable(text.trim()))
+            (full.replace(&format!(" at line {line} column {column}"), ""), format!("{name}:{line}:{column}"))
         }
-        None => format!("{name}: {}", printable(&full)),
+        None => (full.clone(), name.to_owned()),
     };
-    let failure = invalid(message);
+    let failure = invalid(format!("{place}: {}", printable(&plain(message.trim()))));
+    let line = error.location().and_then(|at| text.lines().nth(at.line().saturating_sub(1)));
+    if line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
+        return failure.help("indent with spaces: YAML allows no tab there");
+    }
     match remedy(&full) {
         Some(help) => failure.help(help),
         None => failure,
     }
+}
+
+/// The parser's words in the user's: no names of our types, and no values, which may be secrets.
+fn plain(message: &str) -> String {
+    let mut text = message.to_owned();
+    if let Some((before, after)) = text.split_once("invalid type: string \"") {
+        let rest = after.rsplit_once("\", expected").map_or("", |(_, rest)| rest);
+        text = format!("{before}invalid type: a string, expected{rest}");
+    }
+    if let Some((before, after)) = text.split_once("expected struct ") {
+        let rest = after.trim_start_matches(char::is_alphanumeric);
+        text = format!("{before}expected a map of keys{rest}");
+    }
+    text
+}
+
+/// Where a second document begins: the parser refuses it without saying where.
+fn second_document(text: &str) -> Option<(usize, usize)> {
+    let mut starts = text.lines().enumerate().filter(|(index, line)| *index > 0 && line.starts_with("---"));
+    starts.find_map(|(index, _)| {
+        (!is_empty(&text.lines().take(index).collect::<Vec<_>>().join("\n"))).then_some((index + 1, 1))
+    })
 }
 
 /// What to write instead, where serde's message tells.

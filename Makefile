@@ -1,0 +1,43 @@
+# Two commands do everything: `make demo` and `make test`. They install what is missing (Debian
+# packages, rustup targets) through the machine's own configuration.
+
+DIST := target/dist
+MUSL := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+
+.PHONY: help demo test test-fast dist clean
+
+help:
+	@echo "make demo       bake real archives into a real Debian root, verify it, start its containerd"
+	@echo "make test       everything that CI runs"
+	@echo "make test-fast  formatting, lints and the hermetic tests: seconds, no root filesystem needed"
+	@echo "make dist       static binaries for amd64 and arm64 in $(DIST)"
+
+demo:
+	tests/lab/prepare
+	cargo build --release --locked
+	tests/demo
+
+test: dist
+	tests/lab/prepare
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+	cargo test --locked --no-fail-fast -- --include-ignored
+
+test-fast:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+	cargo test --locked
+
+dist:
+	tests/lab/prepare packages
+	CC_x86_64_unknown_linux_musl=musl-gcc \
+	CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
+	cargo build --release --locked $(MUSL:%=--target %)
+	mkdir -p $(DIST)
+	cp target/x86_64-unknown-linux-musl/release/nodebake $(DIST)/nodebake-linux-amd64
+	cp target/aarch64-unknown-linux-musl/release/nodebake $(DIST)/nodebake-linux-arm64
+	cd $(DIST) && sha256sum nodebake-linux-* > SHA256SUMS && ls -l
+
+clean:
+	cargo clean

@@ -1,0 +1,27 @@
+# shellcheck shell=bash
+# What every script of the lab shares: where the lab lies, how it speaks, how it keeps a result.
+set -euo pipefail
+shopt -s inherit_errexit
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+LAB=$(realpath -m "${CARGO_TARGET_DIR:-$top/target}")/lab
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+
+as_root() {
+  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+# keep RESULT FUNCTION [ARG…]: FUNCTION fills a path beside RESULT, which is renamed once it is
+# whole: a result that is there is complete, and an interrupted run leaves nothing to trust.
+keep() {
+  local result=$1 new
+  new=$(dirname "$result")/.$(basename "$result").new
+  [[ ! -e $result ]] || return 0
+  say "making ${result#"$LAB"/}"
+  mkdir -p "$(dirname "$result")"
+  [[ ! -e $new ]] || as_root rm -rf --one-file-system "$new"
+  "$2" "$new" "${@:3}"
+  mv -T "$new" "$result"
+}

@@ -1,0 +1,62 @@
+# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
+# Step `packages`: what the tests need from Debian and rustup, and this machine lacks.
+
+debian_packages=(
+  mmdebstrap debian-archive-keyring     # roots
+  curl gzip jq python3 xz-utils zstd    # archives, images
+  busybox-static skopeo docker-registry # images and the registry that serves them
+  nginx-light openssl                   # mirrors: https with a private CA, slow or broken servers
+  iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
+  musl-tools                            # static binaries: C code in crates is compiled for both
+  gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+)
+rust_targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl)
+
+packages() {
+  install_packages
+  add_rust_targets
+}
+
+install_packages() {
+  local missing=() package log
+  for package in "${debian_packages[@]}"; do
+    is_installed "$package" || missing+=("$package")
+  done
+  ((${#missing[@]})) || return 0
+  say "installing ${missing[*]}"
+  log=$(as_root apt-get -q update 2>&1) || fail "apt-get update: $log"
+  log=$(as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q install -y --no-install-recommends "${missing[@]}" 2>&1 </dev/null) || fail "apt-get install: $log"
+  leave_no_service "${missing[@]}"
+}
+
+is_installed() {
+  [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+# Debian starts a daemon as it is installed. The tests run their own, on their own ports; one that
+# someone had installed before is theirs and is left alone.
+leave_no_service() {
+  local package unit now=()
+  [[ ! -d /run/systemd/system ]] || now=(--now)
+  for package in "$@"; do
+    case $package in
+      docker-registry) unit=docker-registry.service ;;
+      nginx-light) unit=nginx.service ;;
+      *) continue ;;
+    esac
+    as_root systemctl --quiet disable "${now[@]}" "$unit" 2>/dev/null || say "could not disable $unit"
+  done
+}
+
+add_rust_targets() {
+  local missing=() target
+  command -v rustup >/dev/null || return 0
+  cd "$top" || exit # rust-toolchain.toml decides whose targets these are
+  for target in "${rust_targets[@]}"; do
+    rustup target list --installed | grep -qx "$target" || missing+=("$target")
+  done
+  ((${#missing[@]})) || return 0
+  say "adding Rust targets ${missing[*]}"
+  rustup --quiet target add "${missing[@]}"
+}

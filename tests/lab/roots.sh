@@ -1,0 +1,55 @@
+# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
+# Step `roots`: Debian root filesystems as plain directories, without a kernel. Tests bake into
+# copies or overlays of them.
+
+roots() {
+  keep "$LAB/roots/bookworm" native_root bookworm
+  keep "$LAB/roots/trixie" native_root trixie
+  keep "$LAB/roots/trixie-arm64" foreign_root trixie
+}
+
+# systemd to enable units in and to boot, iptables and iproute2 for pods; apt comes with the
+# variant, for `install: package`.
+native_root() {
+  debootstrap "$2" "$1" --variant=apt --architectures=amd64 \
+    --include=systemd,systemd-sysv,udev,dbus,iptables,kmod,iproute2,ca-certificates,netbase,procps
+}
+
+# Only extracted: nothing of it can run here, just as on a build host without binfmt_misc.
+foreign_root() {
+  debootstrap "$2" "$1" --variant=extract --architectures=arm64 \
+    --include=base-files,libc6,bash,dash,coreutils,systemd,systemd-sysv,iptables,kmod,iproute2
+  # what base-files makes once it is configured
+  as_root mkdir -p "$1"/{media,mnt,opt,srv} "$1"/usr/local/{bin,etc,include,lib,sbin,share,src}
+}
+
+# debootstrap SUITE FOLDER OPTION…
+debootstrap() {
+  local suite=$1 folder=$2 base
+  base=$(mirror)
+  # the proxies and the leniency that this machine's apt needs
+  apt-config dump | grep -E '^Acquire::(https?::(Proxy|CaInfo|Verify)|Check-|Retries)' >"$work/acquire.conf" || true
+  # a mount namespace of its own, so that an interrupted run leaves no /dev mounted in the tree
+  as_root unshare --mount mmdebstrap --mode=root "${@:3}" \
+    --aptopt="$work/acquire.conf" --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    "$suite" "$folder" "deb [signed-by=$keyring] $base $suite main" \
+    </dev/null >"$work/mmdebstrap.log" 2>&1 ||
+    fail "mmdebstrap: $(tail -n 20 "$work/mmdebstrap.log" | hide_hosts)"
+  forget_here "$folder" "${base#*://}"
+}
+
+# The trees get copied: no mirror, proxy, resolver or host name of this machine goes with them.
+forget_here() {
+  local folder=$1 host=${2%%/*}
+  as_root rm -rf "$folder"/etc/apt/{sources.list,sources.list.d,apt.conf.d/99mmdebstrap} \
+    "$folder"/etc/resolv.conf "$folder"/var/{lib/apt/lists,cache/apt,log/apt}
+  as_root mkdir -p "$folder"/etc/apt/sources.list.d "$folder"/var/lib/apt/lists/partial \
+    "$folder"/var/cache/apt/archives/partial "$folder"/var/log/apt
+  as_root tee "$folder/etc/apt/sources.list" </dev/null
+  as_root tee "$folder/etc/hostname" <<<node1 >/dev/null
+  if as_root grep -rlF "$host" "$folder"/etc "$folder"/var/{cache,log,lib/apt} >&2; then
+    fail "these files still name the mirror"
+  fi
+}
