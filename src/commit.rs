@@ -56,7 +56,7 @@ impl Commit<'_> {
             self.stage_directory(change)?;
         }
         let staged: Vec<&Change> = self.acting().filter(|change| change.is_staged()).collect();
-        parallel::try_each(&staged, parallel::FLUSHES, |change| {
+        parallel::try_each(&staged, parallel::flushes(self.members.len()), |change| {
             interrupt::check()?;
             self.stage_one(change)
         })?;
@@ -208,7 +208,9 @@ impl Commit<'_> {
 
     fn sync(&self, directories: BTreeSet<Option<ImagePath>>) -> Result<(), Failure> {
         let directories: Vec<_> = directories.into_iter().collect();
-        parallel::try_each(&directories, parallel::FLUSHES, |path| self.root.sync_directory(path.as_ref()))
+        parallel::try_each(&directories, parallel::flushes(self.members.len()), |path| {
+            self.root.sync_directory(path.as_ref())
+        })
     }
 }
 

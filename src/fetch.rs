@@ -123,15 +123,7 @@ impl Fetcher {
         self.progress.step(&format!("fetching {artifact} from {shown}"));
         let partial = self.partial(artifact)?;
         let resume = partial.path.is_some() && partial.file.metadata()?.len() > 0;
-        let outcome = match self.attempt(artifact, &url, &partial, resume)? {
-            // The pieces were of different files, or an earlier run left one: once more, in one piece.
-            (Err(failure), true) if failure.kind == Kind::Unverified => {
-                self.progress.step(&format!("fetching {artifact} anew: its pieces do not fit"));
-                self.attempt(artifact, &url, &partial, false)?.0
-            }
-            (outcome, _) => outcome,
-        };
-        let outcome = outcome.map_err(anyhow::Error::from);
+        let outcome = self.in_one_piece(artifact, &url, &partial, resume);
         match (&outcome, &partial.path, &self.cache) {
             (Ok(_), Some(path), Some(cache)) => {
                 std::fs::rename(path, cache.join(artifact.sha256.to_string()))?
@@ -142,6 +134,23 @@ impl Fetcher {
             _ => {}
         }
         outcome
+    }
+
+    /// Downloads and verifies, a second time where pieces of different files came together.
+    fn in_one_piece(
+        &self,
+        artifact: &Artifact,
+        url: &reqwest::Url,
+        partial: &Partial,
+        resume: bool,
+    ) -> anyhow::Result<Fetched> {
+        match self.attempt(artifact, url, partial, resume)? {
+            (Err(failure), true) if failure.kind == Kind::Unverified => {
+                self.progress.step(&format!("fetching {artifact} anew: its pieces do not fit"));
+                Ok(self.attempt(artifact, url, partial, false)?.0?)
+            }
+            (outcome, _) => Ok(outcome?),
+        }
     }
 
     /// Downloads and verifies; says as well whether it came in more than one piece.

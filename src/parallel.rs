@@ -3,8 +3,20 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Flushes wait for the disk, not for a processor: the filesystem commits them together.
-pub const FLUSHES: usize = 16;
+use rustix::process::{Resource, getrlimit};
+
+/// How many files are flushed at once, while `held` others are open. Flushes wait for the disk,
+/// not for a processor, and the filesystem commits them together.
+pub fn flushes(held: usize) -> usize {
+    const MOST: usize = 16;
+    // Each has a directory and a file open; some are open anyway.
+    const EACH: usize = 3;
+    const OPEN: usize = 20;
+    let limit = getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    (limit.saturating_sub(held + OPEN) / EACH).clamp(1, MOST)
+}
 
 /// One thread for each processor.
 pub fn processors() -> usize {

@@ -496,8 +496,12 @@ impl Root {
     }
 
     fn link_at(&self, place: &Place, path: &ImagePath) -> Result<String, Failure> {
-        let target = rustix::fs::readlinkat(&place.directory, &place.name, Vec::new());
-        target.map(|t| t.to_string_lossy().into_owned()).map_err(|e| self.failed("reading", path, e))
+        match rustix::fs::readlinkat(&place.directory, &place.name, Vec::new()) {
+            Ok(target) => Ok(target.to_string_lossy().into_owned()),
+            // It was a link a moment ago.
+            Err(Errno::INVAL) => Err(self.failed("reading the link", path, Errno::NOTDIR)),
+            Err(errno) => Err(self.failed("reading", path, errno)),
+        }
     }
 
     /// The regular file at `place`; none for anything else. Never blocks on a FIFO.

@@ -388,7 +388,10 @@ visit!(
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sha256, A::Error> {
             let mut digests = BTreeMap::new();
             while let Some((name, digest)) = map.next_entry::<ArchName, Digest>()? {
-                digests.extend(name.arch().map(|arch| (arch, digest)));
+                let Some(arch) = name.arch() else { continue };
+                if digests.insert(arch, digest).is_some() {
+                    return Err(de::Error::custom(format_args!("duplicate key: two spellings of `{arch}`")));
+                }
             }
             Ok(Sha256::Each(digests))
         }

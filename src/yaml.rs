@@ -80,12 +80,18 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Failure {
     }
 }
 
-/// The parser's words in the user's: no names of our types, and no values, which may be secrets.
+/// The parser's words in the user's: no names of our types, and no values that may be secrets.
 fn plain(message: &str) -> String {
     let mut text = message.to_owned();
     if let Some((before, after)) = text.split_once("invalid type: string \"") {
-        let rest = after.rsplit_once("\", expected").map_or("", |(_, rest)| rest);
-        text = format!("{before}invalid type: a string, expected{rest}");
+        let (value, rest) = after.rsplit_once("\", expected").unwrap_or((after, ""));
+        let secret = ["proxy", "headers"].iter().any(|key| before.contains(key));
+        if secret || value.contains('@') || value.contains("://") {
+            text = format!("{before}invalid type: a string, expected{rest}");
+        }
+    }
+    if text.contains("more than one document") {
+        text = "a second document begins; expected one".to_owned();
     }
     if let Some((before, after)) = text.split_once("expected struct ") {
         let rest = after.trim_start_matches(char::is_alphanumeric);
