@@ -12,6 +12,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
+use rustix::io::Errno;
 use tar::{Archive, EntryType};
 
 use crate::error::{Failure, Kind, printable};
@@ -219,6 +220,9 @@ fn corrupt(label: &str, error: &io::Error) -> Failure {
     if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
         return refuse(label, &limit.0);
     }
+    if let Some(errno) = system_error(error) {
+        return Failure::filesystem("reading", label, errno);
+    }
     if error.to_string().contains("overflow") {
         return refuse(label, "a member has an impossible size");
     }
@@ -233,6 +237,19 @@ fn corrupt(label: &str, error: &io::Error) -> Failure {
         .help("fetch it again; what it should be is pinned by its digest")
 }
 
+/// The error of the disk below what the decoders made of it.
+fn system_error(error: &io::Error) -> Option<Errno> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        let found = inner.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if let Some(number) = found {
+            return Some(Errno::from_raw_os_error(number));
+        }
+        cause = inner.source();
+    }
+    None
+}
+
 /// Remembers the reading error of a member, which is the archive's fault and not the visitor's.
 struct Content<'entry, R: Read> {
     entry: &'entry mut R,
@@ -244,7 +261,10 @@ impl<R: Read> Read for Content<'_, R> {
         self.entry.read(buffer).inspect_err(|error| {
             let copy = match error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
                 Some(limit) => io::Error::other(Limit(limit.0.clone())),
-                None => io::Error::new(error.kind(), error.to_string()),
+                None => match system_error(error) {
+                    Some(errno) => errno.into(),
+                    None => io::Error::new(error.kind(), error.to_string()),
+                },
             };
             self.error = Some(copy);
         })

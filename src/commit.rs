@@ -326,6 +326,9 @@ fn undo(root: &Root, state: &State, path: &ImagePath, step: &Step, reached: bool
     if step.old.is_none() && new.before == Before::Saved {
         state.drop_original(path)?;
     }
+    if step.old.is_some() {
+        state.drop_needless_edit(path)?;
+    }
     match new.before {
         _ if !is_directory(step) || step.old.is_some() => Ok(()),
         // With or without its mode: nothing was there before.

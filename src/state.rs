@@ -146,9 +146,19 @@ impl<'root> State<'root> {
 
     /// Keeps an edited file under `edited/` and says where.
     pub fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
-        let kept = ImagePath::new(&format!("{DIRECTORY}/edited{path}"))?;
+        let kept = edited(path)?;
         self.keep(path, &kept)?;
         Ok(kept)
+    }
+
+    /// Forgets the kept edit of `path` if the edit is still in its place.
+    pub fn drop_needless_edit(&self, path: &ImagePath) -> Result<(), Failure> {
+        let kept = edited(path)?;
+        let copy = self.root.node(&kept)?;
+        if copy.is_some() && copy == self.root.node(path)? {
+            self.root.remove_file(&kept)?;
+        }
+        self.prune(&kept)
     }
 
     /// Takes the whole state away, with the directories above it in `created` that hold nothing
@@ -223,19 +233,22 @@ fn initialise(root: &Root) -> Result<bool, Failure> {
     let lock = inside(".lock");
     let missing = root.missing_directories(&lock)?;
     let Some(top) = missing.first() else { return Ok(false) };
-    let _guard = root.lock_above(top)?;
+    let guard = root.lock_above(top)?;
     // Another run may have been faster, before the guard was ours.
     if root.missing_directories(&lock)? != missing {
         return Ok(false);
     }
     clear_tree(root, top)?;
-    match build(root, &missing, top) {
-        Ok(()) => Ok(true),
-        Err(failure) => {
-            let _ = clear_tree(root, top);
-            Err(failure)
-        }
+    if let Err(failure) = build(root, &missing, top) {
+        let _ = clear_tree(root, top);
+        return Err(failure);
     }
+    drop(guard);
+    if let Err(failure) = root.sync_directory(top.parent().as_ref()) {
+        dismantle(root, &missing.into_iter().collect())?;
+        return Err(failure);
+    }
+    Ok(true)
 }
 
 fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Failure> {
@@ -249,8 +262,7 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
     for directory in missing.iter().rev() {
         root.sync_directory(Some(&moved(directory, top)?))?;
     }
-    root.rename_beside(&under_work(top), top)?;
-    root.sync_directory(top.parent().as_ref())
+    root.rename_beside(&under_work(top), top)
 }
 
 /// Renames the state away in one step, with the directories of `created` that hold nothing else,
@@ -328,6 +340,10 @@ fn under_work(top: &ImagePath) -> ImagePath {
 /// A file of the state; `name` is one of ours.
 fn inside(name: &str) -> ImagePath {
     directory().join(name).unwrap_or_else(|_| directory())
+}
+
+fn edited(path: &ImagePath) -> Result<ImagePath, Failure> {
+    ImagePath::new(&format!("{DIRECTORY}/edited{path}"))
 }
 
 fn original(path: &ImagePath) -> Result<ImagePath, Failure> {
