@@ -3,12 +3,13 @@
 //! A root that fails does not stop the others; what it had is as before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::arch::Arch;
+use crate::caution;
 use crate::commit::{self, Commit, Kept};
-use crate::diff::{self, Change, Diff, Found};
+use crate::diff::{self, Diff, Found};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::fetch::Fetcher;
@@ -24,7 +25,6 @@ use crate::run;
 use crate::spec::{Base, Spec};
 use crate::spool::{self, Member, Place, Spooled};
 use crate::state::{self, State};
-use crate::systemd;
 use crate::target;
 
 /// What is baked, the same for every root.
@@ -224,7 +224,7 @@ fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
             (false, false) => Place::Nowhere,
         };
         let fetched = job.fetcher.fetch(artifact)?;
-        let spooled = spool::spool(&fetched, &place, job.mtime)?;
+        let spooled = spool::spool(&fetched, &place)?;
         if !spooled.ignored.is_empty() {
             job.fetcher
                 .progress
@@ -269,9 +269,10 @@ fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Pla
         let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
         let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
         let diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
-        warnings.extend(masked(bake.root, &plan)?);
-        warnings.extend(outside_of_the_image(bake.root)?);
-        report_mounts(job, bake.root, &diff)?;
+        warnings.extend(caution::warnings(bake.root, &plan)?);
+        for mount in caution::mounts(bake.root, &diff)? {
+            job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
+        }
         Ok((plan, diff, warnings))
     };
     match prepared() {
@@ -345,48 +346,6 @@ fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Opt
     installed.as_ref().map(run::config_default).transpose().map_err(Into::into)
 }
 
-/// A unit in /etc stands before ours.
-fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
-    let path = ImagePath::fixed(systemd::OVERRIDE);
-    if !plan.entries.contains_key(systemd::UNIT) {
-        return Ok(None);
-    }
-    Ok(root.node(&path)?.map(|node| match node {
-        Node::Link { target } if target == "/dev/null" => format!(
-            "containerd.service is masked in root `{}` and will not start: remove {path} there",
-            root.host().display()
-        ),
-        _ => format!("{} hides the unit that nodebake installs", root.shown(&path)),
-    }))
-}
-
-/// Files on another filesystem do not become part of an image that is made of this one.
-fn report_mounts(job: &Job, root: &Root, diff: &Diff) -> Result<(), Failure> {
-    let mut mounts = BTreeSet::new();
-    for change in diff.changes.iter().filter(|change| change.acts()) {
-        mounts.extend(root.mount_on_the_way(&change.path)?);
-    }
-    for mount in mounts {
-        job.fetcher.progress.step(&format!("{} is a mount point of another filesystem", root.shown(&mount)));
-    }
-    Ok(())
-}
-
-/// On ostree systems /usr/local and /opt lead to /var, which an image's update leaves alone.
-fn outside_of_the_image(root: &Root) -> Result<Vec<String>, Failure> {
-    let mut warnings = Vec::new();
-    for path in ["/usr/local", "/opt"].map(ImagePath::fixed) {
-        if let Some(Node::Link { target }) = root.node(&path)? {
-            if target.trim_start_matches("../").trim_start_matches('/').starts_with("var/") {
-                let shown = root.shown(&path);
-                warnings
-                    .push(format!("{shown} leads to {target}: updates of an ostree image do not touch /var"));
-            }
-        }
-    }
-    Ok(warnings)
-}
-
 /// Writes everything beside its place.
 fn stage<'a>(job: &Job, planned: Planned<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
     let members: Vec<&Member> = spooled.values().flatten().flat_map(|spooled| &spooled.members).collect();
@@ -430,7 +389,7 @@ fn with_commit<T>(
 }
 
 /// Leaves the root as it was, or as far as it got, and passes `error` on.
-pub fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::Error {
+fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::Error {
     let Some(state) = state else { return error };
     let undone = || -> Result<(), Failure> {
         if commit::recover(root, &state)?.is_some() {
@@ -446,45 +405,6 @@ pub fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyho
             root.host().display()
         )),
     }
-}
-
-/// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
-pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
-    let root = Root::open(host)?;
-    let Some(state) = State::open_existing(&root, patience)? else { return Ok(None) };
-    let Some(receipt) = commit::recover(&root, &state)? else {
-        let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
-        state.destroy(&created)?;
-        return Ok(None);
-    };
-    let plan = Plan::empty(&receipt.arch);
-    let found = diff::survey(&root, &receipt)?;
-    let diff = diff::diff(&plan, &receipt, &found, &root)?;
-    let commit = Commit {
-        root: &root,
-        state: &state,
-        receipt: &receipt,
-        plan: &plan,
-        diff: &diff,
-        members: &[],
-        mtime: 0,
-    };
-    commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
-        let recovered = commit::recover(&root, &state).err();
-        let error = anyhow::Error::from(failure);
-        match recovered {
-            Some(second) => error.context(format!("cleaning up failed as well: {second}")),
-            None => error,
-        }
-    })?;
-    let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
-    state.destroy(&created)?;
-    Ok(Some(diff))
-}
-
-/// The changes that somebody would notice.
-pub fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
-    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
 }
 
 /// One failure for every root that meets it: the same message, kind and remedy.

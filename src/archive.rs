@@ -109,8 +109,7 @@ fn read_tar<R: Read>(
     let mut archive = Archive::new(Meter { source, total: 0, budget: Rc::clone(&budget) });
     let (mut files, mut directories) = (BTreeSet::new(), BTreeSet::new());
     let (mut count, mut end) = (0, 0);
-    let mut entries = archive.entries().map_err(|error| corrupt(label, &error))?;
-    while let Some(entry) = entries.next() {
+    for entry in archive.entries().map_err(|error| corrupt(label, &error))? {
         interrupt::check()?;
         let mut entry = entry.map_err(|error| corrupt(label, &error))?;
         budget.set(u64::MAX);
@@ -159,7 +158,6 @@ fn read_tar<R: Read>(
         io::copy(&mut entry, &mut io::sink()).map_err(|error| corrupt(label, &error))?;
         budget.set(METADATA);
     }
-    drop(entries);
     budget.set(u64::MAX);
     drained(archive.into_inner(), end, label)
 }

@@ -308,6 +308,7 @@ fn unwritable(error: &std::io::Error) -> Trouble {
 }
 
 /// 0.5, 1, 2, 4 … seconds, each made up to a quarter longer so that a fleet does not come back at once.
+#[expect(clippy::disallowed_methods, reason = "the clock is only a source of jitter")]
 fn back_off(attempt: u32) -> Duration {
     let base = Duration::from_millis(500) * 2_u32.saturating_pow(attempt.min(6));
     let jitter = std::time::SystemTime::now()

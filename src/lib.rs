@@ -11,7 +11,7 @@
 //!
 //! In this order:
 //!
-//! - [`cli`] arguments in, results out; [`report`] and [`progress`] are how results and progress look
+//! - [`cli`] arguments in, results out; [`load`] what the user gave; [`report`] and [`progress`] are how results and progress look
 //! - [`spec`] what the user wrote, read by [`yaml`] into the checked [`values`]
 //! - [`catalog`] the known components, [`lock`] what is pinned, [`arch`] architectures
 //! - [`resolve`] the artifacts with their digests; [`pin`] writes the lock
@@ -19,9 +19,11 @@
 //! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
 //!   [`elf`] says what an executable is
 //! - [`plan`] every path and what belongs there: [`containerd`], [`registry`], [`systemd`], [`kernel`]
-//! - [`root`] the only module that touches a target; [`target`] what a root says of itself
+//! - [`root`] the only module that touches a target, through [`inside`]; [`target`] what a root says of
+//!   itself, [`caution`] what the user should know of it
 //! - [`receipt`] what is owned, [`state`] where that is kept
-//! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots
+//! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots;
+//!   [`remove`] is the empty plan
 //! - [`verify`] receipt against root, and the named checks; [`run`] asks a staged containerd
 //!
 //! [`error`] gives every failure its exit code; [`path`] and [`digest`] are the two scalars that
@@ -31,6 +33,7 @@ pub mod apply;
 pub mod arch;
 pub mod archive;
 pub mod catalog;
+pub mod caution;
 pub mod cli;
 pub mod commit;
 pub mod containerd;
@@ -40,8 +43,10 @@ pub mod download;
 pub mod elf;
 pub mod error;
 pub mod fetch;
+pub mod inside;
 pub mod interrupt;
 pub mod kernel;
+pub mod load;
 pub mod lock;
 pub mod parallel;
 pub mod path;
@@ -50,6 +55,7 @@ pub mod plan;
 pub mod progress;
 pub mod receipt;
 pub mod registry;
+pub mod remove;
 pub mod report;
 pub mod resolve;
 pub mod root;

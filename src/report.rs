@@ -139,8 +139,7 @@ struct Changed {
 }
 
 /// One root's changes.
-pub fn baked(host: &Path, diff: &Diff, planned: bool) -> Baked {
-    let _ = planned;
+pub fn baked(host: &Path, diff: &Diff) -> Baked {
     let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
     Baked { root: host.display().to_string(), changed: !diff.is_empty(), error: None, changes }
 }
@@ -157,7 +156,7 @@ pub fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
     let mut baked = Baked { root: host.display().to_string(), ..Baked::default() };
     if let Some(diff) = diff {
         baked.changed = !diff.is_empty();
-        baked.changes = crate::apply::visible(diff).map(changed).collect();
+        baked.changes = crate::remove::visible(diff).map(changed).collect();
     }
     baked
 }

@@ -13,26 +13,23 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, Stat, StatxFlags,
-    Timespec, Timestamps,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, Timespec, Timestamps,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::digest::{BUFFER, Digest};
 use crate::error::{Failure, Kind, errno, printable};
+use crate::inside::Inside;
 use crate::path::ImagePath;
 use crate::receipt::{Node, Octal, Owner};
-
-/// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
-const RACES: u32 = 128;
 
 /// The remedy where a root changes while nodebake works on it.
 const MOVING: &str = "something else changes this root: stop it and run again";
 
 /// A root filesystem, open.
 pub struct Root {
-    directory: OwnedFd,
+    inside: Inside,
     host: PathBuf,
 }
 
@@ -51,7 +48,7 @@ impl Root {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(host, flags, Mode::empty()) {
-            Ok(directory) => Ok(Root { directory, host: host.to_owned() }),
+            Ok(directory) => Ok(Root { inside: Inside::new(directory), host: host.to_owned() }),
             Err(Errno::NOENT) => Err(refuse("does not exist")),
             Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
             Err(errno) => Err(Failure::filesystem("opening root", host.display(), errno)),
@@ -65,7 +62,7 @@ impl Root {
 
     /// Device and inode: the same for two spellings of one root.
     pub fn identity(&self) -> Result<(u64, u64), Failure> {
-        let stat = rustix::fs::fstat(&self.directory).map_err(|e| self.failed("reading", "/", e))?;
+        let stat = rustix::fs::fstat(self.inside.directory()).map_err(|e| self.failed("reading", "/", e))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
@@ -99,7 +96,7 @@ impl Root {
     /// The regular file at `path`, through symlinks inside the root; none where there is none.
     pub fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let found = match self.resolve(path.relative(), flags) {
+        let found = match self.inside.open(path.relative(), flags) {
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Ok(None),
             Err(errno) => return Err(self.refused(path, errno)),
@@ -155,21 +152,18 @@ impl Root {
         while first_missing > 0 && self.directory(&above[first_missing - 1])?.is_none() {
             first_missing -= 1;
         }
-        if let Some(missing) = above.get(first_missing) {
-            if let Some(place) = self.place(missing)? {
-                if self.stat_at(&place, missing)?.is_some() {
-                    let target = self.link_at(&place, missing).unwrap_or_default();
-                    return Err(Failure::new(
-                        Kind::Unsafe,
-                        format!(
-                            "`{}` is a link to `{}`, which is not a directory inside the root",
-                            self.shown(missing),
-                            printable(&target)
-                        ),
-                    )
-                    .help("create the target inside the root, or replace the link by a directory"));
-                }
-            }
+        if let Some(missing) = above.get(first_missing)
+            && let Some(place) = self.place(missing)?
+            && self.stat_at(&place, missing)?.is_some()
+        {
+            let target = self.link_at(&place, missing).unwrap_or_default();
+            let message = format!(
+                "`{}` is a link to `{}`, which is not a directory inside the root",
+                self.shown(missing),
+                printable(&target)
+            );
+            return Err(Failure::new(Kind::Unsafe, message)
+                .help("create the target inside the root, or replace the link by a directory"));
         }
         Ok(above[first_missing..].to_vec())
     }
@@ -183,7 +177,7 @@ impl Root {
                 .filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0)
                 .map(|stat| stat.stx_mnt_id)
         };
-        let own = mount(&self.directory);
+        let own = mount(self.inside.directory());
         for above in path.ancestors() {
             let Some(directory) = self.directory(&above)? else { break };
             if mount(&directory) != own {
@@ -349,7 +343,7 @@ impl Root {
         let shown = path.map_or("/", ImagePath::as_str);
         let relative = path.map_or(".", ImagePath::relative);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = match self.resolve(relative, flags) {
+        let directory = match self.inside.open(relative, flags) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(self.failed("opening", shown, errno)),
@@ -388,8 +382,8 @@ impl Root {
     pub fn lock_above(&self, path: &ImagePath) -> Result<OwnedFd, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = match path.parent() {
-            Some(parent) => self.resolve(parent.relative(), flags),
-            None => self.resolve(".", flags),
+            Some(parent) => self.inside.open(parent.relative(), flags),
+            None => self.inside.open(".", flags),
         };
         let directory = opened.map_err(|errno| self.failed("opening the parent of", path, errno))?;
         let lock = rustix::fs::flock(&directory, FlockOperation::LockExclusive);
@@ -441,48 +435,7 @@ impl Root {
     }
 
     fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
-        self.resolve(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
-    }
-
-    /// Opens `relative` as the kernel would after a chroot into the root.
-    fn resolve(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..RACES {
-            match rustix::fs::openat2(&self.directory, relative, flags, Mode::empty(), inside) {
-                Err(Errno::AGAIN) => {}
-                // Before Linux 5.6, or below a seccomp filter that does not know the call.
-                Err(Errno::NOSYS | Errno::PERM) => return self.resolve_without_openat2(relative, flags),
-                other => return other,
-            }
-        }
-        Err(Errno::AGAIN)
-    }
-
-    fn resolve_without_openat2(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        // libpathrs walks through /proc/self/fd and panics where that is missing.
-        let proc = rustix::fs::statfs("/proc").map_err(|_| Errno::NOSYS)?;
-        if proc.f_type != PROC_SUPER_MAGIC {
-            return Err(Errno::NOSYS);
-        }
-        let wrapped = |error: pathrs::error::Error| match error.kind() {
-            pathrs::error::ErrorKind::OsError(Some(number)) => Errno::from_raw_os_error(number),
-            pathrs::error::ErrorKind::SafetyViolation => Errno::XDEV,
-            _ => Errno::IO,
-        };
-        let directory = self.directory.try_clone().map_err(|error| errno(&error))?;
-        let handle = pathrs::Root::from_fd(directory).resolve(relative).map_err(wrapped)?;
-        if flags.contains(OFlags::PATH) {
-            let found = OwnedFd::from(handle);
-            let stat = rustix::fs::fstat(&found)?;
-            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            return if is_directory || !flags.contains(OFlags::DIRECTORY) {
-                Ok(found)
-            } else {
-                Err(Errno::NOTDIR)
-            };
-        }
-        let flags = pathrs::flags::OpenFlags::from_bits_retain(flags.bits().into());
-        handle.reopen(flags).map(OwnedFd::from).map_err(wrapped)
+        self.inside.open(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
     // --- on one name ---------------------------------------------------------------------------

@@ -90,26 +90,25 @@ impl Member {
 
 /// Decodes `fetched`. The executables are checked: each is a whole ELF file of the artifact's
 /// architecture, and its version, where it can be read, is the artifact's.
-pub fn spool(fetched: &Fetched, place: &Place, mtime: i64) -> anyhow::Result<Spooled> {
+pub fn spool(fetched: &Fetched, place: &Place) -> anyhow::Result<Spooled> {
     let artifact = fetched.artifact.clone();
     let label = format!("{artifact}, `{}`", artifact.file_name());
     let component = artifact.catalogued();
+    let decoder = Decoder { artifact: &artifact, place };
     let (mut members, mut ignored) = (Vec::new(), Vec::new());
-    let mut take = |name: &str, size: u64, content: &mut dyn Read| -> anyhow::Result<()> {
-        match component.rule(name) {
-            Some((rule, path)) => {
-                members.push(member(&artifact, rule, path, name, size, content, place, mtime)?)
-            }
-            None => ignored.push(name.to_owned()),
+    let mut take = |found: archive::Member| -> anyhow::Result<()> {
+        match component.rule(found.name) {
+            Some((rule, path)) => members.push(decoder.member(rule, path, found)?),
+            None => ignored.push(found.name.to_owned()),
         }
         Ok(())
     };
     if component.raw {
         refuse_html(&fetched.file, &label)?;
         let mut content = Whole { file: &fetched.file, offset: 0 };
-        take(artifact.file_name(), fetched.size, &mut content)?;
+        take(archive::Member { name: artifact.file_name(), size: fetched.size, content: &mut content })?;
     } else {
-        archive::read(&fetched.file, &label, |member| take(member.name, member.size, member.content))?;
+        archive::read(&fetched.file, &label, take)?;
     }
     let missing =
         component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
@@ -123,39 +122,40 @@ pub fn spool(fetched: &Fetched, place: &Place, mtime: i64) -> anyhow::Result<Spo
     Ok(Spooled { artifact, members, ignored })
 }
 
-fn member(
-    artifact: &Artifact,
-    rule: &Rule,
-    path: ImagePath,
-    name: &str,
-    size: u64,
-    content: &mut dyn Read,
-    place: &Place,
-    mtime: i64,
-) -> anyhow::Result<Member> {
-    let (file, nameless) = match place {
-        Place::Root(root, scratch) => match root.anonymous(rule.directory())? {
-            Some(file) => (Some(file), true),
-            None => (Some(temporary(scratch)?), false),
-        },
-        Place::Scratch(scratch) => (Some(temporary(scratch)?), false),
-        Place::Nowhere => (None, false),
-    };
-    let (sha256, written) = copy(content, file.as_ref(), size, path.as_str())?;
-    if written != size {
-        let message = format!("{artifact}: member `{}` is truncated", printable(name));
-        return Err(Failure::new(Kind::Unverified, message).into());
-    }
-    let mut needs_glibc = None;
-    if let Some(file) = &file {
-        if !rule.script {
-            needs_glibc = check(artifact, name, file)?;
+/// What is the same for all members of an artifact.
+struct Decoder<'a> {
+    artifact: &'a Artifact,
+    place: &'a Place<'a>,
+}
+
+impl Decoder<'_> {
+    fn member(&self, rule: &Rule, path: ImagePath, found: archive::Member) -> anyhow::Result<Member> {
+        let archive::Member { name, size, content } = found;
+        let (file, nameless) = self.room(rule)?;
+        let (sha256, written) = copy(content, file.as_ref(), size, path.as_str())?;
+        if written != size {
+            let message = format!("{}: member `{}` is truncated", self.artifact, printable(name));
+            return Err(Failure::new(Kind::Unverified, message).into());
         }
-        // Written back while the next member is decoded, not at the end all at once.
-        root::finish(file, EXECUTABLE, mtime).map_err(|e| Failure::filesystem("writing", &path, e))?;
+        let needs_glibc = match &file {
+            Some(file) if !rule.script => check(self.artifact, name, file)?,
+            _ => None,
+        };
+        let content = file.map(|file| Content { file, nameless: AtomicBool::new(nameless) });
+        Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, content })
     }
-    let content = file.map(|file| Content { file, nameless: AtomicBool::new(nameless) });
-    Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, content })
+
+    /// A file for one member, and whether it can be given a name in the root.
+    fn room(&self, rule: &Rule) -> Result<(Option<File>, bool), Failure> {
+        match self.place {
+            Place::Root(root, scratch) => match root.anonymous(rule.directory())? {
+                Some(file) => Ok((Some(file), true)),
+                None => Ok((Some(temporary(scratch)?), false)),
+            },
+            Place::Scratch(scratch) => Ok((Some(temporary(scratch)?), false)),
+            Place::Nowhere => Ok((None, false)),
+        }
+    }
 }
 
 fn temporary(directory: &Path) -> Result<File, Failure> {

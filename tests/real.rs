@@ -572,3 +572,45 @@ fn assert_untorn(root: &Path, old: &str, new: &str) {
         );
     }
 }
+
+// --- the static binary ----------------------------------------------------------------------------
+
+fn static_binary(target: &str) -> PathBuf {
+    let binary = lab().parent().unwrap().join(target).join("release/nodebake");
+    assert!(binary.is_file(), "run make dist first");
+    binary
+}
+
+#[test]
+#[ignore = "needs make dist"]
+fn r14_the_static_binary_bakes_in_an_empty_chroot() {
+    let node = Node::new("trixie", "2.1", "");
+    let image = node.root();
+    let inside =
+        fs::read_to_string(node.spec()).unwrap().replace(artifacts("2.1").to_str().unwrap(), "/artifacts");
+    // Nothing but the binary, its input and a place for temporary files: no /proc, /dev or /etc.
+    let chroot = node.folder.path().join("chroot");
+    fs::create_dir_all(chroot.join("tmp")).unwrap();
+    fs::write(chroot.join("nodebake.yaml"), inside).unwrap();
+    run("cp", &["-r", artifacts("2.1").to_str().unwrap(), chroot.join("artifacts").to_str().unwrap()]);
+    fs::copy(static_binary("x86_64-unknown-linux-musl"), chroot.join("nodebake")).unwrap();
+    run("mv", &[image.to_str().unwrap(), chroot.join("image").to_str().unwrap()]);
+    let bake = ["/nodebake", "apply", "--root", "/image", "--spec", "/nodebake.yaml"];
+    expect(0, Command::new("chroot").arg(&chroot).args(bake).env_clear().output().unwrap());
+    run("mv", &[chroot.join("image").to_str().unwrap(), image.to_str().unwrap()]);
+    expect(0, node.nodebake("verify", &[]));
+}
+
+#[test]
+#[ignore = "needs make dist"]
+fn the_released_binaries_are_static_and_small() {
+    for (target, machine) in
+        [("x86_64-unknown-linux-musl", "x86-64"), ("aarch64-unknown-linux-musl", "aarch64")]
+    {
+        let binary = static_binary(target);
+        let kind = run("file", &["-b", binary.to_str().unwrap()]);
+        assert!(kind.contains(machine) && kind.contains("static"), "{kind}");
+        let size = fs::metadata(&binary).unwrap().len();
+        assert!(size < 8_000_000, "{target}: {size} bytes");
+    }
+}

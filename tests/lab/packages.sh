@@ -5,7 +5,8 @@ debian_packages=(
   mmdebstrap debian-archive-keyring     # roots
   curl gzip jq python3 xz-utils zstd    # archives, images
   busybox-static skopeo docker-registry # images and the registry that serves them
-  nginx-light openssl                   # mirrors: https with a private CA, slow or broken servers
+  openssl                               # a private CA
+  file                                  # what a binary says of itself
   iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
   musl-tools                            # static binaries: C code in crates is compiled for both
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -42,7 +43,6 @@ leave_no_service() {
   for package in "$@"; do
     case $package in
       docker-registry) unit=docker-registry.service ;;
-      nginx-light) unit=nginx.service ;;
       *) continue ;;
     esac
     as_root systemctl --quiet disable "${now[@]}" "$unit" 2>/dev/null || say "could not disable $unit"

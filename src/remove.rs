@@ -1,0 +1,49 @@
+//! Takes away what nodebake owns in a root, and puts back what was there: the empty plan, carried out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::commit::{self, Commit};
+use crate::diff::{self, Change, Diff};
+use crate::plan::Plan;
+use crate::root::Root;
+use crate::state::State;
+
+/// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
+pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
+    let root = Root::open(host)?;
+    let Some(state) = State::open_existing(&root, patience)? else { return Ok(None) };
+    let Some(receipt) = commit::recover(&root, &state)? else {
+        let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
+        state.destroy(&created)?;
+        return Ok(None);
+    };
+    let plan = Plan::empty(&receipt.arch);
+    let found = diff::survey(&root, &receipt)?;
+    let diff = diff::diff(&plan, &receipt, &found, &root)?;
+    let commit = Commit {
+        root: &root,
+        state: &state,
+        receipt: &receipt,
+        plan: &plan,
+        diff: &diff,
+        members: &[],
+        mtime: 0,
+    };
+    commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
+        let recovered = commit::recover(&root, &state).err();
+        let error = anyhow::Error::from(failure);
+        match recovered {
+            Some(second) => error.context(format!("cleaning up failed as well: {second}")),
+            None => error,
+        }
+    })?;
+    let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
+    state.destroy(&created)?;
+    Ok(Some(diff))
+}
+
+/// The changes that somebody would notice.
+pub fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
+    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
+}
