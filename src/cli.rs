@@ -133,7 +133,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
         Command::Apply { bake, start } => apply(&bake, start, &progress),
-        Command::Verify { root, json } => verify(&root, json, &progress),
+        Command::Verify { root, json } => verify(&root, json),
         Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
         Command::Schema => {
@@ -168,12 +168,9 @@ fn apply(bake: &Bake, start: bool, progress: &Progress) -> anyhow::Result<u8> {
     report(apply::apply(&job, &bake.root), bake.json, false, progress)
 }
 
-fn verify(host: &Path, json: bool, progress: &Progress) -> anyhow::Result<u8> {
+fn verify(host: &Path, json: bool) -> anyhow::Result<u8> {
     let root = Root::open(host)?;
     let verdict = verify::verify(&root)?;
-    for skipped in &verdict.skipped {
-        progress.detail(&format!("{}: not checked: {}", skipped.check, skipped.why));
-    }
     print(&if json { report::json(&verdict)? } else { report::verdict(host, &verdict) })?;
     Ok(if verdict.findings.is_empty() { 0 } else { Kind::Drift.exit_code() })
 }
@@ -188,8 +185,8 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
     }
     print(&match (json, &diff) {
         (true, diff) => report::json(&report::removed(host, diff.as_ref()))?,
-        (false, Some(diff)) => report::changes(diff, false),
-        (false, None) => String::new(),
+        (false, Some(diff)) if !progress.is_quiet() => report::changes(diff, false),
+        (false, _) => String::new(),
     })
 }
 
@@ -273,7 +270,9 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
                     text += &format!("{}:\n", host.display());
                 }
                 document.push(report::baked(&host, &report.diff));
-                text += &report::changes(&report.diff, planned);
+                if planned || !progress.is_quiet() {
+                    text += &report::changes(&report.diff, planned);
+                }
             }
             Err(error) => {
                 let error = if several { error.context(format!("root `{}`", host.display())) } else { error };

@@ -31,6 +31,11 @@ impl Progress {
         Progress { bars, quiet, verbose }
     }
 
+    /// Whether only errors are wanted.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// A bar that shows nothing.
     pub fn quiet(&self) -> Bar {
         Bar { progress: Progress { bars: None, quiet: true, verbose: false }, bar: None }

@@ -45,13 +45,10 @@ impl Source {
             Some(_) => Err(refuse("has an unknown scheme")),
             None => {
                 let path = folder.join(text);
-                match std::fs::metadata(&path) {
-                    Ok(metadata) if metadata.is_dir() => Ok(Source::Directory(path)),
-                    Ok(_) => Err(refuse("is a file; bundles are not supported by this version of nodebake")),
-                    Err(error) => {
-                        Err(Failure::new(Kind::Fetch, format!("source `{}`: {error}", path.display()))
-                            .help("give a directory that holds the artifacts under upstream's names"))
-                    }
+                // One that is missing is no error yet: what is in place is not fetched.
+                match path.is_file() {
+                    false => Ok(Source::Directory(path)),
+                    true => Err(refuse("is a file; bundles are not supported by this version of nodebake")),
                 }
             }
         }

@@ -349,12 +349,11 @@ fn c13_a_second_run_changes_nothing_and_opens_no_socket() {
     assert!(!sockets.contains("AF_INET"), "{sockets}");
     assert_eq!(times(&node.root()), before);
     // Also where the source is gone: what is in place is not fetched.
-    node.write_spec("2.1", "");
-    let gone = fs::read_to_string(node.spec())
-        .unwrap()
-        .replace(artifacts("2.1").to_str().unwrap(), "https://mirror.invalid");
-    fs::write(node.spec(), gone).unwrap();
-    node.apply();
+    let pinned = fs::read_to_string(node.spec()).unwrap();
+    for gone in ["https://mirror.invalid", "/nonexistent"] {
+        fs::write(node.spec(), pinned.replace(artifacts("2.1").to_str().unwrap(), gone)).unwrap();
+        node.apply();
+    }
 }
 
 #[test]
