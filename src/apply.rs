@@ -111,6 +111,7 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
             .collect(),
         false => planned,
     };
+    let staged = if write { stop_before_publishing(staged) } else { staged };
     let published = staged.into_iter().map(|staged| match write {
         true => staged.and_then(|staged| publish(job, staged)),
         false => {
@@ -118,6 +119,14 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
         }
     });
     hosts.iter().cloned().zip(published).map(|(host, result)| Outcome { host, result }).collect()
+}
+
+/// A signal that came while one root was staged stops all: until here nothing is visible anywhere.
+fn stop_before_publishing(staged: Vec<anyhow::Result<Planned>>) -> Vec<anyhow::Result<Planned>> {
+    let Err(signal) = interrupt::check() else { return staged };
+    let error = anyhow::Error::from(signal);
+    let stop = |planned: Planned| Err(abandon(planned.bake.root, planned.bake.state, clone(&error)));
+    staged.into_iter().map(|staged| staged.and_then(stop)).collect()
 }
 
 /// One root can be named twice: baking it twice at once would lock it against itself.
@@ -174,8 +183,11 @@ impl Bake<'_> {
     /// Whether everything that came from `artifact` is still as it was installed.
     fn in_place(&self, artifact: &Artifact) -> bool {
         let Some(receipt) = &self.receipt else { return false };
-        let known =
-            receipt.artifacts.iter().any(|a| a.sha256 == artifact.sha256 && a.build == artifact.build);
+        let same = |a: &Artifact| {
+            (a.sha256, &a.build, &a.version, &a.arch)
+                == (artifact.sha256, &artifact.build, &artifact.version, &artifact.arch)
+        };
+        let known = receipt.artifacts.iter().any(same);
         known
             && self
                 .owned(artifact.sha256)
@@ -216,13 +228,9 @@ fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
     let mut needed: Vec<_> = needed.into_values().collect();
     // The longest first, so that the last to end is short.
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
-    let asks_binary = job.spec.containerd.config.base == Base::Default;
     let spooled = parallel::map(&needed, needed.len(), |(artifact, root)| {
-        let place = match (write, asks_binary) {
-            (true, _) => Place::Root(root, &job.scratch),
-            (false, true) => Place::Scratch(&job.scratch),
-            (false, false) => Place::Nowhere,
-        };
+        // A plan writes nothing below a root; the checks are the same.
+        let place = if write { Place::Root(root, &job.scratch) } else { Place::Scratch(&job.scratch) };
         let fetched = job.fetcher.fetch(artifact)?;
         let spooled = spool::spool(&fetched, &place)?;
         if !spooled.ignored.is_empty() {
@@ -336,14 +344,14 @@ fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Opt
     let Some(artifact) = containerd.filter(|_| job.spec.containerd.config.base == Base::Default) else {
         return Ok(None);
     };
-    let path = ImagePath::fixed("/usr/local/bin/containerd");
     job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
-        let file = spooled.members.iter().find(|member| member.path == path).and_then(Member::file);
-        return file.map(run::config_default).transpose().map_err(Into::into);
+        let path = ImagePath::fixed("/usr/local/bin/containerd");
+        let member = spooled.members.iter().find(|member| member.path == path);
+        return member.map(|member| run::config_default(member.file())).transpose().map_err(Into::into);
     }
-    let installed = bake.root.file(&path)?;
-    installed.as_ref().map(run::config_default).transpose().map_err(Into::into)
+    // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
+    Ok(Some(run::installed_config_default(bake.root.host())?))
 }
 
 /// Writes everything beside its place.
@@ -380,12 +388,12 @@ fn with_commit<T>(
     let Some(state) = &bake.state else { return Ok(None) };
     let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
-    let unchanged =
-        receipt.arch == plan.arch && receipt.artifacts == plan.artifacts && receipt.paths == diff.owned();
-    if diff.is_empty() && bake.receipt.is_some() && unchanged {
+    let commit = Commit { root: bake.root, state, receipt, plan, diff, members, mtime: job.mtime };
+    let unchanged = bake.receipt.is_some() && commit.wanted().text()? == receipt.text()?;
+    if diff.is_empty() && unchanged {
         return Ok(None);
     }
-    work(&Commit { root: bake.root, state, receipt, plan, diff, members, mtime: job.mtime }).map(Some)
+    work(&commit).map(Some)
 }
 
 /// Leaves the root as it was, or as far as it got, and passes `error` on.
@@ -398,8 +406,13 @@ fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::E
         let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
         state.destroy(&created)
     };
+    let same = |failure: &Failure| {
+        crate::error::failure(&error).is_some_and(|first| first.to_string() == failure.to_string())
+    };
     match undone() {
         Ok(()) => error,
+        // It is what could not be read in the first place.
+        Err(failure) if same(&failure) => error,
         Err(failure) => error.context(format!(
             "cleaning up in {} failed as well ({failure}); the next run goes on from there",
             root.host().display()

@@ -5,7 +5,7 @@
 //! nobody asked for: upstream's releases have none, so one is a sign of an attack or of damage. It
 //! writes nothing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,6 +15,7 @@ use flate2::bufread::MultiGzDecoder;
 use rustix::io::Errno;
 use tar::{Archive, EntryType};
 
+use crate::digest::{Digest, Hasher};
 use crate::error::{Failure, Kind, printable};
 use crate::interrupt;
 use crate::path::LONGEST_COMPONENT;
@@ -46,19 +47,22 @@ pub struct Member<'entry> {
 /// order. `label` names the archive in messages.
 ///
 /// It has succeeded only when the whole archive was read and found intact: what `visit` was given
-/// before an error must not be used.
+/// before an error must not be used. Gives the digest of exactly the bytes that were parsed: a file
+/// that somebody else can write to may have changed since it was verified.
 pub fn read(
     file: &File,
     label: &str,
     mut visit: impl FnMut(Member) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut input = BufReader::with_capacity(INPUT, Positioned { file, offset: 0 });
+) -> anyhow::Result<Digest> {
+    let hasher = Rc::new(RefCell::new(Hasher::default()));
+    let mut input = BufReader::with_capacity(INPUT, Hashed { file, offset: 0, hasher: Rc::clone(&hasher) });
     let magic = input.fill_buf().map_err(|error| corrupt(label, &error))?.to_vec();
     match format(&magic, label)? {
         // Not GzDecoder: it ends after the first member of what pigz and others write.
-        Format::Gzip => read_tar(MultiGzDecoder::new(input), label, &mut visit),
-        Format::Tar => read_tar(input, label, &mut visit),
+        Format::Gzip => read_tar(MultiGzDecoder::new(input), label, &mut visit)?,
+        Format::Tar => read_tar(input, label, &mut visit)?,
     }
+    Ok(hasher.take().finish())
 }
 
 enum Format {
@@ -298,14 +302,17 @@ impl<R: Read> Read for Meter<R> {
     }
 }
 
-struct Positioned<'file> {
+/// Reads by position and hashes what it gives.
+struct Hashed<'file> {
     file: &'file File,
     offset: u64,
+    hasher: Rc<RefCell<Hasher>>,
 }
 
-impl Read for Positioned<'_> {
+impl Read for Hashed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.offset)?;
+        self.hasher.borrow_mut().update(&buffer[..count]);
         self.offset += count as u64;
         Ok(count)
     }

@@ -27,7 +27,7 @@ use crate::verify;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Show errors only
+    /// Show errors and warnings only
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Show more of what happens
@@ -49,7 +49,7 @@ enum Command {
     Apply {
         #[command(flatten)]
         bake: Bake,
-        /// Start containerd and wait for its CRI (only where DIR is the running system's /)
+        /// Start containerd and wait for its CRI (not in this version)
         #[arg(long)]
         start: bool,
     },
@@ -191,16 +191,16 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
 }
 
 fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow::Result<u8> {
-    let inputs = Inputs::load(input)?;
+    let (spec, folder) = load::spec(input)?;
     let named = architectures.iter().map(|name| name.parse::<Arch>()).collect::<Result<Vec<_>, _>>()?;
-    let architectures = match (named.as_slice(), &inputs.spec.arch) {
+    let architectures = match (named.as_slice(), &spec.arch) {
         ([], Some(arch)) => arch.arch().into_iter().collect(),
         ([], None) => vec![Arch::Amd64, Arch::Arm64],
         _ => named,
     };
-    let fetcher = load::fetcher(input, &inputs.spec, load::cache(input), progress)?;
-    let lock = pin::pin(&inputs.spec, &architectures, &fetcher)?;
-    let path = inputs.folder.join(load::LOCK);
+    let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
+    let lock = pin::pin(&spec, &architectures, &fetcher)?;
+    let path = folder.join(load::LOCK);
     write_beside(&path, &lock.text()?)?;
     progress.step(&format!("pinned {} artifacts in {}", lock.artifacts.len(), path.display()));
     print("")
@@ -237,7 +237,7 @@ fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
 }
 
 fn job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
-    let Inputs { mut spec, lock, certificates, .. } = Inputs::load(&bake.input)?;
+    let Inputs { mut spec, lock, certificates } = Inputs::load(&bake.input)?;
     match bake.static_build {
         Static::Auto => {}
         Static::Always => spec.choose_static(true),
@@ -275,9 +275,8 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
                 }
             }
             Err(error) => {
-                let error = if several { error.context(format!("root `{}`", host.display())) } else { error };
+                document.push(report::failed(&host, &error));
                 if several {
-                    document.push(report::failed(&host, &error));
                     report::error(&error);
                 }
                 first.get_or_insert(error);

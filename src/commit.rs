@@ -6,13 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::diff::{Action, Change, Diff, mode_before};
+use crate::diff::{Action, Change, Diff};
 use crate::error::Failure;
 use crate::interrupt;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::{Content, Plan, Want};
-use crate::receipt::{Before, Intent, Node, Receipt, Step};
+use crate::receipt::{Before, Intent, Node, Octal, Owner, Receipt, Step};
 use crate::root::Root;
 use crate::spool::Member;
 use crate::state::{self, State};
@@ -46,9 +46,17 @@ pub struct Kept {
 }
 
 impl Commit<'_> {
+    /// What the receipt will say, but for directories that are created on the way.
+    pub fn wanted(&self) -> Receipt {
+        let mut receipt = Receipt::new(&self.plan.arch, self.plan.artifacts.clone());
+        receipt.paths = self.diff.owned();
+        receipt.directories.clone_from(&self.receipt.directories);
+        receipt
+    }
+
     /// Everything that can fail for want of space or rights: nothing is visible after it.
     pub fn stage(&self) -> Result<(), Failure> {
-        self.state.save_intent(&self.intent())?;
+        self.state.save_intent(&self.intent()?)?;
         for directory in &self.diff.directories {
             self.root.make_directory(directory, ON_THE_WAY)?;
         }
@@ -89,22 +97,24 @@ impl Commit<'_> {
         self.diff.changes.iter().filter(|change| change.acts())
     }
 
-    fn intent(&self) -> Intent {
+    fn intent(&self) -> Result<Intent, Failure> {
         let mut intent = Intent::new(&self.plan.arch, self.plan.artifacts.clone());
         intent.directories.clone_from(&self.diff.directories);
         // The state's own directories are claimed by the intent that it was created with.
-        if let Ok(Some(first)) = self.state.intent() {
+        if let Some(first) = self.state.intent()? {
             intent.directories.extend(first.directories);
         }
         let changed = self.diff.changes.iter().filter(|change| change.acts() || change.old != change.new);
         intent.paths = changed.map(|change| (change.path.clone(), change.step())).collect();
-        intent
+        Ok(intent)
     }
 
     fn stage_directory(&self, change: &Change) -> Result<(), Failure> {
         match (&change.want, &change.found) {
             (Some(Want::Directory { mode }), None) => self.root.make_directory(&change.path, *mode),
-            (Some(Want::Directory { mode }), Some(_)) => self.root.set_directory_mode(&change.path, *mode),
+            (Some(Want::Directory { mode }), Some(_)) => {
+                self.root.set_directory(&change.path, Octal(*mode), Owner::default())
+            }
             _ => Ok(()),
         }
     }
@@ -149,10 +159,13 @@ impl Commit<'_> {
         let mut kept = Kept::default();
         for change in self.acting() {
             let saved = change.new.as_ref().is_some_and(|new| new.before == Before::Saved);
-            if change.action == Action::Replace && saved {
+            // An original that an earlier `remove` had to leave is the true one: what is there now is an edit.
+            let older =
+                change.action == Action::Replace && saved && self.state.original(&change.path)?.is_some();
+            if change.action == Action::Replace && saved && !older {
                 self.state.keep_original(&change.path)?;
             }
-            if change.action == Action::Update && change.edited {
+            if older || (change.action == Action::Update && change.edited) {
                 kept.edits.push((change.path.clone(), self.state.keep_edited(&change.path)?));
             }
         }
@@ -162,39 +175,35 @@ impl Commit<'_> {
     /// Takes away what is owned and not wanted, links first, directories last.
     fn sweep(&self) -> Result<(), Failure> {
         let mut removed: Vec<&Change> = self.acting().filter(|change| change.want.is_none()).collect();
-        removed.sort_by_key(|change| {
-            let rank = match change.found {
-                Some(Node::Link { .. }) => 0,
-                Some(Node::Directory { .. }) => 2,
-                _ => 1,
-            };
-            (rank, std::cmp::Reverse(change.path.clone()))
-        });
-        let mut touched = BTreeSet::new();
-        for change in removed {
-            touched.insert(change.path.parent());
-            match (&change.found, change.action) {
-                (Some(Node::Directory { .. }), Action::Remove) => {
-                    let _ = self.root.remove_empty_directory(&change.path)?;
-                }
-                (Some(Node::Directory { .. }), Action::Restore) => {
-                    if let Some(mode) = mode_before(change.old.as_ref()) {
-                        self.root.set_directory_mode(&change.path, mode.0)?;
-                    }
-                }
-                (_, Action::Remove) => self.root.remove_file(&change.path)?,
-                _ => {}
+        removed.sort_by_key(|change| (rank(change), std::cmp::Reverse(change.path.clone())));
+        // Each kind is gone for good before the next: a link never outlives its unit, nor that its binary.
+        for rank in removed.chunk_by(|a, b| rank(a) == rank(b)) {
+            for change in rank {
+                self.take_away(change)?;
             }
+            self.sync(rank.iter().map(|change| change.path.parent()).collect())?;
         }
-        self.sync(touched)
+        Ok(())
+    }
+
+    fn take_away(&self, change: &Change) -> Result<(), Failure> {
+        let before = change.old.as_ref().map(|old| old.before);
+        match (&change.found, change.action, before) {
+            (Some(Node::Directory { .. }), Action::Remove, _) => {
+                self.root.remove_empty_directory(&change.path).map(drop)
+            }
+            (_, Action::Restore, Some(Before::Directory(mode, owner))) => {
+                self.root.set_directory(&change.path, mode, owner)
+            }
+            (_, Action::Remove, _) => self.root.remove_file(&change.path),
+            _ => Ok(()),
+        }
     }
 
     /// The receipt, last: it never claims what is not there.
     fn finish(&self) -> Result<(), Failure> {
-        let mut receipt = Receipt::new(&self.plan.arch, self.plan.artifacts.clone());
-        receipt.paths = self.diff.owned();
-        receipt.directories = self.receipt.directories.clone();
-        receipt.directories.extend(self.intent().directories);
+        let mut receipt = self.wanted();
+        receipt.directories.extend(self.state.intent()?.map(|intent| intent.directories).unwrap_or_default());
         prune_directories(self.root, &mut receipt)?;
         for change in self.diff.changes.iter().filter(|change| change.new.is_none()) {
             // A file that was edited stays where it is; what was there before it stays kept.
@@ -214,6 +223,15 @@ impl Commit<'_> {
     }
 }
 
+/// The order in which things are taken away: links, files, directories.
+fn rank(change: &Change) -> u8 {
+    match change.found {
+        Some(Node::Link { .. }) => 0,
+        Some(Node::Directory { .. }) => 2,
+        _ => 1,
+    }
+}
+
 /// Brings a root that a run has left midway to a state that its receipt describes: temporaries
 /// removed; if nothing had been renamed yet, everything as it was before; else what was reached is
 /// owned and what was not is as it was. Gives the receipt that holds then.
@@ -224,11 +242,13 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
         return Ok(None);
     }
     let mut receipt = old.clone().unwrap_or_else(|| Receipt::new(&intent.arch, Vec::new()));
-    let reached = reached(root, &intent)?;
+    let reached = reached(root, held, &intent)?;
     let renamed = reached.iter().any(|path| !is_directory(&intent.paths[path]));
     let reached = if renamed { complete_directories(root, &intent, reached)? } else { reached };
     for (path, step) in &intent.paths {
-        if reached.contains(path) && (renamed || !is_directory(step)) {
+        let claimed =
+            if step.acts { reached.contains(path) && (renamed || !is_directory(step)) } else { renamed };
+        if claimed {
             match &step.new {
                 Some(new) => drop(receipt.paths.insert(path.clone(), new.clone())),
                 None => {
@@ -236,12 +256,12 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
                     drop_restored(root, held, path)?;
                 }
             }
-        } else {
+        } else if step.acts {
             undo(root, held, path, step, reached.contains(path))?;
         }
     }
-    let complete = reached.len() == intent.paths.len();
-    receipt.artifacts = match (&old, complete && !intent.paths.is_empty()) {
+    let complete = renamed && intent.paths.iter().all(|(path, step)| !step.acts || reached.contains(path));
+    receipt.artifacts = match (&old, complete) {
         (_, true) => intent.artifacts.clone(),
         (Some(old), false) => whole(old, &receipt),
         (None, false) => Vec::new(),
@@ -265,16 +285,25 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
 }
 
 /// Removes all temporaries and gives the paths that are as the intent wanted them.
-fn reached(root: &Root, intent: &Intent) -> Result<BTreeSet<ImagePath>, Failure> {
+fn reached(root: &Root, state: &State, intent: &Intent) -> Result<BTreeSet<ImagePath>, Failure> {
     let mut reached = BTreeSet::new();
     for (path, step) in &intent.paths {
         if let Some(temporary) = &step.temporary {
             root.remove_file(temporary)?;
         }
+        if !step.acts {
+            continue;
+        }
         let found = root.node(path)?;
+        // What was there may be just what belongs there: only the kept original tells.
+        let kept = || Ok::<bool, Failure>(state.original(path)?.is_some());
         let done = match (&step.new, &step.old) {
-            (Some(new), _) => found.as_ref() == Some(&new.node),
-            (None, Some(old)) => found.as_ref() != Some(&old.node),
+            (Some(new), old) => {
+                found.as_ref() == Some(&new.node) && (old.is_some() || new.before != Before::Saved || kept()?)
+            }
+            (None, Some(old)) => {
+                found.as_ref() != Some(&old.node) || (old.before == Before::Saved && !kept()?)
+            }
             (None, None) => true,
         };
         if done {
@@ -291,9 +320,9 @@ fn complete_directories(
     mut reached: BTreeSet<ImagePath>,
 ) -> Result<BTreeSet<ImagePath>, Failure> {
     for (path, step) in intent.paths.iter().filter(|(_, step)| made_by_us(step)) {
-        let Some(Node::Directory { mode, .. }) = step.new.as_ref().map(|new| &new.node) else { continue };
+        let Some(Node::Directory { mode, owner }) = step.new.as_ref().map(|new| &new.node) else { continue };
         if !reached.contains(path) && matches!(root.node(path)?, Some(Node::Directory { .. })) {
-            root.set_directory_mode(path, mode.0)?;
+            root.set_directory(path, *mode, *owner)?;
             reached.insert(path.clone());
         }
     }
@@ -333,7 +362,7 @@ fn undo(root: &Root, state: &State, path: &ImagePath, step: &Step, reached: bool
         _ if !is_directory(step) || step.old.is_some() => Ok(()),
         // With or without its mode: nothing was there before.
         Before::Nothing => root.remove_empty_directory(path).map(drop),
-        Before::Directory(mode) if reached => root.set_directory_mode(path, mode.0),
+        Before::Directory(mode, owner) if reached => root.set_directory(path, mode, owner),
         _ => Ok(()),
     }
 }

@@ -1,12 +1,12 @@
 //! Plan against root: what would have to change, path by path. It reads the root and writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Failure, Kind};
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::{Content, Entry, Plan, Want};
-use crate::receipt::{Before, Node, Octal, Owned, Receipt, Step};
+use crate::receipt::{Before, Node, Owned, Receipt, Step};
 use crate::root::Root;
 
 /// Longer texts are replaced without being shown.
@@ -88,7 +88,7 @@ impl Change {
     /// What the intent says of it.
     pub fn step(&self) -> Step {
         let temporary = self.is_staged().then(|| self.path.temporary());
-        Step { temporary, old: self.old.clone(), new: self.new.clone() }
+        Step { temporary, old: self.old.clone(), new: self.new.clone(), acts: self.acts() }
     }
 }
 
@@ -117,12 +117,7 @@ pub fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Resul
     for (path, entry) in &plan.entries {
         let at_path = match found.get(path) {
             Some(node) => node.clone(),
-            None => {
-                let missing = root.missing_directories(path)?;
-                diff.directories
-                    .extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
-                root.node(path)?
-            }
+            None => root.node(path)?,
         };
         if at_path.is_none() {
             let missing = root.missing_directories(path)?;
@@ -166,7 +161,7 @@ fn wanted(
     let before = match (old, &found) {
         (Some(old), _) => old.before,
         (None, None) => Before::Nothing,
-        (None, Some(Node::Directory { mode, .. })) => Before::Directory(*mode),
+        (None, Some(Node::Directory { mode, owner })) => Before::Directory(*mode, *owner),
         (None, Some(_)) => Before::Saved,
     };
     let edited = match (old, &found) {
@@ -213,7 +208,7 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
     let edited = found.as_ref().is_some_and(|found| found.differs_in_content(&old.node));
     let action = match (&found, old.before) {
         _ if edited => Action::Release,
-        (None, Before::Saved) | (Some(_), Before::Saved | Before::Directory(_)) => Action::Restore,
+        (None, Before::Saved) | (Some(_), Before::Saved | Before::Directory(..)) => Action::Restore,
         (None, _) => Action::Release,
         (Some(_), Before::Nothing) => Action::Remove,
     };
@@ -229,29 +224,19 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
     }
 }
 
-/// Two planned paths that are one file, through a link such as `/usr/local/sbin -> bin`.
+/// Two paths that are one file, through a link such as `/usr/local/sbin -> bin`: both planned, or one
+/// planned and one that would be swept.
 fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
-    let mut seen: HashMap<(u64, u64, String), &ImagePath> = HashMap::new();
-    for change in diff.changes.iter().filter(|change| change.new.is_some()) {
+    let mut seen: BTreeMap<(u64, u64, String), &ImagePath> = BTreeMap::new();
+    for change in diff.changes.iter().filter(|change| change.action != Action::Release) {
         let Some(entry) = root.entry(&change.path)? else { continue };
         if let Some(other) = seen.insert(entry, &change.path) {
-            let message = format!(
-                "`{other}` and `{}` are the same file in root `{}`",
-                change.path,
-                root.host().display()
-            );
-            return Err(
-                Failure::new(Kind::Unsafe, message).help("a link in the root joins their directories")
-            );
+            let path = &change.path;
+            let message =
+                format!("`{other}` and `{path}` are the same file in root `{}`", root.host().display());
+            return Err(Failure::new(Kind::Unsafe, message)
+                .help("a link joins their directories: undo it, or run `nodebake remove` first"));
         }
     }
     Ok(())
-}
-
-/// The mode that a directory had before the first bake.
-pub fn mode_before(old: Option<&Owned>) -> Option<Octal> {
-    match old.map(|old| old.before) {
-        Some(Before::Directory(mode)) => Some(mode),
-        _ => None,
-    }
 }

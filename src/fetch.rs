@@ -5,8 +5,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::archive;
 use crate::digest::Digest;
@@ -99,10 +101,14 @@ impl Fetcher {
         let Some(path) = self.cache.as_ref().map(|cache| cache.join(artifact.sha256.to_string())) else {
             return Ok(None);
         };
-        if !path.is_file() {
+        let Ok(file) = File::options().read(true).custom_flags(no_follow()).open(&path) else {
+            return Ok(None);
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Ok(None);
         }
-        let fetched = Fetched::open(artifact, &path)?;
+        let fetched = Fetched { artifact: artifact.clone(), file, size: metadata.len() };
         match verify(&fetched, &path.display().to_string()) {
             Ok(()) => {
                 self.progress.step(&format!("using {artifact} from the cache"));
@@ -186,16 +192,14 @@ impl Fetcher {
                 Failure::filesystem("writing to the cache", cache.display(), errno(&error))
                     .help("choose another with --cache-dir")
             };
-            std::fs::create_dir_all(cache).map_err(failed)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).map_err(failed)?;
             let path = cache.join(format!("{}.partial", artifact.sha256));
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(failed)?;
-            if file.try_lock().is_ok() {
+            // A link in a cache that others can write to must not lead a root process elsewhere.
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.custom_flags(no_follow()).open(&path).map_err(failed)?;
+            let metadata = file.metadata().map_err(failed)?;
+            if metadata.is_file() && metadata.nlink() == 1 && file.try_lock().is_ok() {
                 return Ok(Partial { file, path: Some(path) });
             }
         }
@@ -209,6 +213,10 @@ impl Fetcher {
         };
         tempfile::tempfile().map_err(failed)
     }
+}
+
+fn no_follow() -> i32 {
+    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
 }
 
 struct Partial {

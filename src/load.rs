@@ -50,8 +50,6 @@ pub struct Input {
 pub struct Inputs {
     /// The spec.
     pub spec: Spec,
-    /// Its folder.
-    pub folder: PathBuf,
     /// The lock beside it; empty where there is none.
     pub lock: Lock,
     /// The certificates that it names.
@@ -61,32 +59,31 @@ pub struct Inputs {
 impl Inputs {
     /// Reads the spec, the lock and the certificates.
     pub fn load(input: &Input) -> anyhow::Result<Inputs> {
-        let named = input.spec.clone();
-        let path = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
-            .to_owned();
-        let text = match read(&path)? {
-            Some(text) => text,
-            None if named.is_none() => String::new(),
-            None => {
-                let message = format!("spec `{}` does not exist", path.display());
-                return Err(Failure::new(Kind::Invalid, message)
-                    .help("write one, or leave out --spec for the defaults")
-                    .into());
-            }
-        };
-        let spec = Spec::parse(&text, &path.display().to_string(), &folder)?;
+        let (spec, folder) = spec(input)?;
         let lock_path = folder.join(LOCK);
         let lock = match read(&lock_path)? {
             Some(text) => Lock::parse(&text, &lock_path.display().to_string())?,
             None => Lock::default(),
         };
         let certificates = certificates(&spec, &folder)?;
-        Ok(Inputs { spec, folder, lock, certificates })
+        Ok(Inputs { spec, lock, certificates })
     }
+}
+
+/// The spec that is asked for, else the one in the working directory, else the defaults; and its folder.
+pub fn spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
+    let path = input.spec.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let text = match read(&path)? {
+        Some(text) => text,
+        None if input.spec.is_none() => String::new(),
+        None => {
+            let message = format!("spec `{}` does not exist", path.display());
+            let help = "write one, or leave out --spec for the defaults";
+            return Err(Failure::new(Kind::Invalid, message).help(help).into());
+        }
+    };
+    Ok((Spec::parse(&text, &path.display().to_string(), folder)?, folder.to_owned()))
 }
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
@@ -148,9 +145,12 @@ pub fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>
         existing.unwrap_or_else(|| std::env::current_dir().unwrap_or_default())
     };
     let below = roots.iter().any(|root| real(&cache).starts_with(real(root)));
+    let live = roots.iter().any(|root| real(root) == Path::new("/"));
     match (below, &input.cache_dir) {
         (false, _) => Ok(Some(cache)),
         (true, None) => Ok(None),
+        // Everything is below it: downloads have no name then.
+        (true, Some(_)) if live => Ok(None),
         (true, Some(_)) => {
             let message = format!("--cache-dir `{}` is below a --root", cache.display());
             Err(Failure::new(Kind::Usage, message).help("choose a folder outside of what is baked"))
@@ -161,6 +161,7 @@ pub fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>
 /// <https://reproducible-builds.org/specs/source-date-epoch/>
 pub fn source_date_epoch() -> Result<i64, Failure> {
     match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) if text.is_empty() => Ok(0),
         Ok(text) => text.parse().map_err(|_| {
             Failure::new(
                 Kind::Usage,

@@ -10,6 +10,9 @@ use crate::error::{Failure, Kind, printable};
 /// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
 pub const LONGEST_COMPONENT: usize = 241;
 
+/// The kernel's limit for one name, in bytes.
+const NAME_MAX: usize = 255;
+
 /// An absolute, normalised path as seen from inside the image.
 ///
 /// It starts with `/`, has no empty, `.` or `..` component and no control character.
@@ -29,7 +32,7 @@ impl ImagePath {
         if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(refuse("is not normalised"));
         }
-        if relative.split('/').any(|part| part.len() > LONGEST_COMPONENT) {
+        if relative.split('/').any(|part| part.len() > NAME_MAX) {
             return Err(refuse("has a name that is too long"));
         }
         Ok(ImagePath(text.to_owned()))
@@ -117,7 +120,7 @@ mod tests {
             assert!(ImagePath::new(bad).is_err(), "{bad:?}");
         }
         let path = ImagePath::new("/usr/local/bin/ctr").unwrap();
-        assert!(ImagePath::new(&format!("/{}", "n".repeat(242))).is_err());
+        assert!(ImagePath::new(&format!("/{}", "n".repeat(256))).is_err());
         assert_eq!(path.temporary().as_str(), "/usr/local/bin/.nodebake-ctr.tmp");
         let above: Vec<_> = path.ancestors().iter().map(ToString::to_string).collect();
         assert_eq!(above, ["/usr", "/usr/local", "/usr/local/bin"]);

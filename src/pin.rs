@@ -12,6 +12,7 @@ use crate::fetch::Fetcher;
 use crate::interrupt;
 use crate::lock::{self, Lock, Locked};
 use crate::resolve::{self, Artifact, Candidate, Target};
+use crate::source;
 use crate::spec::Spec;
 
 /// Pins everything that `spec` asks for, for each architecture, also the static builds that a root
@@ -51,6 +52,7 @@ fn lock_one(candidate: Candidate, fetcher: &Fetcher) -> anyhow::Result<Locked> {
     let artifact = Artifact { component, build, version, arch, url, sha256, size: None };
     let fetched = fetcher.fetch(&artifact)?;
     let Artifact { build, version, arch, url, sha256, .. } = artifact;
+    let url = source::redacted(&url);
     Ok(Locked { component: build, version, arch, url, size: fetched.size, sha256, verified })
 }
 
@@ -79,15 +81,16 @@ fn digest(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<(Digest, S
 }
 
 fn checksum_file(candidate: &Candidate) -> String {
-    let file = candidate.url.rsplit('/').next().unwrap_or_default();
+    let file = resolve::file_name(&candidate.url);
     catalog::component(candidate.build).checksum_file(file)
 }
 
 /// What the checksum file beside the artifact says.
 fn published(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<Option<(Digest, String)>> {
-    let file = candidate.url.rsplit('/').next().unwrap_or_default();
+    let file = resolve::file_name(&candidate.url);
     let name = checksum_file(candidate);
-    let url = format!("{}/{name}", candidate.url.trim_end_matches(file).trim_end_matches('/'));
+    let base = candidate.url.split(['?', '#']).next().unwrap_or_default();
+    let url = format!("{}/{name}", base.trim_end_matches(file).trim_end_matches('/'));
     let Some((document, place)) = fetcher.text(&url, &name)? else { return Ok(None) };
     match lock::checksum(&document, file, name.starts_with(file)) {
         Some(digest) => Ok(Some((digest, place))),

@@ -9,7 +9,7 @@ use crate::containerd::{self, Release};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::kernel;
-use crate::path::ImagePath;
+use crate::path::{ImagePath, LONGEST_COMPONENT};
 use crate::receipt::{Node, Octal, Owner};
 use crate::registry;
 use crate::resolve::Artifact;
@@ -166,6 +166,10 @@ impl Plan {
     }
 
     fn add(&mut self, path: ImagePath, want: Want, component: &str) -> Result<(), Failure> {
+        if path.name().len() > LONGEST_COMPONENT {
+            let message = format!("`{path}` has a name of more than {LONGEST_COMPONENT} bytes");
+            return Err(Failure::new(Kind::Invalid, message).help("it could not be staged beside its place"));
+        }
         let entry = Entry { want, component: component.to_owned() };
         match self.entries.insert(path.clone(), entry) {
             None => Ok(()),

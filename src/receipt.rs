@@ -96,8 +96,8 @@ pub enum Before {
     Nothing,
     /// Something that is kept below `original/`: `remove` puts it back.
     Saved,
-    /// A directory of this mode: `remove` leaves it and restores the mode.
-    Directory(Octal),
+    /// A directory of this mode and owner: `remove` leaves it and restores both.
+    Directory(Octal, Owner),
 }
 
 impl Before {
@@ -196,6 +196,8 @@ pub struct Step {
     pub old: Option<Owned>,
     /// What it will be; none: not owned any more.
     pub new: Option<Owned>,
+    /// Something happens in the root; else only the receipt changes.
+    pub acts: bool,
 }
 
 impl Intent {

@@ -72,7 +72,8 @@ fn detail(change: &Change) -> String {
 /// What stands in a new or changed text file. Secrets are not shown: they are readable by root alone.
 fn hunk(change: &Change) -> String {
     let Some(Want::File { mode, content: Content::Text(new) }) = &change.want else { return String::new() };
-    if mode & 0o077 == 0 {
+    let was_secret = matches!(&change.found, Some(Node::File { mode, .. }) if mode.0 & 0o077 == 0);
+    if mode & 0o077 == 0 || was_secret {
         return "    (content not shown: it may hold secrets)\n".to_owned();
     }
     let old = change.text.as_deref().unwrap_or_default();

@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::elf::Glibc;
 use crate::error::{Failure, Kind, printable};
 use crate::lock::Lock;
+use crate::source;
 use crate::spec::{Pick, Spec};
 
 /// What decides which build is right for a root.
@@ -32,7 +33,8 @@ pub struct Artifact {
     pub version: String,
     /// Go's name.
     pub arch: String,
-    /// Where upstream has it.
+    /// Where upstream (or the spec's `url`) has it. What is written down has no credentials and no query.
+    #[serde(serialize_with = "without_secrets")]
     pub url: String,
     /// Of the file as it is downloaded; it decides, whoever serves the bytes.
     pub sha256: Digest,
@@ -44,13 +46,23 @@ pub struct Artifact {
 impl Artifact {
     /// The file's name, as upstream spells it.
     pub fn file_name(&self) -> &str {
-        self.url.rsplit('/').next().unwrap_or(&self.url)
+        file_name(&self.url)
     }
 
     /// Its catalogue entry.
     pub fn catalogued(&self) -> &'static Component {
         catalog::component(&self.build)
     }
+}
+
+/// The last part of a URL's path.
+pub fn file_name(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn without_secrets<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&source::redacted(url))
 }
 
 impl std::fmt::Display for Artifact {
@@ -155,7 +167,12 @@ fn version(
     if let Some(version) = &pick.version {
         return Ok(version.as_str().to_owned());
     }
-    if let Some(locked) = lock.find(name, arch.name()) {
+    let static_name = catalog::component(name).static_build.as_ref().map(|build| build.build.as_str());
+    let names = match pick.static_build {
+        Some(true) => [static_name, Some(name)],
+        _ => [Some(name), static_name],
+    };
+    if let Some(locked) = names.into_iter().flatten().find_map(|name| lock.find(name, arch.name())) {
         return Ok(locked.version.clone());
     }
     let companions = &catalog::component(name).companions;
@@ -197,8 +214,9 @@ fn glibc(text: &str) -> Glibc {
 
 fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
     let Candidate { component, build, version, arch, url, sha256 } = candidate;
-    let locked =
-        lock.find(build, arch.name()).filter(|locked| locked.version == version && locked.url == url);
+    let locked = lock
+        .find(build, arch.name())
+        .filter(|locked| locked.version == version && locked.url == source::redacted(&url));
     let digest = sha256
         .or(locked.map(|locked| locked.sha256))
         .or_else(|| catalog::digest(build, &version, arch))

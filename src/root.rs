@@ -209,11 +209,15 @@ impl Root {
         make().map_err(|errno| self.failed("creating directory", path, errno))
     }
 
-    /// Sets the mode of the directory `path` itself.
-    pub fn set_directory_mode(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
+    /// Sets mode and owner of the directory `path` itself; its access control list stays.
+    pub fn set_directory(&self, path: &ImagePath, mode: Octal, owner: Owner) -> Result<(), Failure> {
         let place = self.existing_place(path)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let set = || own(&rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty())?, mode);
+        let set = || -> Result<(), Errno> {
+            let directory = rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty())?;
+            rustix::fs::fchown(&directory, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
+            rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode.0))
+        };
         set().map_err(|errno| self.failed("setting the mode of", path, errno))
     }
 
@@ -362,7 +366,7 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty());
         let opened = match open() {
-            Err(Errno::NOENT) => match self.write_new(path, 0o644, b"", 0) {
+            Err(Errno::NOENT) => match self.write_new(path, 0o600, b"", 0) {
                 // Another run may have been faster.
                 Err(failure) => open().map_err(|_| failure)?,
                 Ok(()) => open().map_err(|errno| self.failed("opening", path, errno))?,
@@ -378,17 +382,19 @@ impl Root {
         }
     }
 
-    /// The nearest existing directory above `path`, locked until it is dropped.
-    pub fn lock_above(&self, path: &ImagePath) -> Result<OwnedFd, Failure> {
+    /// The directory that holds `path`, locked until it is dropped; none: somebody else has the lock.
+    pub fn lock_above(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = match path.parent() {
             Some(parent) => self.inside.open(parent.relative(), flags),
             None => self.inside.open(".", flags),
         };
         let directory = opened.map_err(|errno| self.failed("opening the parent of", path, errno))?;
-        let lock = rustix::fs::flock(&directory, FlockOperation::LockExclusive);
-        lock.map_err(|errno| self.failed("locking the parent of", path, errno))?;
-        Ok(directory)
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(directory)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(self.failed("locking the parent of", path, errno)),
+        }
     }
 
     /// Takes the lock on `file` if nobody has it; false if somebody has.

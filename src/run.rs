@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use crate::error::{Failure, Kind, errno, printable};
 
 /// containerd answers in 20 ms; emulated ones need longer.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Who staged programs run as.
+const NOBODY: u32 = 65534;
 /// A configuration has 10 KB.
 const LONGEST: u64 = 4 << 20;
 
@@ -29,16 +32,33 @@ pub fn config_default(binary: &File) -> Result<String, Failure> {
     };
     let memory = in_memory(binary).map_err(|error| unsupported(error.to_string()))?;
     let program = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    let output = output(Command::new(program).args(["config", "default"])).map_err(unsupported)?;
+    let mut command = Command::new(program);
+    command.args(["config", "default"]).current_dir("/");
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = output(&mut command).map_err(unsupported)?;
     String::from_utf8(output).map_err(|error| unsupported(error.to_string()))
+}
+
+/// [`config_default`] of the containerd that is installed in the root at `host`, in a chroot, as nobody.
+pub fn installed_config_default(host: &Path) -> Result<String, Failure> {
+    in_root(host, &["config", "default"]).map_err(|why| {
+        let message = format!("`containerd config default` of `{}` can't run: {why}", host.display());
+        Failure::new(Kind::Unsupported, message).help("base: minimal needs no such run")
+    })
 }
 
 /// What `containerd config dump` of the root at `host` makes of its config.toml: run in a chroot, as
 /// nobody. An error says why it could not be asked.
 pub fn config_dump(host: &Path) -> Result<String, String> {
+    in_root(host, &["--config", "/etc/containerd/config.toml", "config", "dump"])
+}
+
+fn in_root(host: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut chroot = Command::new("chroot");
-    chroot.arg("--userspec=65534:65534").arg(host);
-    chroot.args(["/usr/local/bin/containerd", "--config", "/etc/containerd/config.toml", "config", "dump"]);
+    chroot.arg(format!("--userspec={NOBODY}:{NOBODY}")).arg(host);
+    chroot.arg("/usr/local/bin/containerd").args(arguments);
     let output = output(&mut chroot)?;
     String::from_utf8(output).map_err(|error| error.to_string())
 }

@@ -33,7 +33,7 @@ impl Source {
     /// Reads what the user wrote; a relative directory starts from `folder`.
     pub fn parse(text: &str, folder: &Path) -> Result<Source, Failure> {
         let refuse = |why: &str| {
-            Failure::new(Kind::Invalid, format!("source `{}` {why}", printable(text)))
+            Failure::new(Kind::Invalid, format!("source `{}` {why}", printable(&redacted(text))))
                 .help("give a directory, or an https:// URL whose paths are upstream's")
         };
         match text.split_once("://") {
@@ -61,8 +61,9 @@ impl Source {
 
     /// Where the file `name`, which upstream has at `url`, is in this source.
     pub fn locate_url(&self, url: &str, name: &str) -> Result<Location, Failure> {
-        let invalid =
-            |error| Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(url)));
+        let invalid = |error| {
+            Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(&redacted(url))))
+        };
         if let Source::Directory(directory) = self {
             return Ok(Location::Local(directory.join(name)));
         }
@@ -82,15 +83,18 @@ impl Source {
     }
 }
 
+/// The text of a URL, well formed or not, without its credentials and its query.
+pub fn redacted(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
 /// A URL without its credentials, for messages.
 pub fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    if !url.username().is_empty() || url.password().is_some() {
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-    }
-    url.set_query(None);
-    url.to_string()
+    redacted(url.as_str())
 }
 
 #[cfg(test)]
@@ -119,6 +123,17 @@ mod tests {
         let source = Source::Directory("/artifacts".into());
         let expected = Location::Local("/artifacts/runc.amd64".into());
         assert_eq!(source.locate_url(UPSTREAM, "runc.amd64").unwrap(), expected);
+    }
+
+    #[test]
+    fn credentials_and_queries_are_not_shown() {
+        for (text, shown) in [
+            ("https://u:p@host:99999/a?X-Amz-Signature=s", "https://host:99999/a"),
+            ("ftp://u:p@w@host", "ftp://host"),
+            ("https://host/a@b", "https://host/a@b"),
+        ] {
+            assert_eq!(super::redacted(text), shown);
+        }
     }
 
     #[test]

@@ -336,6 +336,9 @@ impl Registry {
         if self.strict && self.server.is_some() {
             return Err("`strict` makes the last mirror the server; leave out `server`".to_owned());
         }
+        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.capabilities.is_empty()) {
+            return Err(format!("mirror `{}` has no capability; expected pull, resolve or push", mirror.url));
+        }
         let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| mirror.url.as_str()).collect();
         urls.sort_unstable();
         match urls.windows(2).find(|pair| pair[0] == pair[1]) {

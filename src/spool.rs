@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
+
 use crate::archive;
 use crate::catalog::Rule;
 use crate::digest::{BUFFER, Digest, Hasher};
@@ -45,13 +47,9 @@ pub struct Member {
     pub sha256: Digest,
     /// The glibc that it needs; none for a static one.
     pub needs_glibc: Option<Glibc>,
-    /// Its content; none where only the digest was asked for.
-    content: Option<Content>,
-}
-
-struct Content {
+    /// Its content.
     file: File,
-    /// It is on the root's own filesystem and has no name yet.
+    /// The file is on the root's own filesystem and has no name yet.
     nameless: AtomicBool,
 }
 
@@ -61,30 +59,25 @@ pub enum Place<'a> {
     Root(&'a Root, &'a Path),
     /// In this directory of the host.
     Scratch(&'a Path),
-    /// Nowhere: only digests are asked for.
-    Nowhere,
 }
 
 impl Member {
     /// The content, for reading by position.
-    pub fn file(&self) -> Option<&File> {
-        self.content.as_ref().map(|content| &content.file)
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// Gives the content the name `path` in `root`: the first time by a link, later by a copy.
     pub fn install(&self, root: &Root, path: &ImagePath, mtime: i64) -> Result<(), Failure> {
-        let Some(content) = &self.content else {
-            return Err(Failure::new(Kind::Filesystem, format!("`{path}` was decoded without its content")));
-        };
-        if content.nameless.swap(false, Ordering::AcqRel) {
-            let finished = root::finish(&content.file, EXECUTABLE, mtime)
-                .and_then(|()| rustix::fs::fsync(&content.file));
+        if self.nameless.swap(false, Ordering::AcqRel) {
+            let finished =
+                root::finish(&self.file, EXECUTABLE, mtime).and_then(|()| rustix::fs::fsync(&self.file));
             finished.map_err(|errno| Failure::filesystem("writing", root.shown(path), errno))?;
-            if root.link_anonymous(&content.file, path)? {
+            if root.link_anonymous(&self.file, path)? {
                 return Ok(());
             }
         }
-        root.copy_new(&content.file, self.size, path, EXECUTABLE, mtime)
+        root.copy_new(&self.file, self.size, path, EXECUTABLE, mtime)
     }
 }
 
@@ -103,12 +96,20 @@ pub fn spool(fetched: &Fetched, place: &Place) -> anyhow::Result<Spooled> {
         }
         Ok(())
     };
-    if component.raw {
+    let parsed = if component.raw {
         refuse_html(&fetched.file, &label)?;
         let mut content = Whole { file: &fetched.file, offset: 0 };
         take(archive::Member { name: artifact.file_name(), size: fetched.size, content: &mut content })?;
+        members.first().map_or(artifact.sha256, |member| member.sha256)
     } else {
-        archive::read(&fetched.file, &label, take)?;
+        archive::read(&fetched.file, &label, take)?
+    };
+    if parsed != artifact.sha256 {
+        let message =
+            format!("{label} changed while it was read: sha256 {parsed}, expected {}", artifact.sha256);
+        return Err(Failure::new(Kind::Unverified, message)
+            .help("keep others from writing to the source")
+            .into());
     }
     let missing =
         component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
@@ -132,28 +133,24 @@ impl Decoder<'_> {
     fn member(&self, rule: &Rule, path: ImagePath, found: archive::Member) -> anyhow::Result<Member> {
         let archive::Member { name, size, content } = found;
         let (file, nameless) = self.room(rule)?;
-        let (sha256, written) = copy(content, file.as_ref(), size, path.as_str())?;
+        let (sha256, written) = copy(content, &file, size, path.as_str())?;
         if written != size {
             let message = format!("{}: member `{}` is truncated", self.artifact, printable(name));
             return Err(Failure::new(Kind::Unverified, message).into());
         }
-        let needs_glibc = match &file {
-            Some(file) if !rule.script => check(self.artifact, name, file)?,
-            _ => None,
-        };
-        let content = file.map(|file| Content { file, nameless: AtomicBool::new(nameless) });
-        Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, content })
+        let needs_glibc = if rule.script { None } else { check(self.artifact, name, &file)? };
+        let nameless = AtomicBool::new(nameless);
+        Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, file, nameless })
     }
 
     /// A file for one member, and whether it can be given a name in the root.
-    fn room(&self, rule: &Rule) -> Result<(Option<File>, bool), Failure> {
+    fn room(&self, rule: &Rule) -> Result<(File, bool), Failure> {
         match self.place {
             Place::Root(root, scratch) => match root.anonymous(rule.directory())? {
-                Some(file) => Ok((Some(file), true)),
-                None => Ok((Some(temporary(scratch)?), false)),
+                Some(file) => Ok((file, true)),
+                None => Ok((temporary(scratch)?, false)),
             },
-            Place::Scratch(scratch) => Ok((Some(temporary(scratch)?), false)),
-            Place::Nowhere => Ok((None, false)),
+            Place::Scratch(scratch) => Ok((temporary(scratch)?, false)),
         }
     }
 }
@@ -165,17 +162,11 @@ fn temporary(directory: &Path) -> Result<File, Failure> {
 }
 
 /// Copies and hashes; the space is reserved first, so that a full disk is noticed early.
-fn copy(
-    content: &mut dyn Read,
-    file: Option<&File>,
-    size: u64,
-    shown: &str,
-) -> anyhow::Result<(Digest, u64)> {
+fn copy(content: &mut dyn Read, file: &File, size: u64, shown: &str) -> anyhow::Result<(Digest, u64)> {
     let failed = |errno| Failure::filesystem("writing", shown, errno);
-    if let Some(file) = file.filter(|_| size > BUFFER as u64) {
+    if size > BUFFER as u64 {
         match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-            Ok(())
-            | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {}
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(errno) => return Err(failed(errno).into()),
         }
     }
@@ -188,9 +179,7 @@ fn copy(
             return Ok((hasher.finish(), offset));
         }
         hasher.update(&buffer[..count]);
-        if let Some(file) = file {
-            file.write_all_at(&buffer[..count], offset).map_err(|error| failed(errno(&error)))?;
-        }
+        file.write_all_at(&buffer[..count], offset).map_err(|error| failed(errno(&error)))?;
         offset += count as u64;
     }
 }

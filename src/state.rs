@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::path::ImagePath;
-use crate::receipt::{Intent, Receipt};
+use crate::receipt::{Intent, Octal, Owner, Receipt};
 use crate::root::Root;
 
 /// Where nodebake keeps what it knows of a root.
@@ -18,7 +19,11 @@ const UNDER_WORK: &str = ".nodebake-state";
 const FILES: [&str; 5] = [".lock", "pending.json", "pending.json.new", "receipt.json", "receipt.json.new"];
 /// A receipt of 4,000 paths has about a megabyte.
 const LONGEST: u64 = 64 << 20;
+/// Directories of what is kept: it may have been private where it was.
+const KEPT: u32 = 0o700;
 const POLL: Duration = Duration::from_millis(50);
+/// How long to wait for another run that is about to create or take away the state.
+const POLITE: Duration = Duration::from_secs(5);
 
 /// A root's state, locked until it is dropped.
 pub struct State<'root> {
@@ -47,7 +52,7 @@ impl<'root> State<'root> {
     pub fn open(root: &'root Root, patience: Duration) -> Result<State<'root>, Failure> {
         let deadline = Instant::now() + patience;
         loop {
-            let fresh = initialise(root)?;
+            let fresh = initialise(root, deadline)?;
             match State::lock(root, deadline) {
                 Ok(Some(state)) => return Ok(state),
                 Ok(None) => {}
@@ -86,16 +91,7 @@ impl<'root> State<'root> {
         loop {
             match root.try_lock(&file, &path)? {
                 Some(true) => return Ok(Some(State { root, _lock: file })),
-                Some(false) if Instant::now() < deadline => {
-                    interrupt::check()?;
-                    std::thread::sleep(POLL);
-                }
-                Some(false) => {
-                    let message =
-                        format!("root `{}` is locked by another run of nodebake", root.host().display());
-                    return Err(Failure::new(Kind::Locked, message)
-                        .help("wait for it, or give --lock-timeout SECONDS"));
-                }
+                Some(false) => wait(root, deadline)?,
                 None => return Ok(None),
             }
         }
@@ -144,9 +140,21 @@ impl<'root> State<'root> {
         self.prune(&kept)
     }
 
-    /// Keeps an edited file under `edited/` and says where.
+    /// Keeps an edited file under `edited/` and says where. An earlier edit of it is numbered.
     pub fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
         let kept = edited(path)?;
+        let earlier = self.root.node(&kept)?;
+        if earlier.is_some() && earlier != self.root.node(path)? {
+            let mut number = 1;
+            let numbered = loop {
+                let candidate = edited(&ImagePath::new(&format!("{path}.{number}"))?)?;
+                if self.root.node(&candidate)?.is_none() {
+                    break candidate;
+                }
+                number += 1;
+            };
+            self.root.duplicate(&kept, &numbered)?;
+        }
         self.keep(path, &kept)?;
         Ok(kept)
     }
@@ -181,18 +189,17 @@ impl<'root> State<'root> {
             let _ = self.prune(kept);
             return Err(failure);
         }
-        kept.ancestors()
-            .iter()
-            .filter(|above| above.is_below(&directory()))
-            .try_for_each(|above| self.root.sync_directory(Some(above)))
+        let state = directory();
+        let new = kept.ancestors().into_iter().filter(|above| *above == state || above.is_below(&state));
+        new.into_iter().try_for_each(|above| self.root.sync_directory(Some(&above)))
     }
 
     /// The directories for `kept`, with their mode also where a killed run has left one without.
     fn make_place(&self, kept: &ImagePath) -> Result<(), Failure> {
         for above in kept.ancestors().iter().filter(|above| above.is_below(&directory())) {
             match self.root.is_directory(above)? {
-                true => self.root.set_directory_mode(above, 0o755)?,
-                false => self.root.make_directory(above, 0o755)?,
+                true => self.root.set_directory(above, Octal(KEPT), Owner::default())?,
+                false => self.root.make_directory(above, KEPT)?,
             }
         }
         self.root.remove_file(kept)
@@ -226,14 +233,35 @@ impl<'root> State<'root> {
     }
 }
 
+/// Keeps other runs from creating or taking away `top` at the same time.
+fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Failure> {
+    loop {
+        if let Some(guard) = root.lock_above(top)? {
+            return Ok(guard);
+        }
+        wait(root, deadline)?;
+    }
+}
+
+/// Sleeps a moment; fails at the deadline and at a signal.
+fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() >= deadline {
+        let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
+        return Err(Failure::new(Kind::Locked, message).help("wait for it, or give --lock-timeout SECONDS"));
+    }
+    interrupt::check()?;
+    std::thread::sleep(POLL);
+    Ok(())
+}
+
 /// Creates the state with an intent that names the directories above it that are new, all at once:
 /// a kill at any point leaves either the whole of it or one name that the next run clears. False:
 /// it was there.
-fn initialise(root: &Root) -> Result<bool, Failure> {
+fn initialise(root: &Root, deadline: Instant) -> Result<bool, Failure> {
     let lock = inside(".lock");
     let missing = root.missing_directories(&lock)?;
     let Some(top) = missing.first() else { return Ok(false) };
-    let guard = root.lock_above(top)?;
+    let guard = guard(root, top, deadline)?;
     // Another run may have been faster, before the guard was ours.
     if root.missing_directories(&lock)? != missing {
         return Ok(false);
@@ -258,7 +286,7 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
     let mut intent = Intent::new("", Vec::new());
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
     root.write_new(&moved(&inside("pending.json"), top)?, 0o644, intent.text()?.as_bytes(), 0)?;
-    root.write_new(&moved(&inside(".lock"), top)?, 0o644, b"", 0)?;
+    root.write_new(&moved(&inside(".lock"), top)?, 0o600, b"", 0)?;
     for directory in missing.iter().rev() {
         root.sync_directory(Some(&moved(directory, top)?))?;
     }
@@ -276,7 +304,7 @@ fn dismantle(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> 
         }
         top = parent;
     }
-    let _guard = root.lock_above(&top)?;
+    let _guard = guard(root, &top, Instant::now() + POLITE)?;
     let under_work = under_work(&top);
     clear_tree(root, &top)?;
     root.rename_beside(&top, &under_work)?;
@@ -297,7 +325,7 @@ fn clear_under_work(root: &Root) -> Result<(), Failure> {
     if root.node(&under_work(top))?.is_none() {
         return Ok(());
     }
-    let _guard = root.lock_above(top)?;
+    let _guard = guard(root, top, Instant::now() + POLITE)?;
     clear_tree(root, top)
 }
 

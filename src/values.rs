@@ -166,7 +166,9 @@ text!(
 text!(
     /// A registry as image references name it, `host` or `host:port`, or `_default`.
     RegistryName, "docker.io", |text| {
-        let (host, port) = text.rsplit_once(':').unwrap_or((&text, "0"));
+        // `[fd00::2]` without a port has colons of its own.
+        let bare = text.ends_with(']');
+        let (host, port) = text.rsplit_once(':').filter(|_| !bare).unwrap_or((&text, "0"));
         let host_is_plain = !host.is_empty()
             && !host.starts_with(['.', '-'])
             && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':'));
@@ -185,8 +187,8 @@ impl RegistryName {
     /// core/remotes/docker/config/hosts.go, hostDirectory).
     pub fn directory(&self) -> String {
         match self.0.rsplit_once(':') {
-            Some((host, port)) => format!("{host}_{port}_"),
-            None => self.0.clone(),
+            Some((host, port)) if !self.0.ends_with(']') => format!("{host}_{port}_"),
+            _ => self.0.clone(),
         }
     }
 }

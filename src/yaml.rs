@@ -110,10 +110,6 @@ fn second_document(text: &str) -> Option<(usize, usize)> {
 
 /// What to write instead, where serde's message tells.
 fn remedy(message: &str) -> Option<String> {
-    if message.contains("expected a string") || message.contains("expected string") {
-        let number = message.contains("floating point") || message.contains("integer");
-        return number.then(|| "write it in quotes: YAML reads 1.10 as the number 1.1".to_owned());
-    }
     let (_, rest) =
         message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
     let mut words = rest.split('`').step_by(2);
