@@ -25,6 +25,9 @@ use crate::root::{self, Root};
 /// Executables carry this mode, whatever the archive says.
 pub const EXECUTABLE: u32 = 0o755;
 
+/// How much is written before the disk is told to begin.
+const WRITE_BACK: u64 = 8 << 20;
+
 /// An artifact whose members have all been read.
 pub struct Spooled {
     /// What it is.
@@ -171,17 +174,30 @@ fn copy(content: &mut dyn Read, file: &File, size: u64, shown: &str) -> anyhow::
         }
     }
     let mut buffer = vec![0; BUFFER];
-    let (mut hasher, mut offset) = (Hasher::default(), 0);
+    let (mut hasher, mut offset, mut flushed) = (Hasher::default(), 0, 0);
     loop {
         interrupt::check()?;
         let count = fill(content, &mut buffer)?;
         if count == 0 {
+            write_back(file, flushed, offset);
             return Ok((hasher.finish(), offset));
+        }
+        if offset - flushed >= WRITE_BACK {
+            write_back(file, flushed, offset);
+            flushed = offset;
         }
         hasher.update(&buffer[..count]);
         file.write_all_at(&buffer[..count], offset).map_err(|error| failed(errno(&error)))?;
         offset += count as u64;
     }
+}
+
+/// Lets the disk begin with what has been written: the flush at the end finds little left to do. The
+/// kernel starts to write dirty pages that are said not to be needed, and keeps them until then.
+fn write_back(file: &File, from: u64, to: u64) {
+    let length = std::num::NonZeroU64::new(to - from);
+    // Only advice: where it is not taken, the flush takes longer.
+    let _ = rustix::fs::fadvise(file, from, length, rustix::fs::Advice::DontNeed);
 }
 
 /// Reads until `buffer` is full or the content ends: large writes are cheaper than many small ones.
