@@ -27,7 +27,7 @@ const LARGEST: u64 = 1 << 30;
 /// Names longer or deeper are refused.
 const LONGEST_NAME: usize = 255;
 const DEEPEST_NAME: usize = 8;
-/// What the tar crate may read between two entries (long names, PAX records) before it is cut off.
+/// What may stand between two members (long names, PAX records) and after the last one (padding).
 const METADATA: u64 = 1 << 20;
 const BLOCK: u64 = 512;
 /// Compressed bytes are read in pieces of this size; smaller ones cost time.
@@ -162,7 +162,7 @@ fn read_tar<R: Read>(
         io::copy(&mut entry, &mut io::sink()).map_err(|error| corrupt(label, &error))?;
         budget.set(METADATA);
     }
-    budget.set(u64::MAX);
+    budget.set(METADATA);
     drained(archive.into_inner(), end, label)
 }
 
@@ -294,7 +294,7 @@ impl<R: Read> Read for Meter<R> {
         }
         let Some(left) = self.budget.get().checked_sub(count as u64) else {
             return Err(io::Error::other(Limit(format!(
-                "more than {METADATA} bytes of names and records in one place"
+                "more than {METADATA} bytes of names, records or padding in one place"
             ))));
         };
         self.budget.set(left);

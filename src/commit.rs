@@ -11,11 +11,12 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::parallel;
 use crate::path::ImagePath;
-use crate::plan::{Content, Plan, Want};
+use crate::plan::Plan;
 use crate::receipt::{Before, Intent, Node, Octal, Owner, Receipt, Step};
 use crate::root::Root;
 use crate::spool::Member;
 use crate::state::{self, State};
+use crate::want::{Content, Want};
 
 /// Created directories that are only on the way carry this mode.
 const ON_THE_WAY: u32 = 0o755;

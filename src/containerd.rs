@@ -10,8 +10,8 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind, printable};
 use crate::path::ImagePath;
-use crate::plan::Want;
 use crate::spec::{Base, Config};
+use crate::want::Want;
 
 const CNI_BIN: &str = "/opt/cni/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Failure, Kind};
 use crate::parallel;
 use crate::path::ImagePath;
-use crate::plan::{Content, Entry, Plan, Want};
+use crate::plan::{Entry, Plan};
 use crate::receipt::{Before, Node, Owned, Receipt, Step};
 use crate::root::Root;
+use crate::want::{Content, Want};
 
 /// Longer texts are replaced without being shown.
 const SHOWN: u64 = 1 << 18;

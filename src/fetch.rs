@@ -48,7 +48,7 @@ impl Fetcher {
     /// [`Kind::Fetch`] where it is not to be had, [`Kind::Unverified`] where it is not what it
     /// should be.
     pub fn fetch(&self, artifact: &Artifact) -> anyhow::Result<Fetched> {
-        match self.source.locate(artifact)? {
+        match self.source.locate(&artifact.url, artifact.file_name())? {
             Location::Local(path) => {
                 self.progress.step(&format!("reading {artifact} from {}", path.display()));
                 let fetched = Fetched::open(artifact, &path)?;
@@ -65,7 +65,7 @@ impl Fetcher {
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
     pub fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
         const LIMIT: u64 = 1 << 20;
-        match self.source.locate_url(url, name)? {
+        match self.source.locate(url, name)? {
             Location::Local(path) => match File::open(&path) {
                 Ok(file) => {
                     let mut text = String::new();

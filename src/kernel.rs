@@ -1,8 +1,8 @@
 //! The kernel modules and parameters that Kubernetes needs, set at every boot.
 
 use crate::path::ImagePath;
-use crate::plan::Want;
 use crate::spec::Kernel;
+use crate::want::Want;
 
 /// modules-load.d and sysctl.d.
 ///

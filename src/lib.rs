@@ -18,7 +18,7 @@
 //! - [`source`] where they come from, [`fetch`] verified bytes, [`download`] the network
 //! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
 //!   [`elf`] says what an executable is
-//! - [`plan`] every path and what belongs there: [`containerd`], [`registry`], [`systemd`], [`kernel`]
+//! - [`plan`] every path and what belongs there (a [`want`]): [`containerd`], [`registry`], [`systemd`], [`kernel`]
 //! - [`root`] the only module that touches a target, through [`inside`]; [`target`] what a root says of
 //!   itself, [`caution`] what the user should know of it
 //! - [`receipt`] what is owned, [`state`] where that is kept
@@ -68,4 +68,5 @@ pub mod systemd;
 pub mod target;
 pub mod values;
 pub mod verify;
+pub mod want;
 pub mod yaml;

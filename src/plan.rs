@@ -10,12 +10,12 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::kernel;
 use crate::path::{ImagePath, LONGEST_COMPONENT};
-use crate::receipt::{Node, Octal, Owner};
 use crate::registry;
 use crate::resolve::Artifact;
 use crate::spec::Spec;
 use crate::spool::EXECUTABLE;
 use crate::systemd;
+use crate::want::{Content, Want};
 
 /// What belongs in a root: sorted by path, each path once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,44 +35,6 @@ pub struct Entry {
     pub want: Want,
     /// The component that it belongs to.
     pub component: String,
-}
-
-/// What belongs at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Want {
-    /// A directory with this mode.
-    Directory {
-        /// Permission bits.
-        mode: u32,
-    },
-    /// A regular file.
-    File {
-        /// Permission bits.
-        mode: u32,
-        /// What is in it.
-        content: Content,
-    },
-    /// A symlink.
-    Link {
-        /// As it is written in the link: a path inside the image.
-        target: String,
-    },
-}
-
-/// The content of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// These bytes.
-    Text(Vec<u8>),
-    /// A member of an artifact.
-    Member {
-        /// The artifact's digest.
-        artifact: Digest,
-        /// The member's name.
-        name: String,
-        /// The member's digest.
-        sha256: Digest,
-    },
 }
 
 /// A member of an artifact and its place in the image: a line of the archive's index.
@@ -102,34 +64,6 @@ pub struct Inputs<'a> {
     pub certificates: &'a BTreeMap<PathBuf, Vec<u8>>,
     /// What `containerd config default` printed, for `base: default`.
     pub default_config: Option<&'a str>,
-}
-
-impl Want {
-    /// A file of text.
-    pub fn text(mode: u32, text: impl Into<String>) -> Want {
-        Want::File { mode, content: Content::Text(text.into().into_bytes()) }
-    }
-
-    /// What will be observed once it is there.
-    pub fn node(&self) -> Node {
-        let owner = Owner::default();
-        match self {
-            Want::Directory { mode } => Node::Directory { mode: Octal(*mode), owner },
-            Want::File { mode, content } => {
-                Node::File { mode: Octal(*mode), sha256: content.sha256(), owner }
-            }
-            Want::Link { target } => Node::Link { target: target.clone() },
-        }
-    }
-}
-
-impl Content {
-    fn sha256(&self) -> Digest {
-        match self {
-            Content::Text(bytes) => Digest::of(bytes),
-            Content::Member { sha256, .. } => *sha256,
-        }
-    }
 }
 
 /// Makes the plan for one root.

@@ -10,8 +10,9 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
-use crate::plan::Want;
-use crate::spec::{Clients, Files, Mirror, Registry, Spec};
+use crate::spec::{Mirror, Registry, Spec};
+use crate::values::{Clients, Files};
+use crate::want::Want;
 
 /// Readable by root alone: headers carry credentials, client files carry keys.
 const SECRET: u32 = 0o600;
@@ -172,8 +173,8 @@ mod tests {
 
     use super::{certificate_paths, entries};
     use crate::path::ImagePath;
-    use crate::plan::{Content, Want};
     use crate::spec::Spec;
+    use crate::want::{Content, Want};
 
     fn written(yaml: &str) -> BTreeMap<String, (u32, String)> {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::diff::{Action, Change, Diff};
 use crate::error::{Kind, failure, kind, printable};
-use crate::plan::{Content, Want};
 use crate::receipt::Node;
 use crate::verify::Verdict;
+use crate::want::{Content, Want};
 
 /// One line a changed path, with a diff for text where it is only planned, and a closing count.
 pub fn changes(diff: &Diff, planned: bool) -> String {

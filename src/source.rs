@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 
 use crate::error::{Failure, Kind, printable};
-use crate::resolve::Artifact;
 
 /// A place that serves artifacts. Whatever it serves is checked against the pinned digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,13 +53,8 @@ impl Source {
         }
     }
 
-    /// Where `artifact` is in this source.
-    pub fn locate(&self, artifact: &Artifact) -> Result<Location, Failure> {
-        self.locate_url(&artifact.url, artifact.file_name())
-    }
-
     /// Where the file `name`, which upstream has at `url`, is in this source.
-    pub fn locate_url(&self, url: &str, name: &str) -> Result<Location, Failure> {
+    pub fn locate(&self, url: &str, name: &str) -> Result<Location, Failure> {
         let invalid = |error| {
             Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(&redacted(url))))
         };
@@ -112,7 +106,7 @@ mod tests {
             let expected =
                 "https://mirror.example/files/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
             assert_eq!(
-                source.locate_url(UPSTREAM, "runc.amd64").unwrap(),
+                source.locate(UPSTREAM, "runc.amd64").unwrap(),
                 Location::Remote(expected.parse().unwrap())
             );
         }
@@ -122,7 +116,7 @@ mod tests {
     fn a_directory_holds_upstreams_names() {
         let source = Source::Directory("/artifacts".into());
         let expected = Location::Local("/artifacts/runc.amd64".into());
-        assert_eq!(source.locate_url(UPSTREAM, "runc.amd64").unwrap(), expected);
+        assert_eq!(source.locate(UPSTREAM, "runc.amd64").unwrap(), expected);
     }
 
     #[test]

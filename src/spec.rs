@@ -3,17 +3,21 @@
 //!
 //! Parsing takes `&str`. Nothing is resolved here: see `resolve.rs`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::values::{
-    ComponentName, Duration, Limit, MirrorUrl, ModuleName, OneLine, RegistryName, Scalar, Sha256, SysctlName,
-    Toml, VersionText,
+    ArchName, Clients, ComponentName, Directory, Duration, Files, Limit, MirrorUrl, ModuleName, OneLine,
+    RegistryName, Scalar, Sha256, SysctlName, Toml, VersionText, visit,
 };
 use crate::yaml;
 
@@ -23,7 +27,7 @@ use crate::yaml;
 #[schemars(title = "nodebake.yaml")]
 pub struct Spec {
     /// Architecture of the node; default: that of the root's own binaries
-    pub arch: Option<crate::values::ArchName>,
+    pub arch: Option<ArchName>,
     /// Where artifacts come from: a directory or an https:// mirror that keeps upstream's paths; default: upstream
     pub source: Option<String>,
     /// What is installed; containerd, runc and cni-plugins are on by default, `false` leaves one out
@@ -114,7 +118,7 @@ pub struct Config {
     /// Let runc use the systemd cgroup driver
     pub systemd_cgroup: bool,
     /// The one directory that holds <registry>/hosts.toml
-    pub registry_config_path: crate::values::Directory,
+    pub registry_config_path: Directory,
     /// TOML, merged last
     pub merge: Toml,
 }
@@ -125,7 +129,7 @@ impl Default for Config {
             base: Base::default(),
             sandbox_image: None,
             systemd_cgroup: true,
-            registry_config_path: crate::values::Directory::certs(),
+            registry_config_path: Directory::certs(),
             merge: Toml::default(),
         }
     }
@@ -222,14 +226,6 @@ fn pull_and_resolve() -> Vec<Capability> {
     vec![Capability::Pull, Capability::Resolve]
 }
 
-/// One file or several.
-#[derive(Debug, Clone, Default)]
-pub struct Files(pub Vec<PathBuf>);
-
-/// Client certificates: a file that holds both, or a pair of certificate and key.
-#[derive(Debug, Clone, Default)]
-pub struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
-
 /// Kernel modules and parameters that Kubernetes needs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -254,6 +250,45 @@ impl Default for Kernel {
         }
     }
 }
+
+visit!(
+    Choice,
+    "`false`, or a map such as {version: 2.1.9}",
+    |generator| {
+        let pick = generator.subschema_for::<Pick>();
+        json_schema!({"anyOf": [{"type": ["boolean", "null"]}, pick]})
+    },
+    {
+        fn visit_bool<E: de::Error>(self, on: bool) -> Result<Choice, E> {
+            Ok(if on { Choice::On(Pick::default()) } else { Choice::Off })
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Choice, E> {
+            Ok(Choice::On(Pick::default()))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Choice, A::Error> {
+            Pick::deserialize(MapAccessDeserializer::new(map)).map(Choice::On)
+        }
+    }
+);
+
+visit!(
+    Registry,
+    "a map such as {mirrors: [{url: https://harbor.example}]}",
+    |generator| Registry::schema(generator),
+    {
+        fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
+            Ok(Registry::default())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
+            let registry = Registry::read(MapAccessDeserializer::new(map))?;
+            registry.check().map_err(de::Error::custom)?;
+            Ok(registry)
+        }
+    }
+);
 
 impl Spec {
     /// Parses the text of a spec. `name` stands in messages; relative paths start from `folder`.

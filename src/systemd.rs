@@ -4,8 +4,8 @@ use indoc::formatdoc;
 
 use crate::containerd::Release;
 use crate::path::ImagePath;
-use crate::plan::Want;
 use crate::spec::{Containerd, Proxy};
+use crate::want::Want;
 
 /// The unit.
 pub const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
@@ -102,8 +102,8 @@ mod tests {
 
     use super::{entries, quoted};
     use crate::containerd::Release;
-    use crate::plan::{Content, Want};
     use crate::spec::Spec;
+    use crate::want::{Content, Want};
 
     fn text(version: &str, yaml: &str) -> String {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();

@@ -7,14 +7,13 @@ use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::arch::Arch;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::path::ImagePath;
-use crate::spec::{Choice, Clients, Files, Pick, Registry};
 use crate::yaml;
 
 /// Declares a string with a rule: `check` gives the text as it is kept, or what is wrong with it.
@@ -26,7 +25,7 @@ macro_rules! text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(Checked(|text: &str| $name::try_from(text.to_owned())))
+                deserializer.deserialize_str(yaml::Checked(|text: &str| $name::try_from(text.to_owned())))
             }
         }
 
@@ -77,21 +76,6 @@ macro_rules! text {
             }
         }
     };
-}
-
-/// Checks a scalar inside the visitor: an error then points at the scalar, not at the map around it.
-pub(crate) struct Checked<F>(pub F);
-
-impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Checked<F> {
-    type Value = T;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("a string")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.0)(text).map_err(E::custom)
-    }
 }
 
 text!(
@@ -339,6 +323,7 @@ macro_rules! visit {
         }
     };
 }
+pub(crate) use visit;
 
 visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["integer", "string"]}), {
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
@@ -400,27 +385,13 @@ visit!(
     }
 );
 
-visit!(
-    Choice,
-    "`false`, or a map such as {version: 2.1.9}",
-    |generator| {
-        let pick = generator.subschema_for::<Pick>();
-        json_schema!({"anyOf": [{"type": ["boolean", "null"]}, pick]})
-    },
-    {
-        fn visit_bool<E: de::Error>(self, on: bool) -> Result<Choice, E> {
-            Ok(if on { Choice::On(Pick::default()) } else { Choice::Off })
-        }
+/// One file or several.
+#[derive(Debug, Clone, Default)]
+pub struct Files(pub Vec<PathBuf>);
 
-        fn visit_unit<E: de::Error>(self) -> Result<Choice, E> {
-            Ok(Choice::On(Pick::default()))
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Choice, A::Error> {
-            Pick::deserialize(MapAccessDeserializer::new(map)).map(Choice::On)
-        }
-    }
-);
+/// Client certificates: a file that holds both, or a pair of certificate and key.
+#[derive(Debug, Clone, Default)]
+pub struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
 
 visit!(
     Files,
@@ -456,23 +427,6 @@ visit!(
                 }
             }
             Ok(Clients(clients))
-        }
-    }
-);
-
-visit!(
-    Registry,
-    "a map such as {mirrors: [{url: https://harbor.example}]}",
-    |generator| Registry::schema(generator),
-    {
-        fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
-            Ok(Registry::default())
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
-            let registry = Registry::read(MapAccessDeserializer::new(map))?;
-            registry.check().map_err(de::Error::custom)?;
-            Ok(registry)
         }
     }
 );
