@@ -15,6 +15,7 @@ use crate::error::{self, Failure, Kind};
 use crate::load::{self, Input, Inputs};
 use crate::pin;
 use crate::progress::Progress;
+use crate::receipt::Before;
 use crate::remove;
 use crate::report;
 use crate::root::Root;
@@ -181,7 +182,10 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
         progress.step(&format!("nothing to remove: nodebake owns nothing in {}", host.display()));
     }
     for change in diff.iter().flat_map(|diff| &diff.changes).filter(|change| change.edited) {
-        progress.warn(&format!("{} was edited and is kept", change.path));
+        let original = change.old.as_ref().is_some_and(|old| old.before == Before::Saved);
+        let before =
+            if original { "; what was there before is kept below /var/lib/nodebake/original" } else { "" };
+        progress.warn(&format!("{} was edited and is kept{before}", change.path));
     }
     print(&match (json, &diff) {
         (true, diff) => report::json(&report::removed(host, diff.as_ref()))?,

@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 
 use crate::diff::{Action, Change, Diff};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::Plan;
 use crate::receipt::{Before, Intent, Node, Octal, Owner, Receipt, Step};
+use crate::resolve::Artifact;
 use crate::root::Root;
 use crate::spool::Member;
 use crate::state::{self, State};
@@ -128,15 +129,12 @@ impl Commit<'_> {
             Some(Want::File { mode, content: Content::Text(bytes) }) => {
                 self.root.write_new(&temporary, *mode, bytes, self.mtime)
             }
-            Some(Want::File { content: Content::Member { artifact: _, sha256, .. }, .. }) => {
+            Some(Want::File { content: Content::Member { sha256, .. }, .. }) => {
                 let member =
                     self.members.iter().find(|member| member.path == change.path && member.sha256 == *sha256);
                 match member {
                     Some(member) => member.install(self.root, &temporary, self.mtime),
-                    None => Err(Failure::new(
-                        crate::error::Kind::Filesystem,
-                        format!("`{}` was not fetched", change.path),
-                    )),
+                    None => Err(Failure::new(Kind::Filesystem, format!("`{}` was not fetched", change.path))),
                 }
             }
             Some(Want::Link { target }) => self.root.link_new(&temporary, target, self.mtime),
@@ -144,7 +142,7 @@ impl Commit<'_> {
             None => match self.state.original(&change.path)? {
                 Some(original) => self.root.duplicate(&original, &temporary),
                 None => Err(Failure::new(
-                    crate::error::Kind::Filesystem,
+                    Kind::Filesystem,
                     format!(
                         "what was at `{}` before the first bake is gone from {}",
                         change.path,
@@ -177,7 +175,7 @@ impl Commit<'_> {
     fn sweep(&self) -> Result<(), Failure> {
         let mut removed: Vec<&Change> = self.acting().filter(|change| change.want.is_none()).collect();
         removed.sort_by_key(|change| (rank(change), std::cmp::Reverse(change.path.clone())));
-        // Each kind is gone for good before the next: a link never outlives its unit, nor that its binary.
+        // Each kind is gone for good before the next: a link never outlives its unit and its binary.
         for rank in removed.chunk_by(|a, b| rank(a) == rank(b)) {
             for change in rank {
                 self.take_away(change)?;
@@ -296,8 +294,11 @@ fn reached(root: &Root, state: &State, intent: &Intent) -> Result<BTreeSet<Image
             continue;
         }
         let found = root.node(path)?;
-        // What was there may be just what belongs there: only the kept original tells.
-        let kept = || Ok::<bool, Failure>(state.original(path)?.is_some());
+        // What was there may be just what belongs there: only an original that is another file tells.
+        let kept = || match state.original(path)? {
+            Some(original) => Ok::<bool, Failure>(!root.is_same_file(path, &original)?),
+            None => Ok(false),
+        };
         let done = match (&step.new, &step.old) {
             (Some(new), old) => {
                 found.as_ref() == Some(&new.node) && (old.is_some() || new.before != Before::Saved || kept()?)
@@ -353,12 +354,11 @@ fn is_directory(step: &Step) -> bool {
 /// A step that was not reached, or whose directory was made for nothing.
 fn undo(root: &Root, state: &State, path: &ImagePath, step: &Step, reached: bool) -> Result<(), Failure> {
     let Some(new) = &step.new else { return Ok(()) };
+    // Only copies of what is still in its place: an original that an earlier run had to leave stays.
     if step.old.is_none() && new.before == Before::Saved {
-        state.drop_original(path)?;
+        drop_restored(root, state, path)?;
     }
-    if step.old.is_some() {
-        state.drop_needless_edit(path)?;
-    }
+    state.drop_needless_edit(path)?;
     match new.before {
         _ if !is_directory(step) || step.old.is_some() => Ok(()),
         // With or without its mode: nothing was there before.
@@ -369,8 +369,8 @@ fn undo(root: &Root, state: &State, path: &ImagePath, step: &Step, reached: bool
 }
 
 /// The artifacts of `old` of which `now` still owns every path: only those count as in place.
-fn whole(old: &Receipt, now: &Receipt) -> Vec<crate::resolve::Artifact> {
-    let owns = |artifact: &crate::resolve::Artifact, receipt: &Receipt| {
+fn whole(old: &Receipt, now: &Receipt) -> Vec<Artifact> {
+    let owns = |artifact: &Artifact, receipt: &Receipt| {
         receipt.paths.values().filter(|owned| owned.artifact == Some(artifact.sha256)).count()
     };
     old.artifacts.iter().filter(|artifact| owns(artifact, old) == owns(artifact, now)).cloned().collect()

@@ -168,6 +168,16 @@ impl Root {
         Ok(above[first_missing..].to_vec())
     }
 
+    /// Whether two paths are names of one file.
+    pub fn is_same_file(&self, a: &ImagePath, b: &ImagePath) -> Result<bool, Failure> {
+        let identity = |path: &ImagePath| -> Result<Option<(u64, u64)>, Failure> {
+            let Some(place) = self.place(path)? else { return Ok(None) };
+            Ok(self.stat_at(&place, path)?.map(|stat| (stat.st_dev, stat.st_ino)))
+        };
+        let (a, b) = (identity(a)?, identity(b)?);
+        Ok(a.is_some() && a == b)
+    }
+
     /// The directory on the way to `path` below which another filesystem is mounted, if one is.
     pub fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let mount = |directory: &OwnedFd| {

@@ -84,6 +84,15 @@ fn the_first_original_is_the_one_that_comes_back() {
     write(&lab.path(CONFIG), b"an edit of ours\n");
     lab.remove().exits(0).says(CONFIG);
     assert_eq!(lab.read(CONFIG), b"an edit of ours\n");
+    if has_strace("the_first_original_is_the_one_that_comes_back") {
+        let failing =
+            ["strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=symlinkat:error=ENOSPC:when=1"];
+        lab.apply_under(failing).exits(7);
+        assert_eq!(
+            lab.read("var/lib/nodebake/original/etc/containerd/config.toml"),
+            b"the administrator's\n"
+        );
+    }
     lab.apply().exits(0);
     assert_eq!(lab.read("var/lib/nodebake/edited/etc/containerd/config.toml"), b"an edit of ours\n");
     lab.remove().exits(0);
