@@ -13,7 +13,7 @@ use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
 use crate::error::{self, Failure, Kind};
 use crate::load::{self, Input, Inputs};
-use crate::pin;
+use crate::pin::{self, Architectures};
 use crate::progress::Progress;
 use crate::receipt::Before;
 use crate::remove;
@@ -78,7 +78,8 @@ enum Command {
     Lock {
         #[command(flatten)]
         input: Input,
-        /// Architecture to pin, several times for more; default: the spec's, else amd64 and arm64
+        /// Architecture to pin, several times for more; default: the spec's, else amd64 and arm64 as far as
+        /// the source has them
         #[arg(long, value_name = "ARCH")]
         arch: Vec<String>,
     },
@@ -198,9 +199,9 @@ fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow:
     let (spec, folder) = load::spec(input)?;
     let named = architectures.iter().map(|name| name.parse::<Arch>()).collect::<Result<Vec<_>, _>>()?;
     let architectures = match (named.as_slice(), &spec.arch) {
-        ([], Some(arch)) => arch.arch().into_iter().collect(),
-        ([], None) => vec![Arch::Amd64, Arch::Arm64],
-        _ => named,
+        ([], Some(arch)) => Architectures::Asked(arch.arch().into_iter().collect()),
+        ([], None) => Architectures::Common,
+        _ => Architectures::Asked(named),
     };
     let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
     let lock = pin::pin(&spec, &architectures, &fetcher)?;

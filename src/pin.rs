@@ -15,30 +15,59 @@ use crate::resolve::{self, Artifact, Candidate, Target};
 use crate::source;
 use crate::spec::Spec;
 
+/// Which architectures are pinned.
+pub enum Architectures {
+    /// These: one that is not to be had is an error.
+    Asked(Vec<Arch>),
+    /// The common ones, as far as the source has them.
+    Common,
+}
+
 /// Pins everything that `spec` asks for, for each architecture, also the static builds that a root
 /// with an older glibc would get.
-pub fn pin(spec: &Spec, architectures: &[Arch], fetcher: &Fetcher) -> anyhow::Result<Lock> {
+pub fn pin(spec: &Spec, architectures: &Architectures, fetcher: &Fetcher) -> anyhow::Result<Lock> {
     let mut locked: Vec<Locked> = Vec::new();
-    for arch in architectures {
-        // None: the dynamic build. Zero: a glibc that is older than any, the static build if there is one.
-        for glibc in [None, Some((0, 0))] {
-            for candidate in resolve::candidates(spec, &Lock::default(), Target { arch: *arch, glibc })? {
-                interrupt::check()?;
-                let known = locked.iter().any(|l| l.component == candidate.build && l.arch == arch.name());
-                let fallback = glibc.is_some() && candidate.build != candidate.component;
-                if known || (glibc.is_some() && !fallback) {
-                    continue;
-                }
-                match lock_one(candidate, fetcher) {
-                    Ok(entry) => locked.push(entry),
-                    // Nobody may ever need it: a source without static builds is a good source.
-                    Err(error) if fallback && is_missing(&error) => {}
-                    Err(error) => return Err(error),
-                }
+    let (all, asked) = match architectures {
+        Architectures::Asked(all) => (all.as_slice(), true),
+        Architectures::Common => (&[Arch::Amd64, Arch::Arm64][..], false),
+    };
+    let mut missing = None;
+    for arch in all {
+        match pin_one(spec, *arch, fetcher) {
+            Ok(entries) => locked.extend(entries),
+            Err(error) if !asked && is_missing(&error) => {
+                fetcher.progress.warn(&format!("{arch} is not pinned: {error:#}"));
+                missing.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if locked.is_empty() => Err(error),
+        _ => Ok(Lock::new(locked)),
+    }
+}
+
+fn pin_one(spec: &Spec, arch: Arch, fetcher: &Fetcher) -> anyhow::Result<Vec<Locked>> {
+    let mut locked: Vec<Locked> = Vec::new();
+    // None: the dynamic build. Zero: a glibc that is older than any, the static build if there is one.
+    for glibc in [None, Some((0, 0))] {
+        for candidate in resolve::candidates(spec, &Lock::default(), Target { arch, glibc })? {
+            interrupt::check()?;
+            let known = locked.iter().any(|entry| entry.component == candidate.build);
+            let fallback = glibc.is_some() && candidate.build != candidate.component;
+            if known || (glibc.is_some() && !fallback) {
+                continue;
+            }
+            match lock_one(candidate, fetcher) {
+                Ok(entry) => locked.push(entry),
+                // Nobody may ever need it: a source without static builds is a good source.
+                Err(error) if fallback && is_missing(&error) => {}
+                Err(error) => return Err(error),
             }
         }
     }
-    Ok(Lock::new(locked))
+    Ok(locked)
 }
 
 fn is_missing(error: &anyhow::Error) -> bool {

@@ -238,3 +238,35 @@ fn what_is_in_place_needs_no_source() {
     run.exits(9);
     assert!(run.stdout.contains("\"exit_code\": 9"), "{run}");
 }
+
+/// Nobody asked for arm64: a source without it is good enough.
+#[test]
+fn a_lock_without_a_named_architecture_takes_what_the_source_has() {
+    let lab = Lab::new();
+    let spec = lab.spec.display().to_string();
+    let lock = |more: &[&str]| run(Command::new(NODEBAKE).args(["lock", "--spec", &spec]).args(more));
+    lock(&[]).exits(0).says("arm64 is not pinned");
+    let text = fs::read_to_string(lab.dir.join("nodebake.lock")).unwrap();
+    assert!(text.contains("arch: amd64") && !text.contains("arm64"), "{text}");
+    lock(&["--arch", "arm64"]).exits(4);
+}
+
+/// Without links (another filesystem, no CAP_DAC_READ_SEARCH and no /proc) everything is copied.
+#[test]
+fn where_nothing_can_be_linked_everything_is_copied() {
+    if !has_strace("where_nothing_can_be_linked_everything_is_copied") {
+        return;
+    }
+    let lab = Lab::new();
+    let linked = lab.another_root("linked");
+    for root in [&lab.root, &linked] {
+        write(&root.join(CONFIG), b"the administrator's\n");
+        mode(&root.join(CONFIG), 0o600);
+    }
+    let before = lab.tree();
+    lab.run(["apply"], &linked).exits(0);
+    lab.apply_under(["strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=linkat:error=EXDEV"]).exits(0);
+    assert_same("the baked root", &tree(&linked), &lab.tree());
+    lab.remove().exits(0);
+    assert_same("after remove", &before, &lab.tree());
+}
