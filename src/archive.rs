@@ -111,59 +111,113 @@ fn read_tar<R: Read>(
 ) -> anyhow::Result<()> {
     let budget = Rc::new(Cell::new(METADATA));
     let mut archive = Archive::new(Meter { source, total: 0, budget: Rc::clone(&budget) });
-    let (mut files, mut directories) = (BTreeSet::new(), BTreeSet::new());
+    let mut names = Names::default();
     let (mut count, mut end) = (0, 0);
     for entry in archive.entries().map_err(|error| corrupt(label, &error))? {
         interrupt::check()?;
         let mut entry = entry.map_err(|error| corrupt(label, &error))?;
-        budget.set(u64::MAX);
         count += 1;
         if count > MOST_ENTRIES {
             return Err(refuse(label, &format!("more than {MOST_ENTRIES} entries")).into());
         }
-        let raw_name = entry.path_bytes().into_owned();
-        let shown = printable(&String::from_utf8_lossy(&raw_name));
-        let refuse = |why: &str| refuse(label, &format!("member `{shown}` {why}"));
-        let directory = match entry.header().entry_type() {
-            EntryType::Directory => true,
-            EntryType::Regular | EntryType::Continuous => false,
-            EntryType::Symlink => return Err(refuse("is a symlink").into()),
-            EntryType::Link => return Err(refuse("is a hard link").into()),
-            EntryType::GNUSparse => return Err(refuse("is a sparse file").into()),
-            other => return Err(refuse(&format!("is of type {:?}", printable(&format!("{other:?}")))).into()),
-        };
-        if is_pax_sparse(&mut entry) {
-            return Err(refuse("is a sparse file").into());
+        let kind = admit(&mut entry, label)?;
+        end = entry.raw_file_position() + entry.size().div_ceil(BLOCK) * BLOCK;
+        budget.set(u64::MAX);
+        if let Some(name) = names.file(&entry, kind, label)? {
+            hand_over(&mut entry, &name, label, visit)?;
         }
-        let name = normalise(&raw_name).map_err(|why| refuse(&why))?;
-        let mode = entry.header().mode().map_err(|error| corrupt(label, &error))?;
-        if mode & 0o7000 != 0 && !directory {
-            return Err(refuse(&format!("has mode {mode:04o}: setuid, setgid or sticky")).into());
-        }
-        let size = entry.size();
-        if size > LARGEST {
-            return Err(refuse(&format!("has {size} bytes; at most {LARGEST} are read")).into());
-        }
-        end = entry.raw_file_position() + size.div_ceil(BLOCK) * BLOCK;
-        let Some(name) = name else { continue };
-        // A directory may be named again, as GNU tar does when it appends.
-        let (own, other) = if directory { (&mut directories, &files) } else { (&mut files, &directories) };
-        if (!own.insert(name.clone()) && !directory) || other.contains(&name) {
-            return Err(refuse("stands in the archive twice").into());
-        }
-        let mut content = Content { entry: &mut entry, error: None };
-        let visited =
-            if directory { Ok(()) } else { visit(Member { name: &name, size, content: &mut content }) };
-        match content.error.take() {
-            Some(error) => return Err(corrupt(label, &error).into()),
-            None => visited?,
-        }
-        // What the visitor did not want is read all the same: the archive has to be intact.
+        // What nobody wanted is read all the same: the archive has to be intact.
         io::copy(&mut entry, &mut io::sink()).map_err(|error| corrupt(label, &error))?;
         budget.set(METADATA);
     }
-    budget.set(METADATA);
     drained(archive.into_inner(), end, label)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EntryKind {
+    File,
+    Directory,
+}
+
+/// Whether an entry is of a kind, a mode and a size that a release may hold.
+fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<EntryKind, Failure> {
+    let shown = printable(&String::from_utf8_lossy(&entry.path_bytes()));
+    let refuse = |why: &str| Err(refuse(label, &format!("member `{shown}` {why}")));
+    let kind = match entry.header().entry_type() {
+        EntryType::Directory => EntryKind::Directory,
+        EntryType::Regular | EntryType::Continuous => EntryKind::File,
+        EntryType::Symlink => return refuse("is a symlink"),
+        EntryType::Link => return refuse("is a hard link"),
+        EntryType::GNUSparse => return refuse("is a sparse file"),
+        other => return refuse(&format!("is of type {:?}", printable(&format!("{other:?}")))),
+    };
+    if is_pax_sparse(entry) {
+        return refuse("is a sparse file");
+    }
+    let mode = entry.header().mode().map_err(|error| corrupt(label, &error))?;
+    if mode & 0o7000 != 0 && kind == EntryKind::File {
+        return refuse(&format!("has mode {mode:04o}: setuid, setgid or sticky"));
+    }
+    match entry.size() {
+        size if size > LARGEST => refuse(&format!("has {size} bytes; at most {LARGEST} are read")),
+        _ => Ok(kind),
+    }
+}
+
+/// The names that an archive has used.
+#[derive(Default)]
+struct Names {
+    files: BTreeSet<String>,
+    directories: BTreeSet<String>,
+}
+
+impl Names {
+    /// The name of a regular file, seen for the first time; none for a directory.
+    fn file<R: Read>(
+        &mut self,
+        entry: &tar::Entry<R>,
+        kind: EntryKind,
+        label: &str,
+    ) -> Result<Option<String>, Failure> {
+        let raw = entry.path_bytes();
+        let shown = printable(&String::from_utf8_lossy(&raw));
+        let refuse = |why: &str| refuse(label, &format!("member `{shown}` {why}"));
+        let Some(name) = normalise(&raw).map_err(|why| refuse(&why))? else { return Ok(None) };
+        // A directory may be named again, as GNU tar does when it appends.
+        let fits = match kind {
+            EntryKind::Directory => !self.files.contains(&name),
+            EntryKind::File => !self.files.contains(&name) && !self.directories.contains(&name),
+        };
+        if !fits {
+            return Err(refuse("stands in the archive twice"));
+        }
+        match kind {
+            EntryKind::Directory => {
+                self.directories.insert(name);
+                Ok(None)
+            }
+            EntryKind::File => {
+                self.files.insert(name.clone());
+                Ok(Some(name))
+            }
+        }
+    }
+}
+
+/// Gives a member to the visitor; an error of reading it is the archive's, not the visitor's.
+fn hand_over<R: Read>(
+    entry: &mut tar::Entry<R>,
+    name: &str,
+    label: &str,
+    visit: &mut dyn FnMut(Member) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let size = entry.size();
+    let mut content = Content { entry, error: None };
+    let visited = visit(Member { name, size, content: &mut content });
+    match content.error.take() {
+        Some(error) => Err(corrupt(label, &error).into()),
+        None => visited,
+    }
 }
 
 /// The rest of the archive after its last entry: two blocks of zeros at least, nothing but zeros,

@@ -148,17 +148,7 @@ fn wanted(
     if is_directory && matches!(found, Some(Node::Link { .. })) && root.is_directory(path)? {
         return Ok(None);
     }
-    let replaceable = match (&found, is_directory) {
-        (None, _) | (Some(Node::Directory { .. }), true) => true,
-        (Some(Node::Directory { .. }), false) | (Some(_), true) => false,
-        (Some(_), false) => true,
-    };
-    if !replaceable {
-        let (is, wants) =
-            if is_directory { ("no directory", "a directory") } else { ("a directory", "a file") };
-        let message = format!("`{}` is {is}, and {wants} belongs there", root.shown(path));
-        return Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"));
-    }
+    refuse_mixture(path, is_directory, found.as_ref(), root)?;
     let before = match (old, &found) {
         (Some(old), _) => old.before,
         (None, None) => Before::Nothing,
@@ -171,37 +161,40 @@ fn wanted(
     };
     let same = found.as_ref() == Some(&node);
     let action = match (old, &found) {
-        (Some(_), _) if same => Action::Keep,
-        (None, _) if same && is_directory => Action::Keep,
+        _ if same && (old.is_some() || is_directory) => Action::Keep,
         (_, None) => Action::Create,
         (None, Some(_)) => Action::Replace,
         (Some(_), Some(_)) => Action::Update,
     };
-    let text = match (&entry.want, &found, action) {
-        (_, _, Action::Keep) => None,
-        (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. }), _) => {
+    let text = match (&entry.want, &found) {
+        (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. })) if action != Action::Keep => {
             root.text(path, SHOWN).unwrap_or(None)
         }
         _ => None,
     };
-    let (artifact, member) = match &entry.want {
-        Want::File { content: Content::Member { artifact, name, .. }, .. } => {
-            (Some(*artifact), Some(name.clone()))
-        }
-        _ => (None, None),
+    let (artifact, member) = entry.want.origin();
+    let new = Some(Owned { node, component: entry.component.clone(), artifact, member, before });
+    let (path, want, old) = (path.clone(), Some(entry.want.clone()), old.cloned());
+    Ok(Some(Change { path, action, found, want, old, new, edited, text }))
+}
+
+/// A file never takes a directory's place, nor a directory a file's.
+fn refuse_mixture(
+    path: &ImagePath,
+    is_directory: bool,
+    found: Option<&Node>,
+    root: &Root,
+) -> Result<(), Failure> {
+    let found_directory = match found {
+        None => return Ok(()),
+        Some(found) => matches!(found, Node::Directory { .. }),
     };
-    let new = Owned { node, component: entry.component.clone(), artifact, member, before };
-    let want = Some(entry.want.clone());
-    Ok(Some(Change {
-        path: path.clone(),
-        action,
-        found,
-        want,
-        old: old.cloned(),
-        new: Some(new),
-        edited,
-        text,
-    }))
+    if found_directory == is_directory {
+        return Ok(());
+    }
+    let (is, wants) = if is_directory { ("no directory", "a directory") } else { ("a directory", "a file") };
+    let message = format!("`{}` is {is}, and {wants} belongs there", root.shown(path));
+    Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"))
 }
 
 /// A path that is owned and not planned any more.

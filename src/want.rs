@@ -59,6 +59,16 @@ impl Want {
             Want::Link { target } => Node::Link { target: target.clone() },
         }
     }
+
+    /// The artifact and the member that it comes from; none for text, links and directories.
+    pub fn origin(&self) -> (Option<Digest>, Option<String>) {
+        match self {
+            Want::File { content: Content::Member { artifact, name, .. }, .. } => {
+                (Some(*artifact), Some(name.clone()))
+            }
+            _ => (None, None),
+        }
+    }
 }
 
 impl Content {
