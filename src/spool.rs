@@ -177,7 +177,9 @@ fn copy(content: &mut dyn Read, file: &File, size: u64, shown: &str) -> anyhow::
     let (mut hasher, mut offset, mut flushed) = (Hasher::default(), 0, 0);
     loop {
         interrupt::check()?;
-        let count = fill(content, &mut buffer)?;
+        // An archive's own trouble is told by archive.rs; for a single file this is the disk's.
+        let count = fill(content, &mut buffer)
+            .map_err(|error| Failure::filesystem("reading the source of", shown, errno(&error)))?;
         if count == 0 {
             write_back(file, flushed, offset);
             return Ok((hasher.finish(), offset));
