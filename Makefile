@@ -1,7 +1,8 @@
 # Two commands do everything: `make demo` and `make test`. They install what is missing (Debian
 # packages, rustup targets) through the machine's own configuration.
 
-DIST := target/dist
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+DIST := $(TARGET)/dist
 MUSL := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
 .PHONY: help demo test test-fast dist clean
@@ -35,8 +36,8 @@ dist:
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=aarch64-linux-gnu-gcc \
 	cargo build --release --locked $(MUSL:%=--target %)
 	mkdir -p $(DIST)
-	cp target/x86_64-unknown-linux-musl/release/nodebake $(DIST)/nodebake-linux-amd64
-	cp target/aarch64-unknown-linux-musl/release/nodebake $(DIST)/nodebake-linux-arm64
+	cp $(TARGET)/x86_64-unknown-linux-musl/release/nodebake $(DIST)/nodebake-linux-amd64
+	cp $(TARGET)/aarch64-unknown-linux-musl/release/nodebake $(DIST)/nodebake-linux-arm64
 	cd $(DIST) && sha256sum nodebake-linux-* > SHA256SUMS && ls -l
 
 clean:
