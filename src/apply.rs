@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::arch::Arch;
 use crate::caution;
 use crate::commit::{self, Commit, Kept};
+use crate::containerd;
 use crate::diff::{self, Diff, Found};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
@@ -21,9 +22,9 @@ use crate::plan::{self, Inputs, Placed, Plan};
 use crate::receipt::{Node, Owned, Receipt};
 use crate::resolve::{self, Artifact, Target};
 use crate::root::Root;
-use crate::run;
 use crate::spec::{Base, Spec};
 use crate::spool::{self, Member, Place, Spooled};
+use crate::staged;
 use crate::state::{self, State};
 use crate::target;
 
@@ -61,6 +62,8 @@ pub struct Report {
     pub kept: Kept,
     /// What the user should know of the root.
     pub warnings: Vec<String>,
+    /// What came of starting the service, where that was asked for.
+    pub started: Option<anyhow::Result<String>>,
 }
 
 /// One root on its way through the pipeline.
@@ -114,9 +117,12 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
     let staged = if write { stop_before_publishing(staged) } else { staged };
     let published = staged.into_iter().map(|staged| match write {
         true => staged.and_then(|staged| publish(job, staged)),
-        false => {
-            staged.map(|Planned { diff, warnings, .. }| Report { diff, kept: Kept::default(), warnings })
-        }
+        false => staged.map(|Planned { diff, warnings, .. }| Report {
+            diff,
+            kept: Kept::default(),
+            warnings,
+            started: None,
+        }),
     });
     hosts.iter().cloned().zip(published).map(|(host, result)| Outcome { host, result }).collect()
 }
@@ -346,12 +352,12 @@ fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Opt
     };
     job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
-        let path = ImagePath::fixed("/usr/local/bin/containerd");
+        let path = ImagePath::fixed(containerd::BINARY);
         let member = spooled.members.iter().find(|member| member.path == path);
-        return member.map(|member| run::config_default(member.file())).transpose().map_err(Into::into);
+        return member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into);
     }
     // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
-    Ok(Some(run::installed_config_default(bake.root.host())?))
+    Ok(Some(staged::installed_config_default(bake.root.host())?))
 }
 
 /// Writes everything beside its place.
@@ -372,7 +378,7 @@ fn publish(job: &Job, planned: Planned) -> anyhow::Result<Report> {
     let published = with_commit(job, &planned, &[], |commit| commit.publish());
     let Planned { bake, diff, warnings, .. } = planned;
     match published {
-        Ok(kept) => Ok(Report { diff, kept: kept.unwrap_or_default(), warnings }),
+        Ok(kept) => Ok(Report { diff, kept: kept.unwrap_or_default(), warnings, started: None }),
         Err(failure) => Err(abandon(bake.root, bake.state, failure.into())),
     }
 }

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
 use crate::error::{self, Failure, Kind};
+use crate::live::Live;
 use crate::load::{self, Input, Inputs};
 use crate::pin::{self, Architectures};
 use crate::progress::Progress;
@@ -19,7 +20,9 @@ use crate::receipt::Before;
 use crate::remove;
 use crate::report;
 use crate::root::Root;
+use crate::service;
 use crate::spec::Spec;
+use crate::start;
 use crate::verify;
 
 /// Make a Linux root filesystem a Kubernetes-ready container node
@@ -50,7 +53,8 @@ enum Command {
     Apply {
         #[command(flatten)]
         bake: Bake,
-        /// Start containerd and wait for its CRI (not in this version)
+        /// Load modules, set kernel parameters, (re)start containerd and wait until its CRI answers; only
+        /// where DIR is the running system's /
         #[arg(long)]
         start: bool,
     },
@@ -59,6 +63,8 @@ enum Command {
         /// Root filesystem
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
+        #[command(flatten)]
+        ask: Ask,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -115,6 +121,20 @@ struct Bake {
     static_build: Static,
 }
 
+/// What `verify` asks of the running system.
+#[derive(Debug, Args)]
+struct Ask {
+    /// Also ask systemd, the kernel and the CRI of the running system
+    #[arg(long)]
+    live: bool,
+    /// Run one pod through the CRI and take it away again; implies --live
+    #[arg(long)]
+    pod: bool,
+    /// Pull an image through the CRI and say which host served it; implies --live
+    #[arg(long, value_name = "IMAGE")]
+    pull: Option<String>,
+}
+
 #[derive(Debug, Args)]
 struct Patience {
     /// Wait so long for a root that another run has locked
@@ -135,7 +155,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
         Command::Apply { bake, start } => apply(&bake, start, &progress),
-        Command::Verify { root, json } => verify(&root, json),
+        Command::Verify { root, ask, json } => verify(&root, ask, json),
         Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
         Command::Schema => {
@@ -161,18 +181,33 @@ fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Re
 }
 
 fn apply(bake: &Bake, start: bool, progress: &Progress) -> anyhow::Result<u8> {
-    if start {
-        let message = "`--start` is not supported by this version of nodebake";
-        let help = "run `systemctl daemon-reload && systemctl restart containerd` after apply";
-        return Err(Failure::new(Kind::Unsupported, message).help(help).into());
-    }
+    let running = if start { Some(running_root(&bake.root)?) } else { None };
     let job = job(bake, progress)?;
-    report(apply::apply(&job, &bake.root), bake.json, false, progress)
+    let mut outcomes = apply::apply(&job, &bake.root);
+    if let (Some(root), Some(Outcome { result: Ok(report), .. })) = (&running, outcomes.first_mut()) {
+        let started = start::start(root, &job.spec, &report.diff, progress).map_err(Into::into);
+        if let Ok(done) = &started {
+            progress.step(done);
+        }
+        report.started = Some(started);
+    }
+    report(outcomes, bake.json, false, progress)
 }
 
-fn verify(host: &Path, json: bool) -> anyhow::Result<u8> {
+/// The one root that `--start` is for, before anything is written to it.
+fn running_root(hosts: &[PathBuf]) -> anyhow::Result<Root> {
+    let [host] = hosts else {
+        return Err(Failure::new(Kind::Usage, "`--start` goes with one --root, the running system's").into());
+    };
     let root = Root::open(host)?;
-    let verdict = verify::verify(&root)?;
+    service::require_running_system(&root, "apply --start")?;
+    Ok(root)
+}
+
+fn verify(host: &Path, Ask { live, pod, pull }: Ask, json: bool) -> anyhow::Result<u8> {
+    let root = Root::open(host)?;
+    let live = (live || pod || pull.is_some()).then_some(Live { pod, pull });
+    let verdict = verify::verify(&root, live.as_ref())?;
     print(&if json { report::json(&verdict)? } else { report::verdict(host, &verdict) })?;
     Ok(if verdict.findings.is_empty() { 0 } else { Kind::Drift.exit_code() })
 }
@@ -274,9 +309,13 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
                 if several && !json {
                     text += &format!("{}:\n", host.display());
                 }
-                document.push(report::baked(&host, &report.diff));
+                let baked = report::baked(&host, &report.diff);
+                document.push(report.started.iter().fold(baked, report::Baked::started));
                 if planned || !progress.is_quiet() {
                     text += &report::changes(&report.diff, planned);
+                }
+                if let Some(Err(error)) = report.started {
+                    first.get_or_insert(error);
                 }
             }
             Err(error) => {

@@ -73,6 +73,14 @@ impl Failure {
         self
     }
 
+    /// Adds lines of somebody else's log below the message.
+    pub fn with_log(mut self, lines: &[String]) -> Self {
+        for line in lines {
+            self.message += &format!("\n  log: {line}");
+        }
+        self
+    }
+
     /// Puts the file that it is about in front of the message.
     pub fn in_file(mut self, name: &str) -> Self {
         self.message = format!("{name}: {}", self.message);

@@ -4,6 +4,11 @@ use crate::path::ImagePath;
 use crate::spec::Kernel;
 use crate::want::Want;
 
+/// Modules that are loaded at boot.
+pub const MODULES: &str = "/etc/modules-load.d/nodebake.conf";
+/// Parameters that are set at boot.
+pub const SYSCTL: &str = "/etc/sysctl.d/90-nodebake.conf";
+
 /// modules-load.d and sysctl.d.
 ///
 /// Both: the bridge parameters do not exist until br_netfilter is loaded.
@@ -11,13 +16,13 @@ pub fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
     let mut entries = Vec::new();
     if !kernel.modules.is_empty() {
         let lines: String = kernel.modules.iter().map(|module| format!("{module}\n")).collect();
-        let path = ImagePath::fixed("/etc/modules-load.d/nodebake.conf");
+        let path = ImagePath::fixed(MODULES);
         entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
     }
     if !kernel.sysctl.is_empty() {
         let lines: String =
             kernel.sysctl.iter().map(|(name, value)| format!("{name} = {}\n", value.0)).collect();
-        let path = ImagePath::fixed("/etc/sysctl.d/90-nodebake.conf");
+        let path = ImagePath::fixed(SYSCTL);
         entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
     }
     entries

@@ -74,6 +74,20 @@ impl Progress {
         Bar { progress: self.clone(), bar }
     }
 
+    /// A spinner for `label`, where nobody knows how long it takes.
+    pub fn spinner(&self, label: &str) -> Bar {
+        let bar = self.bars.as_ref().map(|bars| {
+            let bar = bars.add(ProgressBar::new_spinner());
+            bar.set_message(label.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        });
+        if bar.is_none() {
+            self.step(label);
+        }
+        Bar { progress: self.clone(), bar }
+    }
+
     fn line(&self, text: &str) {
         let line = format!("nodebake: {}", printable(text));
         match &self.bars {

@@ -166,12 +166,60 @@ fn named(directory: &ImagePath, path: &Path) -> Result<String, Failure> {
     beside(directory, path).map(|path| path.to_string())
 }
 
+/// A host that containerd may ask for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its URL.
+    pub url: String,
+    /// Whether hosts.toml names it in upstream's place.
+    pub is_mirror: bool,
+}
+
+/// The registry of an image reference: the part before the first slash where it looks like a host,
+/// else docker.io (distribution's reference/normalize.go).
+pub fn of_image(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
+        _ => "docker.io",
+    }
+}
+
+/// The directories that containerd looks for, the first that exists decides (hostPaths in
+/// core/remotes/docker/config/config_unix.go).
+pub fn directories(registry: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Some((host, port)) = registry.rsplit_once(':') {
+        names.push(format!("{host}_{port}_"));
+    }
+    names.extend([registry.to_owned(), "_default".to_owned()]);
+    names
+}
+
+/// Whom containerd asks for an image of `registry`, in order: the mirrors of `hosts`, the text of its
+/// hosts.toml, then the server that it names, else the registry itself.
+pub fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Candidate> {
+    let document = hosts.and_then(|text| text.parse::<DocumentMut>().ok()).unwrap_or_default();
+    let tables =
+        document.get("host").and_then(Item::as_table_like).into_iter().flat_map(|hosts| hosts.iter());
+    let mut candidates: Vec<Candidate> =
+        tables.map(|(url, _)| Candidate { url: url.to_owned(), is_mirror: true }).collect();
+    let upstream = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+    candidates.push(match document.get("server").and_then(Item::as_str) {
+        Some(server) => {
+            let is_upstream = server.trim_end_matches('/').ends_with(&format!("//{upstream}"));
+            Candidate { url: server.to_owned(), is_mirror: !is_upstream }
+        }
+        None => Candidate { url: format!("https://{upstream}"), is_mirror: false },
+    });
+    candidates
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::path::{Path, PathBuf};
 
-    use super::{certificate_paths, entries};
+    use super::{candidates, certificate_paths, directories, entries, of_image};
     use crate::path::ImagePath;
     use crate::spec::Spec;
     use crate::want::{Content, Want};
@@ -218,5 +266,30 @@ mod tests {
             [0o600, 0o600, 0o600, 0o644]
         );
         insta::assert_snapshot!("hosts_secret", files["/etc/containerd/certs.d/_default/hosts.toml"].1);
+    }
+
+    #[test]
+    fn the_hosts_of_an_image_are_containerds() {
+        for (image, registry) in [
+            ("nginx", "docker.io"),
+            ("library/nginx:alpine", "docker.io"),
+            ("docker.io/library/nginx:alpine", "docker.io"),
+            ("localhost/x", "localhost"),
+            ("harbor:5000/a/b@sha256:1", "harbor:5000"),
+        ] {
+            assert_eq!(of_image(image), registry);
+        }
+        assert_eq!(directories("harbor:5000"), ["harbor_5000_", "harbor:5000", "_default"]);
+        let urls = |hosts: Option<&str>| -> Vec<(String, bool)> {
+            candidates("docker.io", hosts).into_iter().map(|host| (host.url, host.is_mirror)).collect()
+        };
+        let upstream = ("https://registry-1.docker.io".to_owned(), false);
+        assert_eq!(urls(None), std::slice::from_ref(&upstream));
+        let ordered = "[host.\"https://b\"]\n[host.\"https://a\"]\n";
+        assert_eq!(
+            urls(Some(ordered)),
+            [("https://b".to_owned(), true), ("https://a".to_owned(), true), upstream]
+        );
+        assert_eq!(urls(Some("server = \"https://strict\"\n")), [("https://strict".to_owned(), true)]);
     }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::diff::{Action, Change, Diff};
 use crate::error::{Kind, failure, kind, printable};
+use crate::finding::{Finding, Passed, Skipped, Verdict};
 use crate::receipt::Node;
-use crate::verify::Verdict;
 use crate::want::{Content, Want};
 
 /// One line a changed path, with a diff for text where it is only planned, and a closing count.
@@ -87,20 +87,27 @@ fn hunk(change: &Change) -> String {
     text
 }
 
-/// A verdict for people.
+/// A verdict for people: one line a check, what is wrong with its remedy below, and a closing line.
 pub fn verdict(host: &Path, verdict: &Verdict) -> String {
     let mut text = String::new();
-    for finding in &verdict.findings {
-        let place = finding.path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
-        let _ = writeln!(text, "{}: {place}{}\n  help: {}", finding.check, finding.problem, finding.help);
+    let mut row = |check: &str, state: &str, what: &str| {
+        let _ = writeln!(text, "{check:<17} {state:<12} {what}");
+    };
+    for Passed { check, saw } in &verdict.passed {
+        row(check, "ok", saw);
+    }
+    for Skipped { check, why } in &verdict.skipped {
+        row(check, "not checked", why);
+    }
+    for Finding { check, path, problem, help } in &verdict.findings {
+        let place = path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
+        row(check, "FAILED", &format!("{place}{problem}\n  help: {help}"));
     }
     let _ = match verdict.findings.len() {
-        0 => writeln!(text, "{}: {} paths as they were baked", host.display(), verdict.paths),
+        0 => writeln!(text, "{}: verified", host.display()),
+        1 => writeln!(text, "{}: 1 finding", host.display()),
         count => writeln!(text, "{}: {count} findings", host.display()),
     };
-    for skipped in &verdict.skipped {
-        let _ = writeln!(text, "{}: not checked: {}", skipped.check, skipped.why);
-    }
     text
 }
 
@@ -118,6 +125,9 @@ pub struct Baked {
     changed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failed>,
+    /// What `apply --start` did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<String>,
     changes: Vec<Changed>,
 }
 
@@ -142,14 +152,30 @@ struct Changed {
 /// One root's changes.
 pub fn baked(host: &Path, diff: &Diff) -> Baked {
     let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
-    Baked { root: host.display().to_string(), changed: !diff.is_empty(), error: None, changes }
+    Baked { root: host.display().to_string(), changed: !diff.is_empty(), changes, ..Baked::default() }
+}
+
+impl Baked {
+    /// With what came of `--start`.
+    pub fn started(mut self, started: &anyhow::Result<String>) -> Baked {
+        match started {
+            Ok(service) => self.service = Some(service.clone()),
+            Err(error) => self.error = Some(Failed::of(error)),
+        }
+        self
+    }
 }
 
 /// One root's failure.
 pub fn failed(host: &Path, error: &anyhow::Error) -> Baked {
-    let exit_code = kind(error).map_or(1, Kind::exit_code);
-    let error = Some(Failed { message: printable(&format!("{error:#}")), exit_code });
-    Baked { root: host.display().to_string(), error, ..Baked::default() }
+    Baked { root: host.display().to_string(), error: Some(Failed::of(error)), ..Baked::default() }
+}
+
+impl Failed {
+    fn of(error: &anyhow::Error) -> Failed {
+        let exit_code = kind(error).map_or(1, Kind::exit_code);
+        Failed { message: printable(&format!("{error:#}")), exit_code }
+    }
 }
 
 /// `--json` of remove.

@@ -15,7 +15,8 @@ pub const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
 pub const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
 /// Our preset; the lexicographically first file that names a unit decides.
 pub const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
-const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
+/// What the unit gets from the spec.
+pub const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
 
 /// The unit and everything around it.
 ///

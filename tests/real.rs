@@ -5,14 +5,13 @@
 
 mod kit;
 
-use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
+use kit::real::{Node, artifacts, errors, expect, repository, run, static_binary, text, version, versions};
 use kit::{NODEBAKE, tree};
-use tempfile::TempDir;
 
 /// A generation of containerd and a root that its runc runs on.
 struct Generation {
@@ -26,135 +25,6 @@ const GENERATIONS: [Generation; 3] = [
     Generation { name: "1.7", root: "trixie", sandbox: "registry.k8s.io/pause:3.8" },
     Generation { name: "2.1", root: "trixie", sandbox: "registry.k8s.io/pause:3.10" },
 ];
-
-/// A copy of a real root, a spec for one generation beside it, and room for results.
-struct Node {
-    folder: TempDir,
-    generation: &'static str,
-}
-
-impl Node {
-    fn new(root: &str, generation: &'static str, extra: &str) -> Node {
-        let folder =
-            tempfile::Builder::new().prefix("nodebake-real").tempdir_in(lab().parent().unwrap()).unwrap();
-        let node = Node { folder, generation };
-        run(
-            "cp",
-            &[
-                "-a",
-                "--reflink=auto",
-                lab().join("roots").join(root).to_str().unwrap(),
-                node.root().to_str().unwrap(),
-            ],
-        );
-        node.write_spec(generation, extra);
-        node
-    }
-
-    fn write_spec(&self, generation: &str, extra: &str) {
-        fs::write(self.folder.path().join("nodebake.yaml"), spec(generation, extra)).unwrap();
-    }
-
-    fn root(&self) -> PathBuf {
-        self.folder.path().join("root")
-    }
-
-    fn path(&self, inside: &str) -> PathBuf {
-        self.root().join(inside.trim_start_matches('/'))
-    }
-
-    fn spec(&self) -> String {
-        self.folder.path().join("nodebake.yaml").display().to_string()
-    }
-
-    /// Runs `nodebake COMMAND --root … [--spec …]`.
-    fn nodebake(&self, command: &str, more: &[&str]) -> Output {
-        let mut nodebake = Command::new(NODEBAKE);
-        nodebake.args([command, "--root"]).arg(self.root()).args(more);
-        if matches!(command, "apply" | "plan") {
-            nodebake.args(["--spec", &self.spec()]);
-        }
-        nodebake.output().unwrap()
-    }
-
-    fn apply(&self) -> Output {
-        expect(0, self.nodebake("apply", &[]))
-    }
-
-    /// Runs a command on the node: its own containerd is up, /lab is the lab.
-    fn on_node(&self, script: &str) -> String {
-        let lab_node = repository().join("tests/lab/node");
-        let out = self.folder.path().join("out");
-        let command =
-            [self.root().to_str().unwrap(), out.to_str().unwrap(), "bash", "-ec", script].map(str::to_owned);
-        text(expect(0, Command::new(lab_node).args(command).output().unwrap()))
-    }
-
-    /// What the staged containerd makes of the baked configuration.
-    fn effective_config(&self) -> toml_edit::DocumentMut {
-        let dump = Command::new("chroot")
-            .arg(self.root())
-            .args(["/usr/local/bin/containerd", "--config", "/etc/containerd/config.toml", "config", "dump"])
-            .output()
-            .unwrap();
-        text(expect(0, dump)).parse().unwrap()
-    }
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn lab() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let lab = target.join("lab");
-    assert!(lab.join("roots/trixie").is_dir(), "run tests/lab/prepare first");
-    lab
-}
-
-fn artifacts(generation: &str) -> PathBuf {
-    lab().join("artifacts").join(generation)
-}
-
-fn versions(generation: &str) -> serde_json::Value {
-    serde_json::from_slice(&fs::read(artifacts(generation).join("versions.json")).unwrap()).unwrap()
-}
-
-fn version(generation: &str, component: &str) -> String {
-    versions(generation)[component]["version"].as_str().unwrap().to_owned()
-}
-
-/// A spec that pins the lab's artifacts of `generation` by their digests.
-fn spec(generation: &str, extra: &str) -> String {
-    let versions = versions(generation);
-    let mut yaml = format!("source: {}\ncomponents:\n", artifacts(generation).display());
-    for component in ["containerd", "runc", "cni-plugins"] {
-        let pinned = &versions[component];
-        writeln!(yaml, "  {component}: {{version: {}, sha256: {}}}", pinned["version"], pinned["sha256"])
-            .unwrap();
-    }
-    yaml + extra
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    text(expect(0, Command::new(program).args(arguments).output().unwrap()))
-}
-
-#[track_caller]
-fn expect(code: i32, output: Output) -> Output {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "--- stdout\n{out}--- stderr\n{err}---");
-    output
-}
-
-fn text(output: Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// The settings that decide whether a node works, by the names of the configuration's version.
 fn assert_effective(config: &toml_edit::DocumentMut, sandbox: &str) {
@@ -573,12 +443,6 @@ fn assert_untorn(root: &Path, old: &str, new: &str) {
 }
 
 // --- the static binary ----------------------------------------------------------------------------
-
-fn static_binary(target: &str) -> PathBuf {
-    let binary = lab().parent().unwrap().join(target).join("release/nodebake");
-    assert!(binary.is_file(), "run make dist first");
-    binary
-}
 
 #[test]
 #[ignore = "needs make dist"]

@@ -13,6 +13,10 @@
     reason = "tests set up their own host"
 )]
 
+pub mod guest;
+pub mod ready;
+pub mod real;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;

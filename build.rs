@@ -1,0 +1,10 @@
+//! Generates the client of the Kubernetes CRI from its published definition, without protoc.
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=src/cri.proto");
+    let definition = protox::compile(["src/cri.proto"], ["src"])?;
+    tonic_prost_build::configure().build_server(false).compile_fds(definition)?;
+    Ok(())
+}

@@ -1,0 +1,274 @@
+//! The Kubernetes Container Runtime Interface over its socket: what the kubelet asks, and nothing else.
+//!
+//! The messages are generated from Kubernetes' own definition, `cri.proto` (cri-api,
+//! runtime/v1/api.proto). It must not know what was baked: see `live.rs` and `pod.rs` for what is
+//! made of the answers.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+use crate::containerd::SOCKET;
+use crate::error::printable;
+
+#[expect(missing_docs, clippy::doc_lazy_continuation, reason = "generated; cri.proto documents it")]
+pub mod v1 {
+    tonic::include_proto!("runtime.v1");
+}
+
+use v1::image_service_client::ImageServiceClient;
+use v1::runtime_service_client::RuntimeServiceClient;
+
+/// How long one answer may take; a pull and a pod have their own.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The status of a node with many runtimes and images is far below it.
+const LARGEST: usize = 16 << 20;
+
+/// A connection to the runtime.
+pub struct Cri {
+    driver: Runtime,
+    runtime: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+}
+
+/// Why there is no answer, in the runtime's own words where it has any.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct Refusal {
+    words: String,
+    /// Nobody serves the CRI on this socket: waiting does not help.
+    pub is_final: bool,
+}
+
+impl Refusal {
+    /// One that may pass.
+    pub fn of(words: &str) -> Refusal {
+        Refusal { words: printable(words), is_final: false }
+    }
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Refusal {
+        // containerd has loaded its plugins before it serves anything.
+        const NO_CRI: &str = "the CRI plugin is not loaded: see disabled_plugins in config.toml and its log";
+        match status.code() {
+            Code::Unimplemented => Refusal { words: NO_CRI.to_owned(), is_final: true },
+            _ => Refusal::of(status.message()),
+        }
+    }
+}
+
+/// What the runtime says of itself.
+#[derive(Debug)]
+pub struct Runtimes {
+    /// Its name, `containerd`.
+    pub name: String,
+    /// Its version, with or without a leading `v`.
+    pub version: String,
+}
+
+/// How the runtime is.
+#[derive(Debug)]
+pub struct Condition {
+    /// RuntimeReady: containers can be started.
+    pub runtime: Result<(), String>,
+    /// NetworkReady: a CNI configuration is there. It says nothing of the plugins.
+    pub network: Result<(), String>,
+    /// The configuration that the CRI plugin runs with, as it prints it.
+    pub config: Value,
+}
+
+/// An image as the runtime has it.
+pub struct Image {
+    /// Its digest.
+    pub id: String,
+}
+
+impl Cri {
+    /// Connects to containerd's socket of this host. An error says why the CRI does not answer.
+    pub fn connect() -> Result<Cri, Refusal> {
+        let driver = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Refusal::of(&error.to_string()))?;
+        let endpoint = Endpoint::from_static(SOCKET).connect_timeout(ANSWER);
+        let channel = driver
+            .block_on(endpoint.connect())
+            .map_err(|error| Refusal::of(&format!("nobody answers on {SOCKET}: {}", root_cause(&error))))?;
+        let images = ImageServiceClient::new(channel.clone());
+        let runtime = RuntimeServiceClient::new(channel);
+        Ok(Cri {
+            driver,
+            runtime: runtime.max_decoding_message_size(LARGEST),
+            images: images.max_decoding_message_size(LARGEST),
+        })
+    }
+
+    /// Name and version of the runtime.
+    pub fn version(&mut self) -> Result<Runtimes, Refusal> {
+        let answer = answer(&self.driver, ANSWER, self.runtime.version(v1::VersionRequest::default()))?;
+        Ok(Runtimes { name: answer.runtime_name, version: answer.runtime_version })
+    }
+
+    /// Its conditions and its configuration.
+    pub fn condition(&mut self) -> Result<Condition, Refusal> {
+        let request = v1::StatusRequest { verbose: true };
+        let answer = answer(&self.driver, ANSWER, self.runtime.status(request))?;
+        let conditions = answer.status.unwrap_or_default().conditions;
+        let condition = |name: &str| match conditions.iter().find(|condition| condition.r#type == name) {
+            Some(condition) if condition.status => Ok(()),
+            Some(v1::RuntimeCondition { reason, message, .. }) => {
+                Err(printable(format!("{reason}: {message}").trim_end_matches([':', ' '])))
+            }
+            None => Err("the runtime does not say".to_owned()),
+        };
+        let config = answer.info.get("config").and_then(|text| serde_json::from_str(text).ok());
+        Ok(Condition {
+            runtime: condition("RuntimeReady"),
+            network: condition("NetworkReady"),
+            config: config.unwrap_or_default(),
+        })
+    }
+
+    /// Whether runc is told to use systemd's cgroups. None: containerd 1.x does not say.
+    pub fn systemd_cgroup(&mut self) -> Result<Option<bool>, Refusal> {
+        let request = self.runtime.runtime_config(v1::RuntimeConfigRequest {});
+        match self.driver.block_on(request) {
+            Ok(answer) => {
+                let linux = answer.into_inner().linux;
+                Ok(linux.map(|linux| linux.cgroup_driver() == v1::CgroupDriver::Systemd))
+            }
+            Err(status) if status.code() == Code::Unimplemented => Ok(None),
+            Err(status) => Err(status.into()),
+        }
+    }
+
+    /// The image as the runtime has it; none where it has not.
+    pub fn image(&mut self, image: &str) -> Result<Option<Image>, Refusal> {
+        let request = v1::ImageStatusRequest { image: Some(named(image)), verbose: false };
+        let answer = answer(&self.driver, ANSWER, self.images.image_status(request))?;
+        Ok(answer.image.map(|image| Image { id: image.id }))
+    }
+
+    /// Pulls an image; `meanwhile` is called again and again until it is done.
+    pub fn pull(
+        &mut self,
+        image: &str,
+        limit: Duration,
+        mut meanwhile: impl FnMut(),
+    ) -> Result<String, Refusal> {
+        let request = v1::PullImageRequest { image: Some(named(image)), ..Default::default() };
+        let pulling = self.images.pull_image(request);
+        let answer = self.driver.block_on(async {
+            let mut pulling = std::pin::pin!(tokio::time::timeout(limit, pulling));
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
+            loop {
+                tokio::select! {
+                    answer = &mut pulling => return answer,
+                    _ = ticks.tick() => meanwhile(),
+                }
+            }
+        });
+        match answer {
+            Ok(Ok(answer)) => Ok(answer.into_inner().image_ref),
+            Ok(Err(status)) => Err(status.into()),
+            Err(_) => Err(Refusal::of(&format!("it was not done within {} s", limit.as_secs()))),
+        }
+    }
+
+    /// Starts the sandbox of a pod and gives its id.
+    pub fn run_sandbox(&mut self, config: &v1::PodSandboxConfig, limit: Duration) -> Result<String, Refusal> {
+        let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
+        Ok(answer(&self.driver, limit, self.runtime.run_pod_sandbox(request))?.pod_sandbox_id)
+    }
+
+    /// The address of a sandbox; none in the host's network.
+    pub fn sandbox_address(&mut self, id: &str) -> Result<Option<String>, Refusal> {
+        let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        let answer = answer(&self.driver, ANSWER, self.runtime.pod_sandbox_status(request))?;
+        let network = answer.status.and_then(|status| status.network);
+        Ok(network.map(|network| network.ip).filter(|ip| !ip.is_empty()))
+    }
+
+    /// The ids of the sandboxes with these labels.
+    pub fn sandboxes(&mut self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, Refusal> {
+        let label_selector = labels.clone().into_iter().collect();
+        let filter = v1::PodSandboxFilter { label_selector, ..Default::default() };
+        let request = v1::ListPodSandboxRequest { filter: Some(filter) };
+        let answer = answer(&self.driver, ANSWER, self.runtime.list_pod_sandbox(request))?;
+        Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
+    }
+
+    /// Creates a container in a sandbox, starts it and gives its id.
+    pub fn run_container(
+        &mut self,
+        sandbox: &str,
+        sandbox_config: &v1::PodSandboxConfig,
+        config: v1::ContainerConfig,
+        limit: Duration,
+    ) -> Result<String, Refusal> {
+        let request = v1::CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config.clone()),
+        };
+        let id = answer(&self.driver, limit, self.runtime.create_container(request))?.container_id;
+        let request = v1::StartContainerRequest { container_id: id.clone() };
+        answer(&self.driver, limit, self.runtime.start_container(request))?;
+        Ok(id)
+    }
+
+    /// The first process of a running container, or how the container ended.
+    pub fn container_process(&mut self, id: &str) -> Result<u32, Refusal> {
+        let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
+        let answer = answer(&self.driver, ANSWER, self.runtime.container_status(request))?;
+        let status = answer.status.unwrap_or_default();
+        if status.state() != v1::ContainerState::ContainerRunning {
+            let v1::ContainerStatus { exit_code, reason, message, .. } = status;
+            return Err(Refusal::of(&format!("it ended with {exit_code}: {reason} {message}")));
+        }
+        let info: Option<Value> = answer.info.get("info").and_then(|text| serde_json::from_str(text).ok());
+        let process = info.as_ref().and_then(|info| info.get("pid")?.as_u64());
+        process
+            .and_then(|process| u32::try_from(process).ok())
+            .ok_or_else(|| Refusal::of("the runtime names no process"))
+    }
+
+    /// Stops a sandbox with all that is in it and removes it.
+    pub fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), Refusal> {
+        let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        answer(&self.driver, limit, self.runtime.stop_pod_sandbox(request))?;
+        let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
+        answer(&self.driver, limit, self.runtime.remove_pod_sandbox(request)).map(drop)
+    }
+}
+
+/// Waits for an answer, at most `limit`.
+fn answer<T>(
+    driver: &Runtime,
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Refusal> {
+    match driver.block_on(async { tokio::time::timeout(limit, call).await }) {
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Err(status)) => Err(status.into()),
+        Err(_) => Err(Refusal::of(&format!("no answer within {} s", limit.as_secs()))),
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+fn named(image: &str) -> v1::ImageSpec {
+    v1::ImageSpec { image: image.to_owned(), ..Default::default() }
+}

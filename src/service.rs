@@ -1,0 +1,179 @@
+//! The containerd service of the running system, through systemctl and /proc.
+//!
+//! It must not know why somebody asks: `start.rs` acts on it, `live.rs` judges it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::containerd;
+use crate::error::{Failure, Kind, printable};
+use crate::path::ImagePath;
+use crate::root::Root;
+use crate::run;
+use crate::systemd;
+
+/// The unit's name.
+pub const NAME: &str = "containerd.service";
+/// What a running containerd has read once, when it started: hosts.toml is read at every pull,
+/// runc and the shim at every container.
+const READ_AT_START: [&str; 4] = [containerd::BINARY, containerd::CONFIG, systemd::UNIT, systemd::DROP_IN];
+const ANSWER: Duration = Duration::from_secs(30);
+/// systemd's own limit for a start is 90 s; stopping comes before it.
+const RESTART: Duration = Duration::from_secs(180);
+/// Ticks of /proc/PID/stat in a second: USER_HZ, the same on all architectures of ours.
+const TICKS: i128 = 100;
+const NANOSECONDS: i128 = 1_000_000_000;
+
+/// What systemd says of the unit: its own words.
+#[derive(Debug)]
+pub struct Service {
+    /// `loaded`, `masked`, `not-found`, …
+    pub load: String,
+    /// `active`, `failed`, …
+    pub active: String,
+    /// `running`, `auto-restart`, …
+    pub sub: String,
+    /// `enabled`, `disabled`, …
+    pub enabled: String,
+    /// The file that it was read from.
+    pub fragment: String,
+    /// Whether a file of it has changed since systemd read it.
+    pub needs_reload: bool,
+    /// Its main process, while it has one.
+    pub process: Option<u32>,
+}
+
+/// Fails unless `root` is the root of the running system: systemd is the first process and it sees
+/// this root as `/`. In a chroot `--root /` is a bake like any other.
+pub fn require_running_system(root: &Root, what: &str) -> Result<(), Failure> {
+    let refuse = |why: String| {
+        Failure::new(Kind::Unsupported, format!("{what} asks the running system, and {why}")).help(format!(
+            "leave out `{}` here; the service is enabled and comes up at the next boot",
+            flag(what)
+        ))
+    };
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Err(refuse("systemd does not run here".to_owned()));
+    }
+    let first = fs::metadata("/proc/1/root/").map_err(|error| refuse(format!("/proc/1/root: {error}")))?;
+    match root.identity()? == (first.dev(), first.ino()) {
+        true => Ok(()),
+        false => Err(refuse(format!("root `{}` is not its `/`", root.host().display()))),
+    }
+}
+
+fn flag(what: &str) -> &str {
+    what.split_whitespace().next_back().unwrap_or(what)
+}
+
+/// What systemd says of the service.
+pub fn state() -> Result<Service, String> {
+    const PROPERTIES: &str =
+        "--property=LoadState,ActiveState,SubState,UnitFileState,FragmentPath,NeedDaemonReload,MainPID";
+    let text = systemctl(&["show", NAME, PROPERTIES], ANSWER)?;
+    let property = |name: &str| -> String {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        printable(line.unwrap_or_default())
+    };
+    Ok(Service {
+        load: property("LoadState"),
+        active: property("ActiveState"),
+        sub: property("SubState"),
+        enabled: property("UnitFileState"),
+        fragment: property("FragmentPath"),
+        needs_reload: property("NeedDaemonReload") == "yes",
+        process: property("MainPID").parse().ok().filter(|process| *process != 0),
+    })
+}
+
+/// Makes systemd read unit files anew.
+pub fn reload() -> Result<(), String> {
+    systemctl(&["daemon-reload"], ANSWER).map(drop)
+}
+
+/// Starts the service, stopping it first where it runs; containers go on (KillMode=process).
+pub fn restart() -> Result<(), String> {
+    // One that has failed too often is not started otherwise.
+    let _ = systemctl(&["reset-failed", NAME], ANSWER);
+    systemctl(&["restart", NAME], RESTART).map(drop)
+}
+
+/// Whether a unit is active.
+pub fn is_active(unit: &str) -> bool {
+    systemctl(&["is-active", unit], ANSWER).is_ok_and(|text| text.trim() == "active")
+}
+
+/// The last lines of the service's log since `since` (seconds since 1970), without what containerd
+/// itself calls information.
+pub fn log(lines: usize, since: Option<i64>) -> Vec<String> {
+    let mut journal = Command::new("journalctl");
+    journal.args(["--unit", NAME, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
+    journal.args(since.map(|since| format!("--since=@{since}")));
+    let text = run::text(&mut journal, ANSWER).unwrap_or_default();
+    let telling = |line: &&str| !line.contains("level=info") && !line.contains("level=debug");
+    let mut kept: Vec<String> = text.lines().rev().filter(telling).take(lines).map(printable).collect();
+    kept.reverse();
+    kept
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    clock_gettime(ClockId::Realtime).tv_sec
+}
+
+/// Whether `process` runs the file at `path` as it is now.
+pub fn runs(process: u32, root: &Root, path: &ImagePath) -> Result<bool, Failure> {
+    let running = fs::metadata(format!("/proc/{process}/exe")).ok().map(|found| (found.dev(), found.ino()));
+    let file = root.file(path)?.and_then(|file| file.metadata().ok());
+    let installed = file.map(|found| (found.dev(), found.ino()));
+    Ok(running.is_some() && running == installed)
+}
+
+/// What `process` executes, as the kernel shows it.
+pub fn executable(process: u32) -> String {
+    let target = fs::read_link(format!("/proc/{process}/exe"));
+    target.map_or_else(|error| error.to_string(), |target| printable(&target.to_string_lossy()))
+}
+
+/// The first file that containerd reads at its start and that has changed since `process` began.
+pub fn changed_since_start(process: u32, root: &Root) -> Result<Option<ImagePath>, Failure> {
+    let Some(began) = began(process) else { return Ok(None) };
+    for path in READ_AT_START.map(ImagePath::fixed) {
+        let found = root.file(&path)?.and_then(|file| file.metadata().ok());
+        // The time of the change, which a rename sets: installed files carry SOURCE_DATE_EPOCH as mtime.
+        let changed =
+            found.map(|found| i128::from(found.ctime()) * NANOSECONDS + i128::from(found.ctime_nsec()));
+        if changed.is_some_and(|changed| changed > began) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether containerd reads `path` at its start only.
+pub fn is_read_at_start(path: &ImagePath) -> bool {
+    READ_AT_START.contains(&path.as_str())
+}
+
+/// When a process began, in nanoseconds since 1970 by today's clock: the kernel counts from boot.
+fn began(process: u32) -> Option<i128> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is a name in brackets and may hold anything; the 22nd is the start.
+    let start: i128 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let now = |clock| {
+        let time = clock_gettime(clock);
+        i128::from(time.tv_sec) * NANOSECONDS + i128::from(time.tv_nsec)
+    };
+    Some(now(ClockId::Realtime) - now(ClockId::Boottime) + start * NANOSECONDS / TICKS)
+}
+
+/// Its complaints come with advice on further lines: the first says what happened.
+fn systemctl(arguments: &[&str], limit: Duration) -> Result<String, String> {
+    let answer = run::text(Command::new("systemctl").args(arguments), limit);
+    answer.map_err(|why| why.lines().next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,138 @@
+//! Boots a baked root, in a container on this kernel or in a virtual machine with its own, and
+//! reads what was seen inside: the guest prints, the test judges.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::real::{Node, repository, static_binary};
+
+/// Where a root is booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// systemd-nspawn: seconds; this machine's kernel.
+    Container,
+    /// QEMU without hardware virtualisation: about a minute; the root's own kernel.
+    Machine,
+}
+
+/// What every guest script starts with: `t NAME COMMAND…` prints what a command says and its code.
+const PRELUDE: &str = r#"
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+t() {
+  local name=$1 code=0
+  shift
+  printf '\n<<< %s\n' "$name"
+  "$@" 2>&1 </dev/null || code=$?
+  printf '\n>>> %s %s\n' "$name" "$code"
+}
+"#;
+
+/// What a guest printed.
+pub struct Report {
+    text: String,
+    seen: BTreeMap<String, (i32, String)>,
+}
+
+impl Report {
+    fn parse(text: String) -> Report {
+        let mut seen = BTreeMap::new();
+        let mut current: Option<(String, String)> = None;
+        // A serial line ends with CR LF.
+        for line in text.lines().map(|line| line.trim_end_matches('\r')) {
+            if let Some(name) = line.strip_prefix("<<< ") {
+                current = Some((name.to_owned(), String::new()));
+            } else if let (Some((name, code)), Some((_, output))) =
+                (line.strip_prefix(">>> ").and_then(|end| end.rsplit_once(' ')), &current)
+            {
+                seen.insert(name.to_owned(), (code.parse().unwrap_or(-1), output.trim().to_owned()));
+                current = None;
+            } else if let Some((_, output)) = &mut current {
+                output.push_str(line);
+                output.push('\n');
+            }
+        }
+        Report { text, seen }
+    }
+
+    /// The exit code of a step; none where the guest did not get there.
+    pub fn code(&self, step: &str) -> Option<i32> {
+        self.seen.get(step).map(|(code, _)| *code)
+    }
+
+    /// What a step printed.
+    pub fn output(&self, step: &str) -> &str {
+        self.seen.get(step).map(|(_, output)| output.as_str()).unwrap_or_default()
+    }
+
+    /// The step ended with `code`.
+    #[track_caller]
+    pub fn expect(&self, step: &str, code: i32) -> &str {
+        assert_eq!(self.code(step), Some(code), "`{step}` in\n{self}");
+        self.output(step)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Puts nodebake itself into a root, as an image that runs it at its first boot has it.
+pub fn carry_nodebake(node: &Node) {
+    fs::copy(static_binary("x86_64-unknown-linux-musl"), node.path("/usr/local/bin/nodebake")).unwrap();
+}
+
+/// The images and the CNI configuration that a node gets from elsewhere: its registry and its CNI add-on.
+pub fn carry_network_and_images(node: &Node) {
+    fs::create_dir_all(node.path("/etc/cni/net.d")).unwrap();
+    fs::write(node.path("/etc/cni/net.d/10-lab.conflist"), CNI).unwrap();
+    let images = super::real::lab().join("images");
+    fs::create_dir_all(node.path("/opt/lab")).unwrap();
+    for image in ["pause.tar", "tiny.tar"] {
+        fs::copy(images.join(image), node.path("/opt/lab").join(image)).unwrap();
+    }
+}
+
+const CNI: &str = r#"{"cniVersion": "1.0.0", "name": "lab", "plugins": [
+  {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+   "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+"#;
+
+/// Boots the node's root and runs `script` in it. `options` go to tests/lab/nspawn or tests/lab/qemu;
+/// `around` stands before it, such as a registry in the same network.
+pub fn boot(node: &Node, layer: Layer, around: &[&str], options: &[&str], script: &str) -> Vec<Report> {
+    let folder = node.folder.path();
+    let file = folder.join("script");
+    fs::write(&file, format!("{PRELUDE}{script}")).unwrap();
+    let program = repository().join("tests/lab").join(match layer {
+        Layer::Container => "nspawn",
+        Layer::Machine => "qemu",
+    });
+    let mut words: Vec<&str> = around.to_vec();
+    words.push(program.to_str().unwrap());
+    words.extend(options);
+    let out = folder.join("out");
+    let output =
+        Command::new(words[0]).args(&words[1..]).arg(node.root()).arg(&out).arg(&file).output().unwrap();
+    let reports = reports(&out);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{said}\n{}",
+        reports.iter().map(Report::to_string).collect::<String>()
+    );
+    reports
+}
+
+fn reports(out: &Path) -> Vec<Report> {
+    let read = |name: &str| fs::read(out.join(name)).ok();
+    let numbered = (1..).map_while(|boot| read(&format!("result.{boot}")));
+    let all: Vec<Vec<u8>> = read("result").into_iter().chain(numbered).collect();
+    all.into_iter().map(|bytes| Report::parse(String::from_utf8_lossy(&bytes).into_owned())).collect()
+}

@@ -1,0 +1,165 @@
+//! The kit of the tests with real parts: copies of the lab's roots, specs that pin its archives.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::NODEBAKE;
+
+/// A copy of a real root, a spec for one generation beside it, and room for results.
+pub struct Node {
+    pub folder: TempDir,
+    pub generation: &'static str,
+}
+
+impl Node {
+    pub fn new(root: &str, generation: &'static str, extra: &str) -> Node {
+        let folder =
+            tempfile::Builder::new().prefix("nodebake-real").tempdir_in(lab().parent().unwrap()).unwrap();
+        let node = Node { folder, generation };
+        run(
+            "cp",
+            &[
+                "-a",
+                "--reflink=auto",
+                lab().join("roots").join(root).to_str().unwrap(),
+                node.root().to_str().unwrap(),
+            ],
+        );
+        node.write_spec(generation, extra);
+        node
+    }
+
+    /// [`Node::new`] with a runc that runs on `root`: bookworm's glibc is too old for the others.
+    pub fn bootable(root: &str, generation: &'static str, extra: &str) -> Node {
+        let node = Node::new(root, generation, extra);
+        if root.starts_with("bookworm") {
+            let source = node.folder.path().join("artifacts");
+            run("cp", &["-rs", artifacts(generation).to_str().unwrap(), source.to_str().unwrap()]);
+            let runc = artifacts("runc-bookworm").join("runc.amd64");
+            run("ln", &["-sf", runc.to_str().unwrap(), source.to_str().unwrap()]);
+            let pin = |generation: &str| {
+                let pinned = &versions(generation)["runc"];
+                format!("{{version: {}, sha256: {}}}", pinned["version"], pinned["sha256"])
+            };
+            let spec = fs::read_to_string(node.spec()).unwrap();
+            let spec = spec.replace(artifacts(generation).to_str().unwrap(), source.to_str().unwrap());
+            fs::write(node.spec(), spec.replace(&pin(generation), &pin("runc-bookworm"))).unwrap();
+        }
+        node
+    }
+
+    pub fn write_spec(&self, generation: &str, extra: &str) {
+        fs::write(self.folder.path().join("nodebake.yaml"), spec(generation, extra)).unwrap();
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.root().join(inside.trim_start_matches('/'))
+    }
+
+    pub fn spec(&self) -> String {
+        self.folder.path().join("nodebake.yaml").display().to_string()
+    }
+
+    /// Runs `nodebake COMMAND --root … [--spec …]`.
+    pub fn nodebake(&self, command: &str, more: &[&str]) -> Output {
+        let mut nodebake = Command::new(NODEBAKE);
+        nodebake.args([command, "--root"]).arg(self.root()).args(more);
+        if matches!(command, "apply" | "plan") {
+            nodebake.args(["--spec", &self.spec()]);
+        }
+        nodebake.output().unwrap()
+    }
+
+    pub fn apply(&self) -> Output {
+        expect(0, self.nodebake("apply", &[]))
+    }
+
+    /// Runs a command on the node: its own containerd is up, /lab is the lab.
+    pub fn on_node(&self, script: &str) -> String {
+        let lab_node = repository().join("tests/lab/node");
+        let out = self.folder.path().join("out");
+        let command =
+            [self.root().to_str().unwrap(), out.to_str().unwrap(), "bash", "-ec", script].map(str::to_owned);
+        text(expect(0, Command::new(lab_node).args(command).output().unwrap()))
+    }
+
+    /// What the staged containerd makes of the baked configuration.
+    pub fn effective_config(&self) -> toml_edit::DocumentMut {
+        let dump = Command::new("chroot")
+            .arg(self.root())
+            .args(["/usr/local/bin/containerd", "--config", "/etc/containerd/config.toml", "config", "dump"])
+            .output()
+            .unwrap();
+        text(expect(0, dump)).parse().unwrap()
+    }
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn lab() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let lab = target.join("lab");
+    assert!(lab.join("roots/trixie").is_dir(), "run tests/lab/prepare first");
+    lab
+}
+
+pub fn artifacts(generation: &str) -> PathBuf {
+    lab().join("artifacts").join(generation)
+}
+
+pub fn versions(generation: &str) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(artifacts(generation).join("versions.json")).unwrap()).unwrap()
+}
+
+pub fn version(generation: &str, component: &str) -> String {
+    versions(generation)[component]["version"].as_str().unwrap().to_owned()
+}
+
+/// A spec that pins the lab's artifacts of `generation` by their digests.
+pub fn spec(generation: &str, extra: &str) -> String {
+    let versions = versions(generation);
+    let mut yaml = format!("source: {}\ncomponents:\n", artifacts(generation).display());
+    for component in ["containerd", "runc", "cni-plugins"] {
+        let pinned = &versions[component];
+        writeln!(yaml, "  {component}: {{version: {}, sha256: {}}}", pinned["version"], pinned["sha256"])
+            .unwrap();
+    }
+    yaml + extra
+}
+
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    text(expect(0, Command::new(program).args(arguments).output().unwrap()))
+}
+
+#[track_caller]
+pub fn expect(code: i32, output: Output) -> Output {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "--- stdout\n{out}--- stderr\n{err}---");
+    output
+}
+
+pub fn text(output: Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The release build for a target without a libc of its own.
+pub fn static_binary(target: &str) -> PathBuf {
+    let binary = lab().parent().unwrap().join(target).join("release/nodebake");
+    assert!(binary.is_file(), "run make dist first");
+    binary
+}
