@@ -94,6 +94,31 @@ pub fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
     run_all(job, hosts, false)
 }
 
+/// The plan of `job` by itself, for its own architecture or this host's: without a root there is no
+/// glibc to look at and nothing in place.
+pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
+    let arch = job.spec.arch.as_ref().and_then(|name| name.arch()).or_else(Arch::of_host);
+    let arch =
+        arch.ok_or_else(|| Failure::new(Kind::Invalid, "set `arch:` in the spec, for example amd64"))?;
+    let artifacts = resolve::resolve(&job.spec, &job.lock, Target { arch, glibc: None })?;
+    let mut spooled = Vec::new();
+    for artifact in &artifacts {
+        spooled.push(spool::spool(&job.fetcher.fetch(artifact)?, &Place::Scratch(&job.scratch))?);
+    }
+    let containerd = spooled.iter().find(|spooled| spooled.artifact.component == "containerd");
+    let wanted = containerd.filter(|_| job.spec.containerd.config.base == Base::Default);
+    let default_config = wanted.map(staged_default_config).transpose()?.flatten();
+    let members: Vec<Placed> = spooled.iter().flat_map(placed).collect();
+    let inputs = Inputs {
+        artifacts: &artifacts,
+        arch: arch.name(),
+        members: &members,
+        certificates: &job.certificates,
+        default_config: default_config.as_deref(),
+    };
+    Ok(plan::plan(&job.spec, &inputs)?)
+}
+
 fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
     let roots: Vec<anyhow::Result<Root>> = open_all(hosts);
     let begun: Vec<anyhow::Result<Bake>> = roots
@@ -352,12 +377,15 @@ fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Opt
     };
     job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
-        let path = ImagePath::fixed(containerd::BINARY);
-        let member = spooled.members.iter().find(|member| member.path == path);
-        return member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into);
+        return staged_default_config(spooled);
     }
     // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
     Ok(Some(staged::installed_config_default(bake.root.host())?))
+}
+
+fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
+    let member = spooled.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
+    member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
 }
 
 /// Writes everything beside its place.

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
 use crate::error::{self, Failure, Kind};
+use crate::goss;
 use crate::live::Live;
 use crate::load::{self, Input, Inputs};
 use crate::pin::{self, Architectures};
@@ -89,6 +90,17 @@ enum Command {
         #[arg(long, value_name = "ARCH")]
         arch: Vec<String>,
     },
+    /// Print a goss file for what was baked into a root, or for what the spec would bake
+    Goss {
+        /// Root filesystem; without it the spec's plan is described
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["spec", "source"])]
+        root: Option<PathBuf>,
+        #[command(flatten)]
+        input: Input,
+        /// Also what only holds once the machine is up: service, CRI, kernel parameters
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the JSON Schema of nodebake.yaml
     Schema,
     /// Print a completion script
@@ -158,6 +170,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Verify { root, ask, json } => verify(&root, ask, json),
         Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
+        Command::Goss { root, input, live } => goss(root.as_deref(), &input, live, &progress),
         Command::Schema => {
             let schema = schemars::schema_for!(Spec);
             print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
@@ -172,7 +185,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
 }
 
 fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
-    let job = job(bake, progress)?;
+    let job = bake_job(bake, progress)?;
     let outcomes = apply::plan(&job, &bake.root);
     let changes =
         outcomes.iter().filter_map(|o| o.result.as_ref().ok()).any(|report| !report.diff.is_empty());
@@ -182,7 +195,7 @@ fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Re
 
 fn apply(bake: &Bake, start: bool, progress: &Progress) -> anyhow::Result<u8> {
     let running = if start { Some(running_root(&bake.root)?) } else { None };
-    let job = job(bake, progress)?;
+    let job = bake_job(bake, progress)?;
     let mut outcomes = apply::apply(&job, &bake.root);
     if let (Some(root), Some(Outcome { result: Ok(report), .. })) = (&running, outcomes.first_mut()) {
         let started = start::start(root, &job.spec, &report.diff, progress).map_err(Into::into);
@@ -246,6 +259,17 @@ fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow:
     print("")
 }
 
+fn goss(root: Option<&Path>, input: &Input, live: bool, progress: &Progress) -> anyhow::Result<u8> {
+    let expected = match root {
+        Some(host) => goss::Expected::of_root(&Root::open(host)?)?,
+        None => {
+            let inputs = Inputs::load(input)?;
+            goss::Expected::of_plan(&apply::plan_alone(&job(inputs, input, load::cache(input), progress)?)?)
+        }
+    };
+    print(&goss::gossfile(&expected, live)?)
+}
+
 /// Replaces a file of the user's in one step.
 fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
     let failed = |error: std::io::Error| Failure::filesystem("writing", path.display(), error::errno(&error));
@@ -276,22 +300,27 @@ fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
     }
 }
 
-fn job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
-    let Inputs { mut spec, lock, certificates } = Inputs::load(&bake.input)?;
+fn bake_job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
+    let mut inputs = Inputs::load(&bake.input)?;
     match bake.static_build {
         Static::Auto => {}
-        Static::Always => spec.choose_static(true),
-        Static::Never => spec.choose_static(false),
+        Static::Always => inputs.spec.choose_static(true),
+        Static::Never => inputs.spec.choose_static(false),
     }
     let cache = load::cache_outside(&bake.input, &bake.root)?;
-    let fetcher = load::fetcher(&bake.input, &spec, cache, progress)?;
+    let patience = Duration::from_secs(bake.patience.lock_timeout);
+    Ok(Job { patience, ..job(inputs, &bake.input, cache, progress)? })
+}
+
+fn job(inputs: Inputs, input: &Input, cache: Option<PathBuf>, progress: &Progress) -> anyhow::Result<Job> {
+    let Inputs { spec, lock, certificates } = inputs;
     Ok(Job {
+        fetcher: load::fetcher(input, &spec, cache, progress)?,
         spec,
         lock,
         certificates,
-        fetcher,
         scratch: std::env::temp_dir(),
-        patience: Duration::from_secs(bake.patience.lock_timeout),
+        patience: Duration::ZERO,
         mtime: load::source_date_epoch()?,
     })
 }

@@ -27,3 +27,8 @@ pub fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
     }
     entries
 }
+
+/// The parameters of a sysctl file that was written here: name and value.
+pub fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| line.split_once(" = "))
+}

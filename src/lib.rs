@@ -46,6 +46,7 @@ pub mod elf;
 pub mod error;
 pub mod fetch;
 pub mod finding;
+pub mod goss;
 pub mod inside;
 pub mod interrupt;
 pub mod kernel;

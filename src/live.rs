@@ -99,7 +99,7 @@ fn module(name: &str) -> Option<String> {
 }
 
 fn parameter(line: &str) -> Option<String> {
-    let (name, expected) = line.split_once(" = ")?;
+    let (name, expected) = kernel::parameters(line).next()?;
     match running_kernel::parameter(name) {
         _ if name.contains('*') => None,
         Ok(value) if value == expected.split_whitespace().collect::<Vec<_>>().join(" ") => None,

@@ -14,6 +14,8 @@ artifacts() {
   keep "$LAB/artifacts/2.1"       generation amd64 2.1.9      1.3.6  1.9.1
   keep "$LAB/artifacts/2.1-arm64" generation arm64 2.1.9      1.3.6  1.9.1
   keep "$LAB/artifacts/runc-bookworm" bookworm_runc
+  # not a part of a node: it judges one
+  keep "$LAB/tools/goss" goss
 }
 
 # component, version, architecture, and the Debian package it comes from: suite, version, SHA-256
@@ -30,6 +32,7 @@ runc        1.3.6  arm64 sid      1.3.6+ds1-1          ca500e0c580e6278f986e3426
 cni-plugins 1.1.1  amd64 bookworm 1.1.1+ds1-3+b5       4cac8143474d1249b19f7b0e80b8d0daaa6dfdaa8bd514bc468d38d4a108099f
 cni-plugins 1.9.1  amd64 sid      1.9.1+ds1-1          12857dd3136d61e00bffcc2c8823d14df586e94406098326e02846cfa46a058e
 cni-plugins 1.9.1  arm64 sid      1.9.1+ds1-1          f3da010c16eb52e1fe2cbb35ba3c724f2bd2c647b57ffe215d8fad4336d08a53
+goss        0.4.9  amd64 trixie   0.4.9-2+b3           6d7fe64e2a1d7c458d619bec0ecb3c551974728f7f6ba1492fa59d44c9284d40
 END
 }
 
@@ -47,6 +50,13 @@ bookworm_runc() {
   mkdir "$1"
   pack_runc "$1" amd64 1.1.5
   write_versions "$1" amd64
+}
+
+# Needs no more of a root than its libc.
+goss() {
+  local tree
+  tree=$(unpacked goss 0.4.9 amd64)
+  install -m 755 "$tree/usr/bin/goss" "$1"
 }
 
 pack_containerd() {

@@ -78,7 +78,7 @@ END
       awk -v suite="${BASH_REMATCH[1]}" -v arch="${BASH_REMATCH[2]}" '
         $1 == "Package:" {package = $2}
         $1 == "Filename:" {path = $2}
-        $1 == "SHA256:" && package ~ /^(containerd|runc|containernetworking-plugins)$/ {print suite, arch, package, path, $2}'
+        $1 == "SHA256:" && package ~ /^(containerd|runc|containernetworking-plugins|goss)$/ {print suite, arch, package, path, $2}'
   done >"$work/index.new"
   mv "$work/index.new" "$work/index"
 }

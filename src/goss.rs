@@ -1,0 +1,200 @@
+//! A goss file for what was baked: the way in which golden images are judged by somebody else.
+//!
+//! <https://goss.rocks/gossfile/>. Nothing is checked here: `verify.rs` does that.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::catalog;
+use crate::containerd;
+use crate::error::{Failure, Kind};
+use crate::kernel;
+use crate::path::ImagePath;
+use crate::plan::Plan;
+use crate::receipt::{Node, Owner};
+use crate::resolve::Artifact;
+use crate::root::Root;
+use crate::state;
+use crate::systemd;
+use crate::want::{Content, Want};
+
+const LONGEST_TEXT: u64 = 1 << 20;
+/// Commands get this long: emulated machines are slow.
+const TIMEOUT_MS: u32 = 30_000;
+
+/// What a baked root is expected to be.
+pub struct Expected {
+    /// Every owned path.
+    pub paths: BTreeMap<ImagePath, Node>,
+    /// What was installed.
+    pub artifacts: Vec<Artifact>,
+    /// The text of the sysctl file; empty without one.
+    pub sysctl: String,
+}
+
+impl Expected {
+    /// What the receipt of `root` says. Without one there is nothing to expect: [`Kind::Drift`].
+    pub fn of_root(root: &Root) -> Result<Expected, Failure> {
+        let Some(receipt) = state::receipt(root)? else {
+            let message =
+                format!("root `{}` has no receipt: nodebake has not baked it", root.host().display());
+            return Err(Failure::new(Kind::Drift, message).help("run `nodebake apply`, or give --spec"));
+        };
+        let owns_sysctl = receipt.paths.contains_key(kernel::SYSCTL);
+        let sysctl =
+            if owns_sysctl { root.text(&ImagePath::fixed(kernel::SYSCTL), LONGEST_TEXT)? } else { None };
+        let paths = receipt.paths.into_iter().map(|(path, owned)| (path, owned.node)).collect();
+        Ok(Expected { paths, artifacts: receipt.artifacts, sysctl: sysctl.unwrap_or_default() })
+    }
+
+    /// What a plan wants.
+    pub fn of_plan(plan: &Plan) -> Expected {
+        let paths = plan.entries.iter().map(|(path, entry)| (path.clone(), entry.want.node())).collect();
+        let sysctl = match plan.entries.get(kernel::SYSCTL).map(|entry| &entry.want) {
+            Some(Want::File { content: Content::Text(bytes), .. }) => {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
+            _ => String::new(),
+        };
+        Expected { paths, artifacts: plan.artifacts.clone(), sysctl }
+    }
+}
+
+#[derive(Serialize)]
+struct Gossfile {
+    file: BTreeMap<String, File>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    service: BTreeMap<&'static str, Service>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    command: BTreeMap<String, Command>,
+    #[serde(rename = "kernel-param", skip_serializing_if = "BTreeMap::is_empty")]
+    kernel_param: BTreeMap<String, Parameter>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    exists: bool,
+    filetype: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linked_to: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Service {
+    enabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<bool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Command {
+    exec: String,
+    exit_status: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stdout: Vec<String>,
+    timeout: u32,
+}
+
+#[derive(Serialize)]
+struct Parameter {
+    value: String,
+}
+
+/// The text of goss.yaml. What only holds once the machine is up, that the service runs, the CRI is
+/// there and the kernel's parameters are set, is asked for with `live`.
+pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
+    let Expected { paths, artifacts, sysctl } = expected;
+    let has_service = paths.contains_key(systemd::UNIT);
+    let service = Service { enabled: true, running: live.then_some(true) };
+    let mut command: BTreeMap<String, Command> =
+        artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
+    if paths.contains_key("/opt/cni/bin/loopback") {
+        // Without a command it says which protocol it speaks.
+        command.insert("cni-plugins".to_owned(), Command::new("/opt/cni/bin/loopback", &[]));
+    }
+    if live && has_service {
+        let answers = ["/Server:/"].as_slice();
+        command.insert(
+            "containerd answers".to_owned(),
+            Command::new("ctr --connect-timeout 10s version", answers),
+        );
+        let loaded = [r"/io\.containerd\.grpc\.v1\s+cri\s.*\sok/"].as_slice();
+        command.insert(
+            "the CRI is loaded".to_owned(),
+            Command::new("ctr --connect-timeout 10s plugins ls", loaded),
+        );
+    }
+    let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
+    let text = serde_yaml::to_string(&Gossfile {
+        file: paths.iter().map(|(path, node)| (path.to_string(), file(node))).collect(),
+        service: has_service.then_some(("containerd", service)).into_iter().collect(),
+        command,
+        kernel_param: parameters
+            .map(|(name, value)| (name.to_owned(), Parameter { value: value.to_owned() }))
+            .collect(),
+    });
+    let text = text.map_err(|error| Failure::new(Kind::Invalid, format!("writing YAML: {error}")))?;
+    Ok(format!("# Written by nodebake; run it with `goss --gossfile FILE validate` in the image\n{text}"))
+}
+
+fn file(node: &Node) -> File {
+    let root = |owner: &Owner| (*owner == Owner::default()).then_some("root");
+    match node {
+        Node::Directory { mode, owner } => File {
+            exists: true,
+            filetype: "directory",
+            mode: Some((*mode).into()),
+            owner: root(owner),
+            group: root(owner),
+            ..File::default()
+        },
+        Node::File { mode, sha256, owner } => File {
+            exists: true,
+            filetype: "file",
+            mode: Some((*mode).into()),
+            owner: root(owner),
+            group: root(owner),
+            sha256: Some(sha256.to_string()),
+            ..File::default()
+        },
+        Node::Link { target } => {
+            File { exists: true, filetype: "symlink", linked_to: Some(target.clone()), ..File::default() }
+        }
+        Node::Other => File { exists: true, ..File::default() },
+    }
+}
+
+/// The program of a component runs and is of the version that was installed.
+fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(String, Command)> {
+    let component = artifact.component.as_str();
+    let program = match component {
+        "containerd" => containerd::BINARY.to_owned(),
+        _ => catalog::component(component)
+            .members
+            .iter()
+            .map(|rule| format!("{}/{component}", rule.directory()))
+            .next()?,
+    };
+    paths.contains_key(program.as_str()).then(|| {
+        let said = format!("/\\b{}\\b/", artifact.version.replace('.', "\\."));
+        (format!("{component} --version"), Command::new(&format!("{program} --version"), &[&said]))
+    })
+}
+
+impl Command {
+    fn new(exec: &str, stdout: &[&str]) -> Command {
+        let stdout = stdout.iter().map(|&line| line.to_owned()).collect();
+        Command { exec: exec.to_owned(), exit_status: 0, stdout, timeout: TIMEOUT_MS }
+    }
+}
