@@ -9,7 +9,7 @@ mod kit;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use kit::guest::{Layer, Report, boot, carry_network_and_images, carry_nodebake};
+use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
 use kit::ready::{PROOF, complaints};
 use kit::real::{Node, expect, lab, repository, spec};
 
@@ -18,7 +18,7 @@ fn node(root: &str, generation: &'static str, extra: &str) -> Node {
     let node = Node::bootable(root, generation, &format!("{}{extra}", in_a_container(generation)));
     node.apply();
     carry_nodebake(&node);
-    carry_network_and_images(&node);
+    carry_cni_configuration(&node);
     node
 }
 
@@ -68,7 +68,7 @@ pairs! {
 fn a_first_boot_with_presets_that_disable_everything_is_ready() {
     let node = node("trixie", "2.1", "");
     fs::write(node.path("/usr/lib/systemd/system-preset/99-default.preset"), "disable *\n").unwrap();
-    fs::write(node.path("/etc/machine-id"), "").unwrap();
+    let _ = fs::remove_file(node.path("/etc/machine-id"));
     // As systemd does there where it is built with first-boot-full-preset.
     let presets = "t preset-all systemctl preset-all\n";
     let report = boot_once(&node, &format!("{presets}{PROOF}"));
@@ -258,7 +258,7 @@ fn both_pulls_of_the_tutorial_reach_the_mirror() {
 fn unbaked(generation: &'static str) -> Node {
     let node = Node::bootable("trixie", generation, "");
     carry_nodebake(&node);
-    carry_network_and_images(&node);
+    carry_cni_configuration(&node);
     fs::create_dir_all(node.path("/etc/nodebake")).unwrap();
     node
 }
@@ -289,7 +289,7 @@ fn start_brings_up_a_running_system_and_leaves_containers_alone() {
         t process-first process
         t again bake first
         t process-again process
-        t import ctr -n k8s.io images import /opt/lab/tiny.tar
+        t import ctr -n k8s.io images import /lab/images/tiny.tar
         t run ctr -n k8s.io run --detach docker.io/library/tiny:1 kept /bin/sleep 600
         task() { ctr -n k8s.io tasks ls | awk '$1 == "kept" {print $2, $3}'; }
         t task task
@@ -303,7 +303,7 @@ fn start_brings_up_a_running_system_and_leaves_containers_alone() {
         t process-upgrade process
         t task-upgrade task
         t version ctr version
-        t import-pause ctr -n k8s.io images import /opt/lab/pause.tar
+        t import-pause ctr -n k8s.io images import /lab/images/pause.tar
         t verify nodebake verify --root / --live --pod
         touch /etc/containerd/config.toml
         t verify-touched nodebake verify --root / --live

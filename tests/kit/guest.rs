@@ -86,15 +86,10 @@ pub fn carry_nodebake(node: &Node) {
     fs::copy(static_binary("x86_64-unknown-linux-musl"), node.path("/usr/local/bin/nodebake")).unwrap();
 }
 
-/// The images and the CNI configuration that a node gets from elsewhere: its registry and its CNI add-on.
-pub fn carry_network_and_images(node: &Node) {
+/// The CNI configuration that a node gets from its CNI add-on.
+pub fn carry_cni_configuration(node: &Node) {
     fs::create_dir_all(node.path("/etc/cni/net.d")).unwrap();
     fs::write(node.path("/etc/cni/net.d/10-lab.conflist"), CNI).unwrap();
-    let images = super::real::lab().join("images");
-    fs::create_dir_all(node.path("/opt/lab")).unwrap();
-    for image in ["pause.tar", "tiny.tar"] {
-        fs::copy(images.join(image), node.path("/opt/lab").join(image)).unwrap();
-    }
 }
 
 const CNI: &str = r#"{"cniVersion": "1.0.0", "name": "lab", "plugins": [

@@ -6,7 +6,7 @@ use super::guest::Report;
 
 /// Steps whose output [`complaints`] reads. `$1` of the script is the number of the boot.
 pub const PROOF: &str = r#"
-t import ctr -n k8s.io --connect-timeout 5s images import /opt/lab/pause.tar
+t import ctr -n k8s.io --connect-timeout 5s images import /lab/images/pause.tar
 t active systemctl is-active containerd
 t enabled systemctl is-enabled containerd
 t failed systemctl --failed --no-legend --plain

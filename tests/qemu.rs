@@ -1,0 +1,112 @@
+//! Layer L2: the baked root boots with the distribution's own kernel in QEMU, without hardware
+//! virtualisation; about a minute a boot. It shows what `nspawn.rs` can't: kernel modules, version 2
+//! of cgroups, a first boot. Needs `tests/lab/prepare` and `make dist`; run by `make test`.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
+
+mod kit;
+
+use std::fs;
+
+use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
+use kit::ready::{PROOF, complaints};
+use kit::real::{Node, repository};
+
+fn node(root: &str, generation: &'static str, extra: &str) -> Node {
+    let node = Node::bootable(root, generation, extra);
+    node.apply();
+    carry_nodebake(&node);
+    carry_cni_configuration(&node);
+    node
+}
+
+/// What only a kernel of the guest's own can show.
+const MACHINE: &str = "
+    t kernel uname -r
+    t modules lsmod
+    t cgroups stat --file-system --format %T /sys/fs/cgroup
+    t machine-id systemd-id128 machine-id
+";
+
+#[track_caller]
+fn assert_ready(report: &Report) {
+    assert_eq!(complaints(report), [""; 0], "{report}");
+    let modules = report.expect("modules", 0);
+    for module in ["overlay", "br_netfilter"] {
+        assert!(modules.lines().any(|line| line.starts_with(&format!("{module} "))), "{module}\n{report}");
+    }
+    assert_eq!(report.output("cgroups"), "cgroup2fs", "{report}");
+    assert!(report.output("kernel").ends_with("cloud-amd64"), "the root's own kernel: {report}");
+}
+
+fn boots_ready(root: &str, generation: &'static str) {
+    let node = node(root, generation, "");
+    assert_ready(&boot(&node, Layer::Machine, &[], &[], &format!("{MACHINE}{PROOF}"))[0]);
+}
+
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn s8_bookworm_boots_ready_with_containerd_1_7() {
+    boots_ready("bookworm-vm", "1.7");
+}
+
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn s8_bookworm_boots_ready_with_containerd_2_1() {
+    boots_ready("bookworm-vm", "2.1");
+}
+
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn s8_trixie_boots_ready_with_containerd_1_7() {
+    boots_ready("trixie-vm", "1.7");
+}
+
+/// The whole tutorial, in a machine whose images come from the mirror of the spec.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn s8_trixie_boots_ready_with_containerd_2_1_and_pulls_through_the_mirror() {
+    let mirror = "registries: {_default: {mirrors: [{url: 'http://10.0.2.2:15080'}]}}\n";
+    let node = node("trixie-vm", "2.1", mirror);
+    let registry = repository().join("tests/lab/registry");
+    let folder = node.folder.path().join("registry");
+    let around =
+        ["unshare", "--net", registry.to_str().unwrap(), folder.to_str().unwrap(), "--port", "15080", "--"];
+    let pulls = "
+        t pull-ctr ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d docker.io/library/nginx:alpine
+        t pull-cri nodebake verify --root / --pull docker.io/library/nginx:alpine
+        t images ctr -n k8s.io images ls -q
+    ";
+    let report =
+        boot(&node, Layer::Machine, &around, &["--net"], &format!("{MACHINE}{PROOF}{pulls}")).remove(0);
+    assert_ready(&report);
+    report.expect("pull-ctr", 0);
+    let pulled = report.expect("pull-cri", 0);
+    assert!(pulled.contains("served by the mirror http://10.0.2.2:15080 (10.0.2.2:15080)"), "{report}");
+    assert!(report.output("images").contains("docker.io/library/nginx:alpine"), "{report}");
+    let requests = fs::read_to_string(folder.join("access.log")).unwrap();
+    let asked =
+        requests.lines().filter(|line| line.contains("/v2/library/nginx/manifests/alpine?ns=docker.io"));
+    assert!(asked.count() >= 2, "{requests}");
+}
+
+/// An image's first boot: no machine-id, and a distribution that disables what no preset names.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn a_first_boot_with_presets_that_disable_everything_is_ready_and_so_is_the_second() {
+    let node = node("bookworm-vm", "2.1", "");
+    let _ = fs::remove_file(node.path("/etc/machine-id"));
+    fs::write(node.path("/usr/lib/systemd/system-preset/99-default.preset"), "disable *\n").unwrap();
+    // The second boot comes after what Fedora's and Azure Linux's systemd do at the first one.
+    let presets = "[[ $1 != 1 ]] || t preset-all systemctl preset-all\n";
+    let first_boot =
+        "t first-boot systemctl show --property=ConditionResult --value first-boot-complete.target\n";
+    let script = format!("{MACHINE}{PROOF}{first_boot}{presets}");
+    let reports = boot(&node, Layer::Machine, &[], &["--boots", "2"], &script);
+    let [first, second] = reports.as_slice() else { panic!("{} boots", reports.len()) };
+    first.expect("preset-all", 0);
+    assert_ready(first);
+    assert_ready(second);
+    assert_eq!(first.output("machine-id"), second.output("machine-id"));
+    assert_eq!(first.output("machine-id").len(), 32, "{first}");
+}
