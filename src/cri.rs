@@ -15,6 +15,7 @@ use tonic::{Code, Response, Status};
 
 use crate::containerd::SOCKET;
 use crate::error::printable;
+use crate::interrupt;
 
 #[expect(missing_docs, clippy::doc_lazy_continuation, reason = "generated; cri.proto documents it")]
 pub mod v1 {
@@ -26,6 +27,8 @@ use v1::runtime_service_client::RuntimeServiceClient;
 
 /// How long one answer may take; a pull and a pod have their own.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How often something long looks up.
+const TICK: Duration = Duration::from_millis(20);
 /// The status of a node with many runtimes and images is far below it.
 const LARGEST: usize = 16 << 20;
 
@@ -156,35 +159,15 @@ impl Cri {
     }
 
     /// Pulls an image; `meanwhile` is called again and again until it is done.
-    pub fn pull(
-        &mut self,
-        image: &str,
-        limit: Duration,
-        mut meanwhile: impl FnMut(),
-    ) -> Result<String, Refusal> {
+    pub fn pull(&mut self, image: &str, limit: Duration, meanwhile: impl FnMut()) -> Result<String, Refusal> {
         let request = v1::PullImageRequest { image: Some(named(image)), ..Default::default() };
-        let pulling = self.images.pull_image(request);
-        let answer = self.driver.block_on(async {
-            let mut pulling = std::pin::pin!(tokio::time::timeout(limit, pulling));
-            let mut ticks = tokio::time::interval(Duration::from_millis(10));
-            loop {
-                tokio::select! {
-                    answer = &mut pulling => return answer,
-                    _ = ticks.tick() => meanwhile(),
-                }
-            }
-        });
-        match answer {
-            Ok(Ok(answer)) => Ok(answer.into_inner().image_ref),
-            Ok(Err(status)) => Err(status.into()),
-            Err(_) => Err(Refusal::of(&format!("it was not done within {} s", limit.as_secs()))),
-        }
+        Ok(long_answer(&self.driver, limit, self.images.pull_image(request), meanwhile)?.image_ref)
     }
 
     /// Starts the sandbox of a pod and gives its id.
     pub fn run_sandbox(&mut self, config: &v1::PodSandboxConfig, limit: Duration) -> Result<String, Refusal> {
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
-        Ok(answer(&self.driver, limit, self.runtime.run_pod_sandbox(request))?.pod_sandbox_id)
+        Ok(long_answer(&self.driver, limit, self.runtime.run_pod_sandbox(request), || ())?.pod_sandbox_id)
     }
 
     /// The address of a sandbox; none in the host's network.
@@ -217,9 +200,10 @@ impl Cri {
             config: Some(config),
             sandbox_config: Some(sandbox_config.clone()),
         };
-        let id = answer(&self.driver, limit, self.runtime.create_container(request))?.container_id;
+        let created = long_answer(&self.driver, limit, self.runtime.create_container(request), || ());
+        let id = created?.container_id;
         let request = v1::StartContainerRequest { container_id: id.clone() };
-        answer(&self.driver, limit, self.runtime.start_container(request))?;
+        long_answer(&self.driver, limit, self.runtime.start_container(request), || ())?;
         Ok(id)
     }
 
@@ -259,6 +243,31 @@ fn answer<T>(
         Ok(Err(status)) => Err(status.into()),
         Err(_) => Err(Refusal::of(&format!("no answer within {} s", limit.as_secs()))),
     }
+}
+
+/// [`answer`] that also ends at a signal to this process, for what may take minutes.
+fn long_answer<T>(
+    driver: &Runtime,
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+    mut meanwhile: impl FnMut(),
+) -> Result<T, Refusal> {
+    let stopped = async {
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            ticks.tick().await;
+            meanwhile();
+            if let Err(signal) = interrupt::check() {
+                return Status::cancelled(signal.to_string());
+            }
+        }
+    };
+    answer(driver, limit, async {
+        tokio::select! {
+            answer = call => answer,
+            status = stopped => Err(status),
+        }
+    })
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -24,7 +24,10 @@
 //! - [`receipt`] what is owned, [`state`] where that is kept
 //! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots;
 //!   [`remove`] is the empty plan
-//! - [`verify`] receipt against root, and the named checks; [`run`] asks a staged containerd
+//! - [`verify`] receipt against root, then [`checks`] of its files and [`live`] ones of the running system:
+//!   [`pod`] and [`pull`] go through the [`cri`]; a check comes to a [`finding`]; [`goss`] writes them down
+//! - [`start`] brings the running system up to what was baked, with [`service`] and [`running_kernel`]
+//! - [`run`] starts every process; [`staged`] asks a staged containerd
 //!
 //! [`error`] gives every failure its exit code; [`path`] and [`digest`] are the two scalars that
 //! everything speaks in; [`parallel`] and [`interrupt`] are how it runs.

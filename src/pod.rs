@@ -130,7 +130,7 @@ fn control_group(process: u32, container: &str, settings: &Settings) -> Result<S
             ),
             "run `systemctl restart containerd`; see whether a drop-in in /etc/containerd/conf.d changes it",
         )),
-        (_, true) => Ok(format!("{SLICE}/{scope} of systemd")),
+        (_, true) => Ok(format!("a scope of systemd's {SLICE}")),
         (_, false) => Ok(own.to_owned()),
     }
 }

@@ -397,3 +397,27 @@ fn start_and_live_are_refused_where_the_root_does_not_run() {
     assert_eq!(kit::tree(&node.root()), before);
     expect(9, node.nodebake("verify", &["--live"]));
 }
+
+/// A registry that never answers: Ctrl-C ends the wait, and no pod stays behind.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn a_pod_that_hangs_is_given_up_at_a_signal() {
+    let node = node("trixie", "2.1", "registries: {_default: {mirrors: [{url: 'http://127.0.0.1:15081'}]}}\n");
+    let report = boot_once(
+        &node,
+        r#"
+        systemd-socket-activate --accept --listen=127.0.0.1:15081 sleep 600 2>/dev/null &
+        sleep 1
+        began=$SECONDS
+        t interrupted timeout --preserve-status --signal=INT 3 nodebake verify --root / --pod
+        t took echo $((SECONDS - began))
+        t left ctr -n k8s.io containers ls -q
+        t pull timeout --preserve-status --signal=TERM 3 nodebake verify --root / --pull quay.io/x/y:1
+        kill %1
+        "#,
+    );
+    assert!(report.expect("interrupted", 130).contains("stopped by SIGINT"), "{report}");
+    assert!(report.output("took").parse::<u32>().unwrap() < 10, "{report}");
+    assert_eq!(report.expect("left", 0), "");
+    report.expect("pull", 143);
+}
