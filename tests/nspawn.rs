@@ -9,9 +9,10 @@ mod kit;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use kit::Lab;
 use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
 use kit::ready::{PROOF, complaints};
-use kit::real::{Node, expect, lab, repository, spec};
+use kit::real::{Node, lab, repository, spec};
 
 /// A node that has everything to be ready once it is booted.
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
@@ -94,9 +95,14 @@ fn broken(change: impl Fn(&Node)) -> (Vec<&'static str>, Vec<String>, Report) {
     (complaints(&report), found.collect(), report)
 }
 
-/// The claim fails and `verify` says why; the checks in `content` see nothing wrong.
+/// The claim fails and `verify` says why; the checks in `content` see nothing wrong. Gives all findings.
 #[track_caller]
-fn assert_noticed(change: impl Fn(&Node), claim: &str, finding: (&str, &str), content: &[&str]) {
+fn assert_noticed(
+    change: impl Fn(&Node),
+    claim: &str,
+    finding: (&str, &str),
+    content: &[&str],
+) -> Vec<String> {
     let (complaints, findings, report) = broken(change);
     assert!(
         complaints.contains(&claim) && complaints.contains(&"verify is content"),
@@ -109,6 +115,7 @@ fn assert_noticed(change: impl Fn(&Node), claim: &str, finding: (&str, &str), co
     for check in content {
         assert!(!findings.iter().any(|found| found.starts_with(&format!("{check}: "))), "{findings:?}");
     }
+    findings
 }
 
 /// containerd 2.x reads these after its own file; the receipt knows nothing of them.
@@ -133,19 +140,12 @@ fn a_unit_that_is_not_enabled_is_noticed() {
 #[ignore = "needs tests/lab/prepare"]
 fn the_wrong_cgroup_driver_is_noticed() {
     let toml = "[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc.options]\nSystemdCgroup = false\n";
+    let finding = ("pod", "which systemd does not manage");
     let content = ["receipt", "service", "process", "cri"];
-    let change = |node: &Node| drop_in(node, toml);
-    assert_noticed(
-        change,
-        "systemd manages the pod's cgroups",
-        ("pod", "which systemd does not manage"),
-        &content,
-    );
-    let (_, findings, _) = broken(change);
-    assert!(
-        findings.iter().any(|found| found.starts_with("running-config: says SystemdCgroup `true`")),
-        "{findings:?}"
-    );
+    let findings =
+        assert_noticed(|node| drop_in(node, toml), "systemd manages the pod's cgroups", finding, &content);
+    let says = |found: &String| found.starts_with("running-config: says SystemdCgroup `true`");
+    assert!(findings.iter().any(says), "{findings:?}");
 }
 
 #[test]
@@ -384,25 +384,23 @@ fn start_that_fails_says_why_with_the_services_own_words() {
 
 /// This host's systemd, if it has one, does not run the root of a test.
 #[test]
-#[ignore = "needs tests/lab/prepare"]
 fn start_and_live_are_refused_where_the_root_does_not_run() {
-    let node = Node::new("trixie", "2.1", "");
-    let before = kit::tree(&node.root());
-    let refused = expect(9, node.nodebake("apply", &["--start"]));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        said.contains("apply --start asks the running system") && said.contains("leave out `--start`"),
-        "{said}"
-    );
-    assert_eq!(kit::tree(&node.root()), before);
-    expect(9, node.nodebake("verify", &["--live"]));
+    let lab = Lab::new();
+    let before = lab.tree();
+    let refused = lab.run(["apply", "--start"], &lab.root);
+    refused.exits(9).says("apply --start asks the running system").says("leave out `--start`");
+    assert_eq!(lab.tree(), before);
+    lab.apply().exits(0);
+    let live = kit::run(lab.command(["verify", "--live"]).arg("--root").arg(&lab.root));
+    live.exits(9).says("verify --live asks the running system");
 }
 
 /// A registry that never answers: Ctrl-C ends the wait, and no pod stays behind.
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn a_pod_that_hangs_is_given_up_at_a_signal() {
-    let node = node("trixie", "2.1", "registries: {_default: {mirrors: [{url: 'http://127.0.0.1:15081'}]}}\n");
+    let node =
+        node("trixie", "2.1", "registries: {_default: {mirrors: [{url: 'http://127.0.0.1:15081'}]}}\n");
     let report = boot_once(
         &node,
         r#"
