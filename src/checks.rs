@@ -6,7 +6,7 @@
 use toml_edit::{DocumentMut, Item};
 
 use crate::arch::Arch;
-use crate::containerd::{BINARY as CONTAINERD, CONFIG, Settings};
+use crate::containerd::{BINARY as CONTAINERD, CONFIG};
 use crate::diff;
 use crate::elf;
 use crate::error::{Failure, printable};
@@ -14,6 +14,7 @@ use crate::finding::{APPLY, Finding, Outcome};
 use crate::path::ImagePath;
 use crate::receipt::{Node, Receipt};
 use crate::root::Root;
+use crate::settings::Settings;
 use crate::staged;
 use crate::systemd;
 use crate::target;

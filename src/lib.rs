@@ -24,8 +24,9 @@
 //! - [`receipt`] what is owned, [`state`] where that is kept
 //! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots;
 //!   [`remove`] is the empty plan
-//! - [`verify`] receipt against root, then [`checks`] of its files and [`live`] ones of the running system:
-//!   [`pod`] and [`pull`] go through the [`cri`]; a check comes to a [`finding`]; [`goss`] writes them down
+//! - [`verify`] receipt against root, then the [`checks`] of its files and the [`live`] ones of the
+//!   running system; a check comes to a [`finding`], [`settings`] are compared, [`pod`] and [`pull`] go
+//!   through the [`cri`]; [`goss`] lets somebody else judge
 //! - [`start`] brings the running system up to what was baked, with [`service`] and [`running_kernel`]
 //! - [`run`] starts every process; [`staged`] asks a staged containerd
 //!
@@ -72,6 +73,7 @@ pub mod root;
 pub mod run;
 pub mod running_kernel;
 pub mod service;
+pub mod settings;
 pub mod source;
 pub mod spec;
 pub mod spool;

@@ -5,7 +5,7 @@
 
 use toml_edit::DocumentMut;
 
-use crate::containerd::{self, Settings};
+use crate::containerd;
 use crate::cri::{Condition, Cri};
 use crate::error::Failure;
 use crate::finding::{APPLY, Finding, Outcome, Verdict};
@@ -17,6 +17,7 @@ use crate::receipt::Receipt;
 use crate::root::Root;
 use crate::running_kernel;
 use crate::service::{self, Service};
+use crate::settings::Settings;
 use crate::systemd;
 
 const LONGEST_TEXT: u64 = 1 << 20;

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use crate::containerd::Settings;
 use crate::cri::{Cri, Refusal, v1};
 use crate::error::Failure;
 use crate::finding::{Finding, Outcome};
 use crate::interrupt;
 use crate::service;
+use crate::settings::Settings;
 
 /// The kubelet waits longer; a node that needs more is not ready.
 const SANDBOX: Duration = Duration::from_secs(120);

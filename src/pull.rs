@@ -8,7 +8,6 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::containerd::Settings;
 use crate::cri::Cri;
 use crate::error::Failure;
 use crate::finding::{Finding, Outcome};
@@ -16,6 +15,7 @@ use crate::interrupt;
 use crate::path::ImagePath;
 use crate::registry::{self, Candidate};
 use crate::root::Root;
+use crate::settings::Settings;
 
 /// Large images on slow lines take their time; the kubelet has no limit at all.
 const LIMIT: Duration = Duration::from_secs(600);

@@ -1,0 +1,82 @@
+//! What decides whether a node works, read back from a config.toml or from a running daemon, so that
+//! the two can be compared whatever the configuration's version. It writes no configuration.
+
+use toml_edit::{Item, Value};
+
+use crate::containerd::{CRI, IMAGES, RUNTIME};
+
+/// The settings; none where the source does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The pause image.
+    pub sandbox_image: Option<String>,
+    /// Whether runc uses systemd's cgroups.
+    pub systemd_cgroup: Option<bool>,
+    /// The directory of hosts.toml files, or several with `:` between them.
+    pub registry_config_path: Option<String>,
+    /// Where CNI plugins are looked for, with `:` between several.
+    pub cni_bin: Option<String>,
+    /// Where the CNI add-on writes its configuration.
+    pub cni_conf: Option<String>,
+}
+
+impl Settings {
+    /// Of a config.toml of version 2 or 3: each key where the version has it.
+    pub fn of_file(document: &Item) -> Settings {
+        let at = |path: &[&str]| -> Option<&Item> {
+            let plugins = document.get("plugins")?;
+            let in_plugin = |id| path.iter().try_fold(plugins.get(id)?, |item, key| item.get(*key));
+            [IMAGES, RUNTIME, CRI].into_iter().find_map(in_plugin)
+        };
+        let text = |path: &[&str]| at(path).and_then(Item::as_str).map(str::to_owned);
+        let dirs = at(&["cni", "bin_dirs"]).and_then(Item::as_array);
+        let dirs = dirs.map(|dirs| dirs.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(":"));
+        Settings {
+            sandbox_image: text(&["pinned_images", "sandbox"]).or_else(|| text(&["sandbox_image"])),
+            systemd_cgroup: at(&["containerd", "runtimes", "runc", "options", "SystemdCgroup"])
+                .and_then(Item::as_bool),
+            registry_config_path: text(&["registry", "config_path"]),
+            cni_bin: dirs.or_else(|| text(&["cni", "bin_dir"])),
+            cni_conf: text(&["cni", "conf_dir"]),
+        }
+    }
+
+    /// Of what the CRI's Status prints of the daemon's configuration. containerd 2.x shows neither
+    /// the pause image nor the registry directory (seen in 1.6.20, 1.7.24 and 2.1.9).
+    pub fn of_status(config: &serde_json::Value) -> Settings {
+        let at = |pointer: &str| config.pointer(pointer);
+        let text = |pointer: &str| at(pointer)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let dirs = at("/cni/binDirs").and_then(serde_json::Value::as_array);
+        let dirs = dirs.map(|dirs| dirs.iter().filter_map(|dir| dir.as_str()).collect::<Vec<_>>().join(":"));
+        Settings {
+            sandbox_image: text("/sandboxImage"),
+            systemd_cgroup: at("/containerd/runtimes/runc/options/SystemdCgroup")
+                .and_then(serde_json::Value::as_bool),
+            registry_config_path: at("/registry/configPath")
+                .and_then(|path| path.as_str())
+                .map(str::to_owned),
+            cni_bin: dirs.or_else(|| text("/cni/binDir")),
+            cni_conf: text("/cni/confDir"),
+        }
+    }
+
+    /// The settings that both say: name, what `self` has, what `running` has.
+    pub fn beside(&self, running: &Settings) -> Vec<(&'static str, String, String)> {
+        let (ours, theirs) = (self.named(), running.named());
+        let both = ours
+            .into_iter()
+            .zip(theirs)
+            .filter_map(|((name, ours), (_, theirs))| Some((name, ours?, theirs?)));
+        both.collect()
+    }
+
+    fn named(&self) -> [(&'static str, Option<String>); 5] {
+        [
+            ("sandbox image", self.sandbox_image.clone()),
+            ("SystemdCgroup", self.systemd_cgroup.map(|on| on.to_string())),
+            ("registry config_path", self.registry_config_path.clone()),
+            ("CNI bin_dir", self.cni_bin.clone()),
+            ("CNI conf_dir", self.cni_conf.clone()),
+        ]
+    }
+}
