@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use kit::Lab;
 use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
 use kit::ready::{PROOF, complaints};
-use kit::real::{Node, lab, repository, spec};
+use kit::real::{Node, artifacts, lab, repository, run, spec, version};
 
 /// A node that has everything to be ready once it is booted.
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
@@ -335,6 +335,31 @@ fn start_brings_up_a_running_system_and_leaves_containers_alone() {
     assert!(report.expect("verify-touched", 10).contains("has changed since process"), "{report}");
     assert!(report.expect("touched", 0).contains("/etc/containerd/config.toml has changed"), "{report}");
     report.expect("verify-mended", 0);
+}
+
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn start_takes_over_from_a_containerd_of_the_distribution() {
+    let node = unbaked("2.1");
+    guest_spec(&node, "first", "2.1", "");
+    // As Debian's package lays it down.
+    let archive =
+        artifacts("1.7").join(format!("containerd-{}-linux-amd64.tar.gz", version("1.7", "containerd")));
+    run("tar", &["-xzf", archive.to_str().unwrap(), "-C", node.path("/usr").to_str().unwrap()]);
+    let unit = "[Service]\nType=notify\nExecStart=/usr/bin/containerd\nDelegate=yes\nKillMode=process\n[Install]\nWantedBy=multi-user.target\n";
+    fs::write(node.path("/usr/lib/systemd/system/containerd.service"), unit).unwrap();
+    run("systemctl", &[&format!("--root={}", node.root().display()), "enable", "containerd.service"]);
+    let report = boot_once(
+        &node,
+        "
+        t theirs ctr version
+        t take-over nodebake apply --root / --spec /etc/nodebake/first.yaml --offline --start
+        t verify nodebake verify --root / --live
+        ",
+    );
+    assert!(report.expect("theirs", 0).contains("1.7.24"), "{report}");
+    assert!(report.expect("take-over", 0).contains("it runs /usr/bin/containerd"), "{report}");
+    report.expect("verify", 0);
 }
 
 #[test]
