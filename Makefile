@@ -5,10 +5,11 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := $(TARGET)/dist
 MUSL := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
-.PHONY: help demo test test-fast dist clean
+.PHONY: help demo boot test test-fast dist clean
 
 help:
 	@echo "make demo       bake real archives into a real Debian root, verify it, start its containerd"
+	@echo "make boot       bake a Debian root with a kernel and boot it in QEMU, on this terminal"
 	@echo "make test       everything that CI runs"
 	@echo "make test-fast  formatting, lints and the hermetic tests: seconds, no root filesystem needed"
 	@echo "make dist       static binaries for amd64 and arm64 in $(DIST)"
@@ -17,6 +18,11 @@ demo:
 	tests/lab/prepare
 	cargo build --release --locked
 	tests/demo
+
+boot:
+	tests/lab/prepare
+	cargo build --release --locked
+	tests/lab/boot
 
 test: dist
 	tests/lab/prepare

@@ -8,6 +8,8 @@ debian_packages=(
   openssl                               # a private CA
   file                                  # what a binary says of itself
   iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
+  systemd-container                     # nspawn
+  qemu-system-x86 e2fsprogs xorriso     # qemu: disks and a seed for cloud-init
   musl-tools                            # static binaries: C code in crates is compiled for both
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 )
@@ -26,9 +28,27 @@ install_packages() {
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
   log=$(as_root apt-get -q update 2>&1) || fail "apt-get update: $log"
-  log=$(as_root env DEBIAN_FRONTEND=noninteractive \
-    apt-get -q install -y --no-install-recommends "${missing[@]}" 2>&1 </dev/null) || fail "apt-get install: $log"
+  log=$(install_or_downgrade "${missing[@]}") || fail "apt-get install: $log"
   leave_no_service "${missing[@]}"
+}
+
+# Nothing of this machine goes away for the lab: apt would remove a qemu-utils from elsewhere that
+# is too new for the suite's qemu-system. It gets the version that goes with it instead.
+install_or_downgrade() {
+  local log utils
+  log=$(apt_install "$@") && return
+  utils=$(apt-cache madison qemu-utils | awk 'NR == 1 {print $3}')
+  if [[ " $* " != *' qemu-system-x86 '* || -z $utils ]] || ! is_installed qemu-utils; then
+    echo "$log"
+    return 1
+  fi
+  say "qemu-utils $(dpkg-query -W -f '${Version}' qemu-utils) does not go with this qemu-system-x86: taking $utils"
+  apt_install --allow-downgrades "qemu-utils=$utils" "$@"
+}
+
+apt_install() {
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q install -y --no-install-recommends --no-remove "$@" 2>&1 </dev/null
 }
 
 is_installed() {

@@ -6,13 +6,30 @@ roots() {
   keep "$LAB/roots/bookworm" native_root bookworm
   keep "$LAB/roots/trixie" native_root trixie
   keep "$LAB/roots/trixie-arm64" foreign_root trixie
+  keep "$LAB/roots/bookworm-vm" vm_root bookworm
+  keep "$LAB/roots/trixie-vm" vm_root trixie
+  keep "$LAB/roots/bookworm-cloud" cloud_root bookworm
 }
 
 # systemd to enable units in and to boot, iptables and iproute2 for pods; apt comes with the
 # variant, for `install: package`.
 native_root() {
   debootstrap "$2" "$1" --variant=apt --architectures=amd64 \
-    --include=systemd,systemd-sysv,udev,dbus,iptables,kmod,iproute2,ca-certificates,netbase,procps
+    --include=systemd,systemd-sysv,udev,dbus,iptables,kmod,iproute2,ca-certificates,netbase,procps "${@:3}"
+}
+
+# With a kernel that has ext4 and NVMe built in, so that it boots without an initramfs, which takes
+# longer to make than the rest; and with cloud-init, which without a seed stays out of the way.
+vm_root() {
+  native_root "$@" --include=linux-image-cloud-amd64,cloud-init,e2fsprogs,fdisk,login,openssh-client \
+    --dpkgopt='path-exclude=/etc/kernel/postinst.d/initramfs-tools'
+  # there is one locale, and keys take their time in emulation
+  as_root tee "$1/etc/cloud/cloud.cfg.d/90-lab.cfg" <<<'{locale: C.UTF-8, ssh_genkeytypes: [ed25519]}' >/dev/null
+}
+
+# What a cloud image has more than that: a way in, for Packer, and a boot loader for UEFI.
+cloud_root() {
+  vm_root "$@" --include=openssh-server,sudo,systemd-boot-efi
 }
 
 # Only extracted: nothing of it can run here, just as on a build host without binfmt_misc.
@@ -49,7 +66,8 @@ forget_here() {
     "$folder"/var/cache/apt/archives/partial "$folder"/var/log/apt
   as_root tee "$folder/etc/apt/sources.list" </dev/null
   as_root tee "$folder/etc/hostname" <<<node1 >/dev/null
-  if as_root grep -rlF "$host" "$folder"/etc "$folder"/var/{cache,log,lib/apt} >&2; then
+  # cloud.cfg is as its package has it, with Debian's own name
+  if as_root grep -rlF --exclude=cloud.cfg "$host" "$folder"/etc "$folder"/var/{cache,log,lib/apt} >&2; then
     fail "these files still name the mirror"
   fi
 }

@@ -1,0 +1,64 @@
+# shellcheck shell=bash disable=SC2034,SC2054,SC2154 # what this has in common with the script that sources it
+# A machine in QEMU: its disk and its parts. A stock kernel boots under emulation in half a minute.
+
+# make_disk: fills the file of descriptor $disk, which has no name, so that nothing stays after a
+# kill, with a filesystem of $tree.
+make_disk() {
+  local file used
+  set_timeouts
+  file=$(mktemp "$LAB/.disk.XXXXXX")
+  exec {disk}<>"$file"
+  rm "$file"
+  used=$(du -sm "$tree" | cut -f1)
+  truncate -s "$((used + 1024))M" "/dev/fd/$disk"
+  mkfs.ext4 -q -F -O ^has_journal -E lazy_itable_init=0,nodiscard -m 0 -N 60000 -d "$tree" "/dev/fd/$disk"
+}
+
+# A minute is short where a busy machine emulates one. But containers that outlive containerd, as
+# they should, would hold up the end for as long as systemd waits.
+set_timeouts() {
+  mkdir -p "$tree/usr/lib/systemd/system.conf.d"
+  cat >"$tree/usr/lib/systemd/system.conf.d/lab.conf" <<'END'
+[Manager]
+DefaultTimeoutStartSec=300
+DefaultDeviceTimeoutSec=300
+DefaultTimeoutStopSec=10
+END
+}
+
+# add_file SOURCE DEST: resolved inside the tree, where a link may be absolute
+add_file() {
+  local mode
+  mode=$(stat -c %a "$1")
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  chroot "$tree" /bin/sh -c 'mkdir -p "${1%/*}" && cat >"$1" && chmod "$2" "$1"' sh "$2" "$mode" <"$1"
+}
+
+# machine KERNEL_ARGUMENT…: fills `machine`, QEMU's command line. Emulation unless LAB_ACCEL says
+# otherwise: a /dev/kvm may be there and boot no stock kernel.
+#
+# q35, since microvm hangs now and then. A disk on NVMe needs no initramfs, with Debian's cloud
+# kernels. QEMU 7.2 emulates cmpxchg16b in a way that makes Linux 6.12 panic. A panic is a reboot at
+# once, and a reboot the end. A first boot asks nothing on the console, and does not make anew what
+# follows from /usr (ldconfig's cache and the like).
+machine() {
+  local cpu=max,-cx16 words=(
+    root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 panic=-1 quiet systemd.show_status=yes
+    systemd.firstboot=no systemd.condition-needs-update=no "$@"
+  )
+  [[ ${LAB_ACCEL:=tcg} == tcg ]] || cpu=host
+  machine=(
+    qemu-system-x86_64 -accel "$LAB_ACCEL" -M q35 -cpu "$cpu" -smp "$cpus" -m "$memory"
+    -nodefaults -no-user-config -display none -no-reboot
+    -drive "if=none,id=root,file=/dev/fd/$disk,format=raw,cache=unsafe" -device nvme,drive=root,serial=root
+    -kernel "$(newest_kernel)"
+    -append "${words[*]}"
+  )
+}
+
+newest_kernel() {
+  local kernels
+  kernels=$(find "$tree/boot/" -name 'vmlinuz-*' | sort --version-sort)
+  [[ -n $kernels ]] || fail "there is no kernel in the root's /boot"
+  tail -n 1 <<<"$kernels"
+}
