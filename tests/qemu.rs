@@ -7,10 +7,12 @@
 mod kit;
 
 use std::fs;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
 use kit::ready::{PROOF, complaints};
-use kit::real::{Node, repository};
+use kit::real::{Node, expect, repository, static_binary, text};
 
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
     let node = Node::bootable(root, generation, extra);
@@ -109,4 +111,24 @@ fn a_first_boot_with_presets_that_disable_everything_is_ready_and_so_is_the_seco
     assert_ready(second);
     assert_eq!(first.output("machine-id"), second.output("machine-id"));
     assert_eq!(first.output("machine-id").len(), 32, "{first}");
+}
+
+/// `make boot` for somebody who types: root's shell on the console, and a node to look at.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn make_boot_leaves_root_at_the_console_of_a_ready_node() {
+    let mut boot = Command::new(repository().join("tests/lab/boot"));
+    boot.env("NODEBAKE", static_binary("x86_64-unknown-linux-musl"));
+    boot.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut boot = boot.spawn().unwrap();
+    let typed = "
+        systemctl is-active containerd
+        ctr -n k8s.io images import pause.tar
+        nodebake verify --root / --live --pod
+        echo \"code=$?\"
+    ";
+    boot.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let console = text(expect(0, boot.wait_with_output().unwrap()));
+    let said = |line: &str| console.lines().any(|found| found.trim() == line);
+    assert!(said("active") && said("/: verified") && said("code=0"), "{console}");
 }

@@ -27,9 +27,10 @@ vm_root() {
   as_root tee "$1/etc/cloud/cloud.cfg.d/90-lab.cfg" <<<'{locale: C.UTF-8, ssh_genkeytypes: [ed25519]}' >/dev/null
 }
 
-# What a cloud image has more than that: a way in, for Packer, and a boot loader for UEFI.
+# What a cloud image has more than that: a network, a way in for Packer, a boot loader for UEFI.
 cloud_root() {
-  vm_root "$@" --include=openssh-server,sudo,systemd-boot-efi
+  vm_root "$@" --include=openssh-server,sudo,systemd-boot-efi \
+    --customize-hook='systemctl --quiet --root="$1" enable systemd-networkd'
 }
 
 # Only extracted: nothing of it can run here, just as on a build host without binfmt_misc.
