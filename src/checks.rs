@@ -13,7 +13,7 @@ use crate::error::{Failure, printable};
 use crate::finding::{APPLY, Finding, Outcome};
 use crate::path::ImagePath;
 use crate::receipt::{Node, Receipt};
-use crate::root::Root;
+use crate::root::{LONGEST_TEXT, Root};
 use crate::settings::Settings;
 use crate::staged;
 use crate::systemd;
@@ -26,12 +26,11 @@ const PRESETS: [&str; 4] = [
     "/usr/local/lib/systemd/system-preset",
     "/usr/lib/systemd/system-preset",
 ];
-const LONGEST_TEXT: u64 = 1 << 20;
 
 /// A check of `root`, of which the receipt owns something.
 pub type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
 
-/// Every check, in the order in which results are shown.
+/// Every check, in the order in which they run.
 pub const CHECKS: [(&str, Check); 7] = [
     ("receipt", drift),
     ("enabled", enabled),

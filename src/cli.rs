@@ -100,6 +100,8 @@ enum Command {
         /// Also what only holds once the machine is up: service, CRI, kernel parameters
         #[arg(long)]
         live: bool,
+        #[command(flatten)]
+        build: Build,
     },
     /// Print the JSON Schema of nodebake.yaml
     Schema,
@@ -128,6 +130,12 @@ struct Bake {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    build: Build,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct Build {
     /// Which build of containerd: auto looks at the root's glibc
     #[arg(long = "static", value_name = "WHEN", value_enum, default_value_t = Static::Auto, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     static_build: Static,
@@ -170,7 +178,10 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Verify { root, ask, json } => verify(&root, ask, json),
         Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
-        Command::Goss { root, input, live } => goss(root.as_deref(), &input, live, &progress),
+        Command::Goss { root, input, live, build } => match root {
+            Some(host) => print(&goss::gossfile(&goss::Expected::of_root(&Root::open(&host)?)?, live)?),
+            None => goss_of_spec(&input, build, live, &progress),
+        },
         Command::Schema => {
             let schema = schemars::schema_for!(Spec);
             print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
@@ -196,6 +207,10 @@ fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Re
 fn apply(bake: &Bake, start: bool, progress: &Progress) -> anyhow::Result<u8> {
     let running = if start { Some(running_root(&bake.root)?) } else { None };
     let job = bake_job(bake, progress)?;
+    if start && !["containerd", "containerd-static"].iter().any(|name| job.spec.wants(name)) {
+        let message = "`--start`: containerd is not one of the components";
+        return Err(Failure::new(Kind::Usage, message).help("leave out `--start`").into());
+    }
     let mut outcomes = apply::apply(&job, &bake.root);
     if let (Some(root), Some(Outcome { result: Ok(report), .. })) = (&running, outcomes.first_mut()) {
         let started = start::start(root, &job.spec, &report.diff, progress).map_err(Into::into);
@@ -213,7 +228,8 @@ fn running_root(hosts: &[PathBuf]) -> anyhow::Result<Root> {
         return Err(Failure::new(Kind::Usage, "`--start` goes with one --root, the running system's").into());
     };
     let root = Root::open(host)?;
-    service::require_running_system(&root, "apply --start")?;
+    let help = "leave out `--start`: the service is enabled and comes up at the next boot";
+    service::require_running_system(&root, "--start", help)?;
     Ok(root)
 }
 
@@ -259,15 +275,10 @@ fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow:
     print("")
 }
 
-fn goss(root: Option<&Path>, input: &Input, live: bool, progress: &Progress) -> anyhow::Result<u8> {
-    let expected = match root {
-        Some(host) => goss::Expected::of_root(&Root::open(host)?)?,
-        None => {
-            let inputs = Inputs::load(input)?;
-            goss::Expected::of_plan(&apply::plan_alone(&job(inputs, input, load::cache(input), progress)?)?)
-        }
-    };
-    print(&goss::gossfile(&expected, live)?)
+/// What the spec would bake, by itself: no root decides on the build, and nothing is written.
+fn goss_of_spec(input: &Input, build: Build, live: bool, progress: &Progress) -> anyhow::Result<u8> {
+    let job = job(input, build, load::cache(input), progress)?;
+    print(&goss::gossfile(&goss::Expected::of_plan(&apply::plan_alone(&job)?), live)?)
 }
 
 /// Replaces a file of the user's in one step.
@@ -301,19 +312,18 @@ fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
 }
 
 fn bake_job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
-    let mut inputs = Inputs::load(&bake.input)?;
-    match bake.static_build {
-        Static::Auto => {}
-        Static::Always => inputs.spec.choose_static(true),
-        Static::Never => inputs.spec.choose_static(false),
-    }
     let cache = load::cache_outside(&bake.input, &bake.root)?;
     let patience = Duration::from_secs(bake.patience.lock_timeout);
-    Ok(Job { patience, ..job(inputs, &bake.input, cache, progress)? })
+    Ok(Job { patience, ..job(&bake.input, bake.build, cache, progress)? })
 }
 
-fn job(inputs: Inputs, input: &Input, cache: Option<PathBuf>, progress: &Progress) -> anyhow::Result<Job> {
-    let Inputs { spec, lock, certificates } = inputs;
+fn job(input: &Input, build: Build, cache: Option<PathBuf>, progress: &Progress) -> anyhow::Result<Job> {
+    let Inputs { mut spec, lock, certificates } = Inputs::load(input)?;
+    match build.static_build {
+        Static::Auto => {}
+        Static::Always => spec.choose_static(true),
+        Static::Never => spec.choose_static(false),
+    }
     Ok(Job {
         fetcher: load::fetcher(input, &spec, cache, progress)?,
         spec,

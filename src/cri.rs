@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::time::MissedTickBehavior;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -28,7 +29,7 @@ use v1::runtime_service_client::RuntimeServiceClient;
 /// How long one answer may take; a pull and a pod have their own.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How often something long looks up.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(100);
 /// The status of a node with many runtimes and images is far below it.
 const LARGEST: usize = 16 << 20;
 
@@ -86,12 +87,6 @@ pub struct Condition {
     pub config: Value,
 }
 
-/// An image as the runtime has it.
-pub struct Image {
-    /// Its digest.
-    pub id: String,
-}
-
 impl Cri {
     /// Connects to containerd's socket of this host. An error says why the CRI does not answer.
     pub fn connect() -> Result<Cri, Refusal> {
@@ -99,10 +94,12 @@ impl Cri {
             .enable_all()
             .build()
             .map_err(|error| Refusal::of(&error.to_string()))?;
-        let endpoint = Endpoint::from_static(SOCKET).connect_timeout(ANSWER);
+        let endpoint = Endpoint::from_static(SOCKET);
+        let nobody = |why: &str| Refusal::of(&format!("nobody answers on {SOCKET}: {why}"));
         let channel = driver
-            .block_on(endpoint.connect())
-            .map_err(|error| Refusal::of(&format!("nobody answers on {SOCKET}: {}", root_cause(&error))))?;
+            .block_on(async { tokio::time::timeout(ANSWER, endpoint.connect()).await })
+            .map_err(|_| nobody("no answer"))?
+            .map_err(|error| nobody(&root_cause(&error)))?;
         let images = ImageServiceClient::new(channel.clone());
         let runtime = RuntimeServiceClient::new(channel);
         Ok(Cri {
@@ -141,33 +138,29 @@ impl Cri {
     /// Whether runc is told to use systemd's cgroups. None: containerd 1.x does not say.
     pub fn systemd_cgroup(&mut self) -> Result<Option<bool>, Refusal> {
         let request = self.runtime.runtime_config(v1::RuntimeConfigRequest {});
-        match self.driver.block_on(request) {
-            Ok(answer) => {
-                let linux = answer.into_inner().linux;
-                Ok(linux.map(|linux| linux.cgroup_driver() == v1::CgroupDriver::Systemd))
+        let known = async {
+            match request.await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    Ok(Response::new(v1::RuntimeConfigResponse::default()))
+                }
+                answer => answer,
             }
-            Err(status) if status.code() == Code::Unimplemented => Ok(None),
-            Err(status) => Err(status.into()),
-        }
-    }
-
-    /// The image as the runtime has it; none where it has not.
-    pub fn image(&mut self, image: &str) -> Result<Option<Image>, Refusal> {
-        let request = v1::ImageStatusRequest { image: Some(named(image)), verbose: false };
-        let answer = answer(&self.driver, ANSWER, self.images.image_status(request))?;
-        Ok(answer.image.map(|image| Image { id: image.id }))
+        };
+        let linux = answer(&self.driver, ANSWER, known)?.linux;
+        Ok(linux.map(|linux| linux.cgroup_driver() == v1::CgroupDriver::Systemd))
     }
 
     /// Pulls an image; `meanwhile` is called again and again until it is done.
     pub fn pull(&mut self, image: &str, limit: Duration, meanwhile: impl FnMut()) -> Result<String, Refusal> {
         let request = v1::PullImageRequest { image: Some(named(image)), ..Default::default() };
-        Ok(long_answer(&self.driver, limit, self.images.pull_image(request), meanwhile)?.image_ref)
+        let pulling = watched(self.images.pull_image(request), meanwhile);
+        Ok(last_answer(&self.driver, limit, pulling)?.image_ref)
     }
 
     /// Starts the sandbox of a pod and gives its id.
     pub fn run_sandbox(&mut self, config: &v1::PodSandboxConfig, limit: Duration) -> Result<String, Refusal> {
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
-        Ok(long_answer(&self.driver, limit, self.runtime.run_pod_sandbox(request), || ())?.pod_sandbox_id)
+        Ok(answer(&self.driver, limit, self.runtime.run_pod_sandbox(request))?.pod_sandbox_id)
     }
 
     /// The address of a sandbox; none in the host's network.
@@ -183,7 +176,7 @@ impl Cri {
         let label_selector = labels.clone().into_iter().collect();
         let filter = v1::PodSandboxFilter { label_selector, ..Default::default() };
         let request = v1::ListPodSandboxRequest { filter: Some(filter) };
-        let answer = answer(&self.driver, ANSWER, self.runtime.list_pod_sandbox(request))?;
+        let answer = last_answer(&self.driver, ANSWER, self.runtime.list_pod_sandbox(request))?;
         Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
@@ -200,10 +193,9 @@ impl Cri {
             config: Some(config),
             sandbox_config: Some(sandbox_config.clone()),
         };
-        let created = long_answer(&self.driver, limit, self.runtime.create_container(request), || ());
-        let id = created?.container_id;
+        let id = answer(&self.driver, limit, self.runtime.create_container(request))?.container_id;
         let request = v1::StartContainerRequest { container_id: id.clone() };
-        long_answer(&self.driver, limit, self.runtime.start_container(request), || ())?;
+        answer(&self.driver, limit, self.runtime.start_container(request))?;
         Ok(id)
     }
 
@@ -226,14 +218,23 @@ impl Cri {
     /// Stops a sandbox with all that is in it and removes it.
     pub fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), Refusal> {
         let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        answer(&self.driver, limit, self.runtime.stop_pod_sandbox(request))?;
+        last_answer(&self.driver, limit, self.runtime.stop_pod_sandbox(request))?;
         let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
-        answer(&self.driver, limit, self.runtime.remove_pod_sandbox(request)).map(drop)
+        last_answer(&self.driver, limit, self.runtime.remove_pod_sandbox(request)).map(drop)
     }
 }
 
-/// Waits for an answer, at most `limit`.
+/// Waits for an answer, at most `limit` or until a signal comes.
 fn answer<T>(
+    driver: &Runtime,
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Refusal> {
+    last_answer(driver, limit, watched(call, || ()))
+}
+
+/// [`answer`] whatever signal comes: for cleaning up.
+fn last_answer<T>(
     driver: &Runtime,
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
@@ -245,15 +246,15 @@ fn answer<T>(
     }
 }
 
-/// [`answer`] that also ends at a signal to this process, for what may take minutes.
-fn long_answer<T>(
-    driver: &Runtime,
-    limit: Duration,
+/// `call`, given up at a signal to this process; `meanwhile` is called again and again.
+async fn watched<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
     mut meanwhile: impl FnMut(),
-) -> Result<T, Refusal> {
+) -> Result<Response<T>, Status> {
     let stopped = async {
         let mut ticks = tokio::time::interval(TICK);
+        // Or a slow `meanwhile` would leave the call no turn.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             meanwhile();
@@ -262,12 +263,10 @@ fn long_answer<T>(
             }
         }
     };
-    answer(driver, limit, async {
-        tokio::select! {
-            answer = call => answer,
-            status = stopped => Err(status),
-        }
-    })
+    tokio::select! {
+        answer = call => answer,
+        status = stopped => Err(status),
+    }
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -14,12 +14,11 @@ use crate::path::ImagePath;
 use crate::plan::Plan;
 use crate::receipt::{Node, Owner};
 use crate::resolve::Artifact;
-use crate::root::Root;
+use crate::root::{LONGEST_TEXT, Root};
 use crate::state;
 use crate::systemd;
 use crate::want::{Content, Want};
 
-const LONGEST_TEXT: u64 = 1 << 20;
 /// Commands get this long: emulated machines are slow.
 const TIMEOUT_MS: u32 = 30_000;
 
@@ -180,14 +179,17 @@ fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(St
     let component = artifact.component.as_str();
     let program = match component {
         "containerd" => containerd::BINARY.to_owned(),
-        _ => catalog::component(component)
+        _ => catalog::components()
+            .get(component)?
             .members
             .iter()
             .map(|rule| format!("{}/{component}", rule.directory()))
             .next()?,
     };
     paths.contains_key(program.as_str()).then(|| {
-        let said = format!("/\\b{}\\b/", artifact.version.replace('.', "\\."));
+        // `containerd … v2.1.9 …` of upstream, `1.6.20~ds1` of Debian; a version's other characters are plain.
+        let version = artifact.version.replace('.', r"\.").replace('+', r"\+");
+        let said = format!(r"/\bv?{version}\b/");
         (format!("{component} --version"), Command::new(&format!("{program} --version"), &[&said]))
     })
 }

@@ -14,13 +14,12 @@ use crate::path::ImagePath;
 use crate::pod;
 use crate::pull;
 use crate::receipt::Receipt;
-use crate::root::Root;
+use crate::root::{LONGEST_TEXT, Root};
 use crate::running_kernel;
 use crate::service::{self, Service};
 use crate::settings::Settings;
 use crate::systemd;
 
-const LONGEST_TEXT: u64 = 1 << 20;
 const RESTART: &str = "run `systemctl restart containerd`, or `nodebake apply --start`";
 const LOG: &str = "see journalctl -u containerd";
 
@@ -33,11 +32,31 @@ pub struct Live {
     pub pull: Option<String>,
 }
 
+impl Live {
+    /// What was asked for by name, as the user wrote it.
+    pub fn flag(&self) -> &'static str {
+        match (self.pod, &self.pull) {
+            (true, _) => "--pod",
+            (false, Some(_)) => "--pull",
+            (false, None) => "--live",
+        }
+    }
+
+    fn skip(&self, why: &str, verdict: &mut Verdict) {
+        for (check, _) in
+            [("pod", self.pod), ("pull", self.pull.is_some())].iter().filter(|(_, asked)| *asked)
+        {
+            verdict.add(check, Outcome::Skipped(why.to_owned()));
+        }
+    }
+}
+
 /// Asks the running system, whose root is `root`, and adds what that comes to.
 pub fn check(root: &Root, receipt: &Receipt, live: &Live, verdict: &mut Verdict) -> Result<(), Failure> {
     verdict.add("kernel", kernel(root, receipt)?);
     if !receipt.paths.contains_key(systemd::UNIT) {
         verdict.add("service", Outcome::Skipped("containerd is not one of the components".to_owned()));
+        live.skip("containerd is not one of the components", verdict);
         return Ok(());
     }
     let state = service::state();
@@ -50,11 +69,7 @@ pub fn check(root: &Root, receipt: &Receipt, live: &Live, verdict: &mut Verdict)
         Ok(answering) => answering,
         Err(why) => {
             verdict.add("cri", Outcome::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]));
-            for (check, _) in
-                [("pod", live.pod), ("pull", live.pull.is_some())].iter().filter(|(_, asked)| *asked)
-            {
-                verdict.add(check, Outcome::Skipped("the CRI does not answer".to_owned()));
-            }
+            live.skip("the CRI does not answer", verdict);
             return Ok(());
         }
     };

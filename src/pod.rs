@@ -4,7 +4,7 @@
 //! RuntimeReady and NetworkReady are well with both.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::time::Duration;
 
 use crate::cri::{Cri, Refusal, v1};
@@ -19,6 +19,9 @@ const SANDBOX: Duration = Duration::from_secs(120);
 const CONTAINER: Duration = Duration::from_secs(60);
 /// A process that fails does so at once.
 const SETTLED: Duration = Duration::from_millis(300);
+/// Beside a running kubelet.
+const TRIES: u32 = 3;
+const LOCK: &str = "/run/nodebake-verify.lock";
 const LABEL: (&str, &str) = ("io.nodebake", "verify");
 /// Pods of ours need no slice of their own, which would outlive them.
 const SLICE: &str = "system.slice";
@@ -28,18 +31,31 @@ type Trouble = (String, &'static str);
 
 /// Runs the pod; without a pod network it runs in the node's.
 pub fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<Outcome, Failure> {
-    let outcome = match sweep(cri).and_then(|()| run(cri, settings, networked)) {
+    // Two would take away each other's.
+    let lock = File::create(LOCK).map_err(|error| error.to_string());
+    let Ok(_lock) = lock.and_then(|file| file.try_lock().map(|()| file).map_err(|error| error.to_string()))
+    else {
+        return Ok(Outcome::Skipped(format!("another `verify --pod` runs, or {LOCK} can't be made")));
+    };
+    let mut result = run_and_sweep(cri, settings, networked);
+    // A kubelet takes away what it does not know within seconds; a pod lives for one.
+    if service::is_active("kubelet.service") {
+        for _ in 1..TRIES {
+            interrupt::check()?;
+            result = result.or_else(|_| run_and_sweep(cri, settings, networked));
+        }
+    }
+    interrupt::check()?;
+    Ok(match result {
         Ok(saw) => Outcome::Passed(saw),
         Err((problem, help)) => Outcome::Found(vec![Finding::new("pod", None, problem, help)]),
-    };
-    let swept = sweep(cri);
-    interrupt::check()?;
-    Ok(match (outcome, swept) {
-        (Outcome::Passed(_), Err((problem, help))) => {
-            Outcome::Found(vec![Finding::new("pod", None, problem, help)])
-        }
-        (outcome, _) => outcome,
     })
+}
+
+fn run_and_sweep(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, Trouble> {
+    let saw = sweep(cri).and_then(|()| run(cri, settings, networked));
+    let swept = sweep(cri);
+    saw.and_then(|saw| swept.map(|()| saw))
 }
 
 /// Takes away our pods, also one that a killed run has left.

@@ -1,7 +1,8 @@
 //! A pull through the CRI, and which host served it: the kernel says to whom containerd spoke.
 //!
 //! Neither the CRI nor containerd's log says where an image came from, and a mirror that is bypassed
-//! makes no noise. containerd keeps its connections open for a while after a pull, so they can be read.
+//! makes no noise. containerd keeps its connections open for a while after a pull, so they can be
+//! read. Other pulls at the same time can't be told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,12 +15,11 @@ use crate::finding::{Finding, Outcome};
 use crate::interrupt;
 use crate::path::ImagePath;
 use crate::registry::{self, Candidate};
-use crate::root::Root;
+use crate::root::{LONGEST_TEXT, Root};
 use crate::settings::Settings;
 
 /// Large images on slow lines take their time; the kubelet has no limit at all.
 const LIMIT: Duration = Duration::from_secs(600);
-const LONGEST_TEXT: u64 = 1 << 20;
 
 /// Pulls `image`. A pull that goes past every mirror of the spec is a finding, though it succeeds.
 pub fn check(
@@ -41,7 +41,7 @@ pub fn check(
     interrupt::check()?;
     let spoken: BTreeSet<SocketAddr> = peers.into_values().collect();
     Ok(match pulled {
-        Ok(reference) => judge(&reference, &candidates, &spoken),
+        Ok(reference) => judge(&format!("{image} is {reference}"), &candidates, &spoken, addresses),
         Err(why) => {
             let tried: Vec<&str> = candidates.iter().map(|candidate| candidate.url.as_str()).collect();
             let problem = format!("{image}: {why}; asked in this order: {}", tried.join(", "));
@@ -70,40 +70,65 @@ fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Candi
     Ok(registry::candidates(registry, text.as_deref()))
 }
 
-/// A host that answers is not passed over, so the last that was spoken to has served.
-fn judge(reference: &str, candidates: &[Candidate], spoken: &BTreeSet<SocketAddr>) -> Outcome {
-    let shown = || spoken.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-    let served = candidates
-        .iter()
-        .rev()
-        .find(|candidate| addresses(candidate).any(|address| spoken.contains(&address)));
-    let has_mirror = candidates.iter().any(|candidate| candidate.is_mirror);
-    match served {
-        Some(host) if !host.is_mirror && has_mirror => {
-            let problem = format!("{reference} was served by {} ({}), past the mirrors", host.url, shown());
+/// What the peers in `spoken` say of a pull. Mirrors are looked up before upstream, whose name a
+/// closed network may not know.
+fn judge(
+    pulled: &str,
+    candidates: &[Candidate],
+    spoken: &BTreeSet<SocketAddr>,
+    addresses: impl Fn(&Candidate) -> Vec<SocketAddr>,
+) -> Outcome {
+    if spoken.is_empty() {
+        return Outcome::Passed(format!("{pulled}; which host served it could not be seen"));
+    }
+    let (mirrors, upstreams): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| candidate.is_mirror);
+    let mut unexplained = spoken.clone();
+    let through = asked(&mirrors, &mut unexplained, &addresses);
+    let past = asked(&upstreams, &mut unexplained, &addresses);
+    let tags_too = mirrors.iter().any(|mirror| mirror.resolves);
+    let others = unexplained.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+    let rest = match others.as_str() {
+        "" => String::new(),
+        others => {
+            format!("; containerd also spoke to {others}: a proxy, a blob store or another address of a host")
+        }
+    };
+    match (through.last(), past.last()) {
+        (_, Some(upstream)) if tags_too => {
+            let problem = format!("{pulled}: {upstream} was asked, past the mirrors{rest}");
             let help =
                 "journalctl -u containerd says why a mirror was passed over; `strict: true` forbids it";
             Outcome::Found(vec![Finding::new("pull", None, problem, help)])
         }
-        Some(host) => {
-            let kind = if host.is_mirror { "the mirror " } else { "" };
-            Outcome::Passed(format!("{reference}, served by {kind}{} ({})", host.url, shown()))
-        }
-        None if spoken.is_empty() => {
-            Outcome::Passed(format!("{reference}; which host served it could not be seen"))
-        }
-        None => {
-            Outcome::Passed(format!("{reference}, through {}: a proxy, or another name of a host", shown()))
-        }
+        (Some(mirror), _) => Outcome::Passed(format!("{pulled}, served by the mirror {mirror}{rest}")),
+        (None, Some(upstream)) => Outcome::Passed(format!("{pulled}, served by {upstream}{rest}")),
+        (None, None) => Outcome::Passed(format!("{pulled}{rest}")),
     }
 }
 
-fn addresses(candidate: &Candidate) -> impl Iterator<Item = SocketAddr> {
-    let url = reqwest::Url::parse(&candidate.url).ok();
-    let host = url.and_then(|url| {
-        Some((url.host_str()?.trim_matches(['[', ']']).to_owned(), url.port_or_known_default()?))
-    });
-    host.and_then(|host| host.to_socket_addrs().ok()).into_iter().flatten()
+/// Those of `hosts` that explain a peer, which is taken away.
+fn asked<'a>(
+    hosts: &[&'a Candidate],
+    unexplained: &mut BTreeSet<SocketAddr>,
+    addresses: &impl Fn(&Candidate) -> Vec<SocketAddr>,
+) -> Vec<&'a str> {
+    let peers = unexplained.clone();
+    let mut names = Vec::new();
+    // No name is asked for where nothing is left to explain.
+    for host in hosts.iter().filter(|_| !peers.is_empty()) {
+        let known = addresses(host);
+        unexplained.retain(|peer| !known.contains(peer));
+        if known.iter().any(|peer| peers.contains(peer)) {
+            names.push(host.url.as_str());
+        }
+    }
+    names
+}
+
+fn addresses(candidate: &Candidate) -> Vec<SocketAddr> {
+    let Ok(url) = reqwest::Url::parse(&candidate.url) else { return Vec::new() };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };
+    (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten().collect()
 }
 
 /// The TCP peers of a process by the inode of the socket.
@@ -147,7 +172,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{judge, peer};
+    use super::{addresses, judge, peer};
     use crate::finding::Outcome;
     use crate::registry::Candidate;
 
@@ -165,15 +190,31 @@ mod tests {
 
     #[test]
     fn a_pull_past_the_mirrors_is_a_finding() {
-        let candidate = |url: &str, is_mirror| Candidate { url: url.to_owned(), is_mirror };
-        let candidates = [candidate("http://127.0.0.1:5000", true), candidate("https://127.0.0.2", false)];
-        let judged = |peers: &[&str]| {
-            judge("img", &candidates, &peers.iter().map(|peer| peer.parse().unwrap()).collect())
+        let mirror = Candidate { url: "http://127.0.0.1:5000".to_owned(), is_mirror: true, resolves: true };
+        let upstream = Candidate { url: "https://127.0.0.2".to_owned(), is_mirror: false, resolves: true };
+        let judged = |candidates: &[Candidate], peers: &[&str]| {
+            let spoken = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+            match judge("img", candidates, &spoken, addresses) {
+                Outcome::Passed(saw) => saw,
+                Outcome::Found(findings) => format!("FAILED {}", findings[0].problem),
+                Outcome::Skipped(why) => why,
+            }
         };
-        assert!(
-            matches!(judged(&["127.0.0.1:5000"]), Outcome::Passed(saw) if saw.contains("the mirror http://127.0.0.1:5000"))
-        );
-        assert!(matches!(judged(&["127.0.0.1:5000", "127.0.0.2:443"]), Outcome::Found(_)));
-        assert!(matches!(judged(&["127.0.0.3:3128"]), Outcome::Passed(saw) if saw.contains("proxy")));
+        let both = [mirror.clone(), upstream.clone()];
+        assert_eq!(judged(&both, &["127.0.0.1:5000"]), "img, served by the mirror http://127.0.0.1:5000");
+        assert!(judged(&both, &["127.0.0.1:5000", "127.0.0.2:443"]).starts_with("FAILED"));
+        assert!(judged(&both, &["127.0.0.2:443"]).starts_with("FAILED"));
+        // Upstream behind a proxy looks like this; so does a mirror's blob store.
+        let proxied = judged(&both, &["127.0.0.1:5000", "127.0.0.3:3128"]);
+        assert!(proxied.contains("also spoke to 127.0.0.3:3128: a proxy"), "{proxied}");
+        assert_eq!(judged(&both, &[]), "img; which host served it could not be seen");
+        assert_eq!(judged(&both[1..], &["127.0.0.2:443"]), "img, served by https://127.0.0.2");
+        // A mirror that knows no tags leaves them to upstream, as the spec says.
+        let without_tags = [Candidate { resolves: false, ..mirror.clone() }, upstream.clone()];
+        let served = judged(&without_tags, &["127.0.0.1:5000", "127.0.0.2:443"]);
+        assert_eq!(served, "img, served by the mirror http://127.0.0.1:5000");
+        // One address for both, as behind an ingress: nothing tells them apart.
+        let shared = [mirror, Candidate { url: "http://127.0.0.1:5000/".to_owned(), ..upstream }];
+        assert!(judged(&shared, &["127.0.0.1:5000"]).contains("served by the mirror"));
     }
 }

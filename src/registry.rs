@@ -173,12 +173,16 @@ pub struct Candidate {
     pub url: String,
     /// Whether hosts.toml names it in upstream's place.
     pub is_mirror: bool,
+    /// Whether it may be asked which digest a tag has.
+    pub resolves: bool,
 }
 
 /// The registry of an image reference: the part before the first slash where it looks like a host,
 /// else docker.io (distribution's reference/normalize.go).
 pub fn of_image(image: &str) -> &str {
     match image.split_once('/') {
+        // Its older name.
+        Some(("index.docker.io", _)) => "docker.io",
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
         _ => "docker.io",
     }
@@ -196,21 +200,28 @@ pub fn directories(registry: &str) -> Vec<String> {
 }
 
 /// Whom containerd asks for an image of `registry`, in order: the mirrors of `hosts`, the text of its
-/// hosts.toml, then the server that it names, else the registry itself.
+/// hosts.toml, then the server that it names, else the registry itself. A mirror for uploads alone is
+/// none of them.
 pub fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Candidate> {
     let document = hosts.and_then(|text| text.parse::<DocumentMut>().ok()).unwrap_or_default();
     let tables =
         document.get("host").and_then(Item::as_table_like).into_iter().flat_map(|hosts| hosts.iter());
-    let mut candidates: Vec<Candidate> =
-        tables.map(|(url, _)| Candidate { url: url.to_owned(), is_mirror: true }).collect();
+    let mut candidates: Vec<Candidate> = tables
+        .filter_map(|(url, table)| {
+            // Without the key it may do everything.
+            let named = table.get("capabilities").and_then(Item::as_array);
+            let can =
+                |what: &str| named.is_none_or(|named| named.iter().any(|value| value.as_str() == Some(what)));
+            let asked = can("pull") || can("resolve");
+            asked.then(|| Candidate { url: url.to_owned(), is_mirror: true, resolves: can("resolve") })
+        })
+        .collect();
     let upstream = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-    candidates.push(match document.get("server").and_then(Item::as_str) {
-        Some(server) => {
-            let is_upstream = server.trim_end_matches('/').ends_with(&format!("//{upstream}"));
-            Candidate { url: server.to_owned(), is_mirror: !is_upstream }
-        }
-        None => Candidate { url: format!("https://{upstream}"), is_mirror: false },
-    });
+    let server = document.get("server").and_then(Item::as_str);
+    let is_upstream =
+        server.is_none_or(|server| server.trim_end_matches('/').ends_with(&format!("//{upstream}")));
+    let url = server.map_or_else(|| format!("https://{upstream}"), str::to_owned);
+    candidates.push(Candidate { url, is_mirror: !is_upstream, resolves: true });
     candidates
 }
 
@@ -274,6 +285,7 @@ mod tests {
             ("nginx", "docker.io"),
             ("library/nginx:alpine", "docker.io"),
             ("docker.io/library/nginx:alpine", "docker.io"),
+            ("index.docker.io/library/nginx", "docker.io"),
             ("localhost/x", "localhost"),
             ("harbor:5000/a/b@sha256:1", "harbor:5000"),
         ] {
@@ -291,5 +303,9 @@ mod tests {
             [("https://b".to_owned(), true), ("https://a".to_owned(), true), upstream]
         );
         assert_eq!(urls(Some("server = \"https://strict\"\n")), [("https://strict".to_owned(), true)]);
+        let limited = "[host.\"https://up\"]\ncapabilities = [\"push\"]\n[host.\"https://b\"]\ncapabilities = [\"pull\"]\n";
+        let limited = candidates("quay.io", Some(limited));
+        assert_eq!(limited.len(), 2, "nobody is asked for uploads alone: {limited:?}");
+        assert!(!limited[0].resolves && limited[1].resolves);
     }
 }

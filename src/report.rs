@@ -87,7 +87,7 @@ fn hunk(change: &Change) -> String {
     text
 }
 
-/// A verdict for people: one line a check, what is wrong with its remedy below, and a closing line.
+/// A verdict for people: one line a check, what is wrong last and with its remedy, and a closing line.
 pub fn verdict(host: &Path, verdict: &Verdict) -> String {
     let mut text = String::new();
     let mut row = |check: &str, state: &str, what: &str| {
@@ -174,7 +174,7 @@ pub fn failed(host: &Path, error: &anyhow::Error) -> Baked {
 impl Failed {
     fn of(error: &anyhow::Error) -> Failed {
         let exit_code = kind(error).map_or(1, Kind::exit_code);
-        Failed { message: printable(&format!("{error:#}")), exit_code }
+        Failed { message: escape(&format!("{error:#}")), exit_code }
     }
 }
 

@@ -24,6 +24,8 @@ use crate::inside::Inside;
 use crate::path::ImagePath;
 use crate::receipt::{Node, Octal, Owner};
 
+/// A limit for [`Root::text`] that no text which people write comes near.
+pub const LONGEST_TEXT: u64 = 1 << 20;
 /// The remedy where a root changes while nodebake works on it.
 const MOVING: &str = "something else changes this root: stop it and run again";
 

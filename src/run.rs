@@ -48,9 +48,12 @@ fn wait(command: &mut Command, limit: Duration, endless: impl Fn() -> bool) -> R
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
             return Ok(status.success());
         }
-        let stopped = interrupt::check().err().map(|signal| signal.to_string());
-        let late = || format!("no answer within {} s", limit.as_secs());
-        if let Some(why) = stopped.or_else(|| (endless() || Instant::now() > deadline).then(late)) {
+        let why = match interrupt::check() {
+            Err(signal) => Some(signal.to_string()),
+            Ok(()) if endless() => Some("it prints without an end".to_owned()),
+            Ok(()) => (Instant::now() > deadline).then(|| format!("no answer within {} s", limit.as_secs())),
+        };
+        if let Some(why) = why {
             let _ = child.kill();
             let _ = child.wait();
             return Err(why);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::containerd;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, errno, printable};
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::run;
@@ -49,26 +49,22 @@ pub struct Service {
 }
 
 /// Fails unless `root` is the root of the running system: systemd is the first process and it sees
-/// this root as `/`. In a chroot `--root /` is a bake like any other.
-pub fn require_running_system(root: &Root, what: &str) -> Result<(), Failure> {
+/// this root as `/`. In a chroot `--root /` is a bake like any other. `flag` is what asks for it and
+/// `help` what to do without.
+pub fn require_running_system(root: &Root, flag: &str, help: &str) -> Result<(), Failure> {
     let refuse = |why: String| {
-        Failure::new(Kind::Unsupported, format!("{what} asks the running system, and {why}")).help(format!(
-            "leave out `{}` here; the service is enabled and comes up at the next boot",
-            flag(what)
-        ))
+        let message = format!("`{flag}` asks the running system, and {why}");
+        Failure::new(Kind::Unsupported, message).help(help)
     };
     if !Path::new("/run/systemd/system").is_dir() {
         return Err(refuse("systemd does not run here".to_owned()));
     }
-    let first = fs::metadata("/proc/1/root/").map_err(|error| refuse(format!("/proc/1/root: {error}")))?;
+    let first = fs::metadata("/proc/1/root/")
+        .map_err(|error| Failure::filesystem("reading", "/proc/1/root", errno(&error)))?;
     match root.identity()? == (first.dev(), first.ino()) {
         true => Ok(()),
         false => Err(refuse(format!("root `{}` is not its `/`", root.host().display()))),
     }
-}
-
-fn flag(what: &str) -> &str {
-    what.split_whitespace().next_back().unwrap_or(what)
 }
 
 /// What systemd says of the service.
@@ -114,7 +110,8 @@ pub fn log(lines: usize, since: Option<i64>) -> Vec<String> {
     let mut journal = Command::new("journalctl");
     journal.args(["--unit", NAME, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
     journal.args(since.map(|since| format!("--since=@{since}")));
-    let text = run::text(&mut journal, ANSWER).unwrap_or_default();
+    let bytes = run::output(&mut journal, ANSWER).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let telling = |line: &&str| !line.contains("level=info") && !line.contains("level=debug");
     let mut kept: Vec<String> = text.lines().rev().filter(telling).take(lines).map(printable).collect();
     kept.reverse();
@@ -142,13 +139,14 @@ pub fn executable(process: u32) -> String {
 
 /// The first file that containerd reads at its start and that has changed since `process` began.
 pub fn changed_since_start(process: u32, root: &Root) -> Result<Option<ImagePath>, Failure> {
-    let Some(began) = began(process) else { return Ok(None) };
+    let Some((began, now)) = began(process) else { return Ok(None) };
     for path in READ_AT_START.map(ImagePath::fixed) {
         let found = root.file(&path)?.and_then(|file| file.metadata().ok());
         // The time of the change, which a rename sets: installed files carry SOURCE_DATE_EPOCH as mtime.
         let changed =
             found.map(|found| i128::from(found.ctime()) * NANOSECONDS + i128::from(found.ctime_nsec()));
-        if changed.is_some_and(|changed| changed > began) {
+        // A time to come is of a clock that was wrong: it says nothing.
+        if changed.is_some_and(|changed| began < changed && changed <= now) {
             return Ok(Some(path));
         }
     }
@@ -160,16 +158,17 @@ pub fn is_read_at_start(path: &ImagePath) -> bool {
     READ_AT_START.contains(&path.as_str())
 }
 
-/// When a process began, in nanoseconds since 1970 by today's clock: the kernel counts from boot.
-fn began(process: u32) -> Option<i128> {
+/// When a process began and now, in nanoseconds since 1970 by today's clock: the kernel counts from boot.
+fn began(process: u32) -> Option<(i128, i128)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is a name in brackets and may hold anything; the 22nd is the start.
     let start: i128 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    let now = |clock| {
+    let time = |clock| {
         let time = clock_gettime(clock);
         i128::from(time.tv_sec) * NANOSECONDS + i128::from(time.tv_nsec)
     };
-    Some(now(ClockId::Realtime) - now(ClockId::Boottime) + start * NANOSECONDS / TICKS)
+    let now = time(ClockId::Realtime);
+    Some((now - time(ClockId::Boottime) + start * NANOSECONDS / TICKS, now))
 }
 
 /// Its complaints come with advice on further lines: the first says what happened.

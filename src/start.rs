@@ -16,7 +16,6 @@ use crate::root::Root;
 use crate::running_kernel;
 use crate::service;
 use crate::spec::Spec;
-use crate::systemd;
 
 /// How long the CRI may take after systemd calls the service started.
 const READY: Duration = Duration::from_secs(60);
@@ -32,10 +31,6 @@ const LOG: usize = 8;
 /// `root` is the running system's and `diff` what was changed in it. Fails with
 /// [`Kind::Unsupported`], the last lines of the service's log in the message.
 pub fn start(root: &Root, spec: &Spec, diff: &Diff, progress: &Progress) -> Result<String, Failure> {
-    if !diff.changes.iter().any(|change| change.path.as_str() == systemd::UNIT && change.new.is_some()) {
-        let message = "nothing to start: containerd is not one of the components";
-        return Err(Failure::new(Kind::Usage, message).help("leave out `--start`"));
-    }
     let began = service::now();
     bring_up(root, spec, diff, progress).map_err(|failure| match failure.kind {
         Kind::Unsupported => failure.with_log(&service::log(LOG, Some(began))),

@@ -10,8 +10,9 @@ use crate::state;
 
 /// Verifies the root; `live` asks the running system as well, of which it must be the root.
 pub fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
-    if live.is_some() {
-        service::require_running_system(root, "verify --live")?;
+    if let Some(live) = live {
+        let help = format!("leave out `{}`: the files of the root can be verified anywhere", live.flag());
+        service::require_running_system(root, live.flag(), &help)?;
     }
     let mut verdict = Verdict::default();
     if state::intent(root)?.is_some() {

@@ -36,6 +36,29 @@ fn a_spec_and_what_it_bakes_give_the_same_file() {
     run(lab.command(["goss"]).arg("--root").arg(&lab.root).arg("--spec").arg(&lab.spec)).exits(2);
 }
 
+/// The words of upstream's own builds, which the lab has not.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn the_versions_that_upstream_prints_are_understood() {
+    let lab_dir = Lab::new();
+    let described = run(lab_dir.command(["goss"]).arg("--spec").arg(&lab_dir.spec)).exits(0).stdout.clone();
+    let says = |line: &str| {
+        let gossfile: serde_yaml::Value = serde_yaml::from_str(&described).unwrap();
+        let mut command = gossfile["command"]["containerd --version"].clone();
+        command["exec"] = format!("echo '{line}'").into();
+        let only = format!("command: {{version: {}}}\n", serde_json::to_string(&command).unwrap());
+        let file = lab_dir.dir.join("goss.yaml");
+        fs::write(&file, only).unwrap();
+        let goss =
+            Command::new(lab().join("tools/goss")).arg("--gossfile").arg(file).arg("validate").output();
+        goss.unwrap().status.success()
+    };
+    assert!(says("containerd github.com/containerd/containerd/v2 v2.1.9 6f5a4e1b0c"));
+    assert!(says("containerd github.com/containerd/containerd/v2 2.1.9+unknown "));
+    assert!(!says("containerd github.com/containerd/containerd/v2 v2.1.90 6f5a4e1b0c"));
+    assert!(!says("containerd github.com/containerd/containerd v1.7.24 6f5a4e1b0c"));
+}
+
 /// Puts goss and a goss file for the node into its root.
 fn carry_goss(node: &Node, more: &[&str]) {
     fs::create_dir_all(node.path("/opt/lab")).unwrap();
