@@ -101,9 +101,6 @@ const CNI: &str = r#"{"cniVersion": "1.0.0", "name": "lab", "plugins": [
 /// Boots the node's root and runs `script` in it. `options` go to tests/lab/nspawn or tests/lab/qemu;
 /// `around` stands before it, such as a registry in the same network.
 pub fn boot(node: &Node, layer: Layer, around: &[&str], options: &[&str], script: &str) -> Vec<Report> {
-    let folder = node.folder.path();
-    let file = folder.join("script");
-    fs::write(&file, format!("{PRELUDE}{script}")).unwrap();
     let program = repository().join("tests/lab").join(match layer {
         Layer::Container => "nspawn",
         Layer::Machine => "qemu",
@@ -111,9 +108,22 @@ pub fn boot(node: &Node, layer: Layer, around: &[&str], options: &[&str], script
     let mut words: Vec<&str> = around.to_vec();
     words.push(program.to_str().unwrap());
     words.extend(options);
+    run_in_guest(&words, &node.root(), node.folder.path(), script)
+}
+
+/// Boots a whole disk by its own boot loader and runs `script` in it. `options` go to tests/lab/disk.
+pub fn boot_disk(disk: &Path, folder: &Path, options: &[&str], script: &str) -> Report {
+    let program = repository().join("tests/lab/disk");
+    let mut words = vec![program.to_str().unwrap()];
+    words.extend(options);
+    run_in_guest(&words, disk, folder, script).remove(0)
+}
+
+fn run_in_guest(words: &[&str], system: &Path, folder: &Path, script: &str) -> Vec<Report> {
+    let file = folder.join("script");
+    fs::write(&file, format!("{PRELUDE}{script}")).unwrap();
     let out = folder.join("out");
-    let output =
-        Command::new(words[0]).args(&words[1..]).arg(node.root()).arg(&out).arg(&file).output().unwrap();
+    let output = Command::new(words[0]).args(&words[1..]).arg(system).arg(&out).arg(&file).output().unwrap();
     let reports = reports(&out);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(

@@ -9,7 +9,9 @@ debian_packages=(
   file                                  # what a binary says of itself
   iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
   systemd-container                     # nspawn
-  qemu-system-x86 e2fsprogs xorriso     # qemu: disks and a seed for cloud-init
+  qemu-system-x86 e2fsprogs genisoimage # qemu: disks and a seed for cloud-init
+  packer xorriso openssh-client         # sshd, and the builds of packer/:
+  dosfstools fdisk mtools ovmf          # disks that boot by UEFI
   musl-tools                            # static binaries: C code in crates is compiled for both
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 )

@@ -1,0 +1,147 @@
+# What every build of a machine has in common: nodebake's variables, and the steps that bake, clean
+# and verify. The machine itself is a `source` of its own file.
+
+variable "nodebake" {
+  type        = string
+  default     = "target/dist"
+  description = "Directory with nodebake-linux-amd64, nodebake-linux-arm64 or both: what `make dist` makes."
+}
+
+variable "arch" {
+  type        = string
+  default     = "amd64"
+  description = "The image's architecture: amd64 or arm64."
+
+  validation {
+    condition     = contains(["amd64", "arm64"], var.arch)
+    error_message = "The value of arch must be amd64 or arm64."
+  }
+}
+
+variable "spec" {
+  type        = string
+  default     = ""
+  description = "A nodebake.yaml; a nodebake.lock beside it is used too. Without it the spec is made of the variables below."
+}
+
+variable "spec_files" {
+  type        = list(string)
+  default     = []
+  description = "What belongs beside the spec: the certificates that it names, and a nodebake.lock for a spec made of variables."
+}
+
+variable "containerd_version" {
+  type        = string
+  default     = ""
+  description = "Such as 2.1.9; default: the newest that this nodebake knows. Not used with spec, nor are the next three."
+}
+
+variable "runc_version" {
+  type        = string
+  default     = ""
+  description = "Default: the one that this containerd names."
+}
+
+variable "cni_plugins_version" {
+  type        = string
+  default     = ""
+  description = "Default: the newest that this nodebake knows."
+}
+
+variable "registries" {
+  type        = map(list(string))
+  default     = {}
+  description = "Mirrors, in order: { \"docker.io\" = [\"https://mirror.example\"] }; what else a mirror may have stands in a spec."
+}
+
+variable "source" {
+  type        = string
+  default     = ""
+  description = "Where the archives come from: a directory here, which is uploaded, or an https:// mirror; default: upstream."
+}
+
+variable "upload" {
+  type        = string
+  default     = "/tmp/nodebake"
+  description = "Directory in the machine for all that is uploaded; gone at the end. Programs must be allowed to run there."
+}
+
+locals {
+  versions = {
+    "containerd"  = var.containerd_version
+    "runc"        = var.runc_version
+    "cni-plugins" = var.cni_plugins_version
+  }
+  spec_of_variables = yamlencode({
+    arch       = var.arch
+    components = { for name, version in local.versions : name => { version = version } if version != "" }
+    registries = { for name, urls in var.registries : name => { mirrors = [for url in urls : { url = url }] } }
+  })
+
+  lock       = "${dirname(var.spec)}/nodebake.lock"
+  spec_files = concat(compact([var.spec, var.spec != "" && fileexists(local.lock) ? local.lock : ""]), var.spec_files)
+
+  source_is_directory = var.source != "" && length(split("://", var.source)) == 1
+
+  environment = [
+    "NODEBAKE_FILES=${var.upload}",
+    "NODEBAKE_SPEC=${var.spec == "" ? "" : basename(var.spec)}",
+    "NODEBAKE_SPEC_TEXT=${var.spec == "" ? local.spec_of_variables : ""}",
+    "NODEBAKE_SOURCE=${local.source_is_directory ? "artifacts" : var.source}",
+  ]
+}
+
+build {
+  name    = "nodebake"
+  sources = ["source.qemu.node"]
+
+  provisioner "shell" {
+    inline = ["mkdir -p -m 0700 ${var.upload} ${var.upload}/bin ${var.upload}/artifacts"]
+  }
+
+  provisioner "file" {
+    source      = "${var.nodebake}/"
+    destination = "${var.upload}/bin"
+  }
+
+  dynamic "provisioner" {
+    labels   = ["file"]
+    for_each = local.source_is_directory ? [var.source] : []
+
+    content {
+      source      = "${provisioner.value}/"
+      destination = "${var.upload}/artifacts"
+    }
+  }
+
+  dynamic "provisioner" {
+    labels   = ["file"]
+    for_each = local.spec_files
+
+    content {
+      source      = provisioner.value
+      destination = "${var.upload}/"
+    }
+  }
+
+  provisioner "shell" {
+    script           = "${path.root}/nodebake.sh"
+    environment_vars = local.environment
+    execute_command  = "{{ .Vars }} sh {{ .Path }} apply"
+  }
+
+  # Your own provisioners go here: what they leave in /tmp and /var/log is cleaned up too.
+
+  provisioner "shell" {
+    script           = "${path.root}/clean.sh"
+    environment_vars = local.environment
+    execute_command  = "{{ .Vars }} sh {{ .Path }}"
+  }
+
+  # the last word, after everything that may have changed the machine
+  provisioner "shell" {
+    script           = "${path.root}/nodebake.sh"
+    environment_vars = local.environment
+    execute_command  = "{{ .Vars }} sh {{ .Path }} verify"
+  }
+}

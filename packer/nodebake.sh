@@ -1,0 +1,86 @@
+#!/bin/sh
+# Runs the static nodebake for this machine, for the shell provisioners of Packer.
+#
+#   nodebake.sh apply | verify
+#
+#   NODEBAKE_FILES      directory with bin/nodebake-linux-*, and with what the spec names
+#   NODEBAKE_ROOT       the root filesystem; default: this machine's, and then a `verify` that finds
+#                       nothing takes NODEBAKE_FILES away
+#   NODEBAKE_SPEC       name of the spec in NODEBAKE_FILES
+#   NODEBAKE_SPEC_TEXT  the spec itself, if there is no such file
+#   NODEBAKE_SOURCE     name of a directory in NODEBAKE_FILES, or the URL of a mirror; default: upstream
+#
+# Progress comes in plain lines, on one stream, so that Packer keeps their order. When nodebake
+# fails, its error is the last line and its exit code is the script's.
+set -eu
+
+[ "$(id -u)" -eq 0 ] || exec sudo -E sh "$0" "$@"
+
+main() {
+  files=$NODEBAKE_FILES
+  root=${NODEBAKE_ROOT:-/}
+  export NO_COLOR=1
+  exec 2>&1
+  case ${1:-} in
+    apply)
+      [ "$root" != / ] || wait_for_cloud_init
+      apply
+      ;;
+    verify)
+      nodebake verify --root "$root"
+      [ "$root" != / ] || rm -rf "$files"
+      ;;
+    *) fail 2 "usage: nodebake.sh apply | verify" ;;
+  esac
+}
+
+# It may still be writing users, mirrors and packages when ssh lets Packer in.
+wait_for_cloud_init() {
+  [ -d /run/systemd/system ] && command -v cloud-init >/dev/null || return 0
+  code=0
+  cloud-init status --wait >/dev/null || code=$?
+  # 2: done, with something in the configuration that it recovered from
+  [ "$code" -eq 0 ] || [ "$code" -eq 2 ] || { cloud-init status --long; fail 1 "cloud-init has failed in this machine"; }
+}
+
+apply() {
+  spec=${NODEBAKE_SPEC:-}
+  if [ -z "$spec" ]; then
+    spec=variables.yaml
+    printf '%s\n' "${NODEBAKE_SPEC_TEXT:-}" >"$files/$spec"
+  fi
+  set -- --root "$root" --spec "$files/$spec"
+  case ${NODEBAKE_SOURCE:-} in
+    '') ;;
+    *://*) set -- "$@" --source "$NODEBAKE_SOURCE" ;;
+    *) set -- "$@" --source "$files/$NODEBAKE_SOURCE" --offline ;;
+  esac
+  nodebake apply "$@"
+}
+
+nodebake() {
+  binary=$files/bin/nodebake-linux-$(machine)
+  [ -f "$binary" ] || fail 1 "$binary was not uploaded: does the directory that \`nodebake\` names hold it?"
+  [ -x "$binary" ] || chmod +x "$binary"
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  { code=0; "$binary" "$@" 2>&1 || code=$?; echo "$code" >"$scratch/code"; } | tee "$scratch/said"
+  read -r code <"$scratch/code"
+  [ "$code" -eq 0 ] || fail "$code" "$(grep '^nodebake: error: ' "$scratch/said" | tail -n 1)" "$1"
+}
+
+machine() {
+  case $(uname -m) in
+    x86_64) echo amd64 ;;
+    aarch64 | arm64) echo arm64 ;;
+    *) uname -m ;;
+  esac
+}
+
+# fail CODE ERROR [COMMAND]
+fail() {
+  echo "${2:-nodebake: error: $3 ended with exit code $1}"
+  exit "$1"
+}
+
+main "$@"
