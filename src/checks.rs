@@ -257,7 +257,7 @@ fn hosts(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
             }
         }
     }
-    Ok(Outcome::of(findings, format!("{count} registries with mirrors")))
+    Ok(Outcome::of(findings, format!("registries with mirrors: {count}")))
 }
 
 fn certificates(item: &Item, named: &mut Vec<String>) {

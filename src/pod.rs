@@ -154,21 +154,17 @@ fn control_group(process: u32, container: &str, settings: &Settings) -> Result<S
 /// The runtime's own words, and what they mean for a node.
 fn trouble(doing: &str, why: &Refusal) -> Trouble {
     let why = why.to_string();
+    let no_image =
+        "the pause image is not there and can't be pulled: preload it, or give a mirror that has it";
     let known = [
+        ("failed to pull", no_image),
+        ("failed to resolve", no_image),
         (
             "failed to find plugin",
             "the CNI plugins are missing or not where config.toml says: run `nodebake apply`",
         ),
+        ("OCI runtime", "runc can't start containers: try `runc --version`, then `nodebake apply`"),
         ("cni", "see the CNI configuration in /etc/cni/net.d and the plugins in /opt/cni/bin"),
-        ("runc", "runc can't start containers: try `runc --version`, then `nodebake apply`"),
-        (
-            "failed to pull",
-            "the pause image is not there and can't be pulled: preload it, or give a mirror that has it",
-        ),
-        (
-            "failed to resolve",
-            "the pause image is not there and can't be pulled: preload it, or give a mirror that has it",
-        ),
     ];
     let help = known
         .iter()

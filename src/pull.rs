@@ -21,7 +21,7 @@ use crate::settings::Settings;
 /// Large images on slow lines take their time; the kubelet has no limit at all.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Pulls `image`. A pull that goes past every mirror of the spec is a finding, though it succeeds.
+/// Pulls `image`. A pull that goes past the mirrors of the spec is a finding, though it succeeds.
 pub fn check(
     cri: &mut Cri,
     root: &Root,

@@ -1,6 +1,6 @@
 //! `apply --start`: brings the running system up to what has just been baked into it.
 //!
-//! A running containerd is left alone unless something that it reads at its start has changed.
+//! A running containerd is left alone unless a file from here that it reads at its start has changed.
 
 use std::time::{Duration, Instant};
 
