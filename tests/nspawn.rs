@@ -10,9 +10,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use kit::Lab;
-use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
+use kit::guest::{
+    Layer, PULLS, Report, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake,
+    mirror,
+};
 use kit::ready::{PROOF, complaints};
-use kit::real::{Node, artifacts, lab, repository, run, spec, version};
+use kit::real::{Node, artifacts, lab, run, spec, version};
 
 /// A node that has everything to be ready once it is booted.
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
@@ -218,38 +221,20 @@ fn another_containerd_in_our_place_is_noticed() {
 
 // --- the mirror -------------------------------------------------------------------------------------
 
-/// The tutorial's pull by hand and the CRI's, on a node whose only way out is a registry on loopback.
+/// The tutorial's pull by hand and the CRI's, on a node whose only way out is the registry.
 fn pulls(broken: &str) -> (Report, String) {
-    let mirror = "registries: {_default: {mirrors: [{url: 'http://127.0.0.1:15080'}]}}\n";
-    let node = node("trixie", "2.1", mirror);
+    let node = node("trixie", "2.1", &mirror(Layer::Container));
     if !broken.is_empty() {
         drop_in(&node, broken);
     }
-    let registry = repository().join("tests/lab/registry");
-    let folder = node.folder.path().join("registry");
-    let around =
-        ["unshare", "--net", registry.to_str().unwrap(), folder.to_str().unwrap(), "--port", "15080", "--"];
-    let script = "
-        t pull-ctr ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d docker.io/library/nginx:alpine
-        t pull-cri nodebake verify --root / --pull docker.io/library/nginx:alpine
-        t pull-ctr-without ctr -n k8s.io images pull docker.io/library/nginx:alpine
-    ";
-    let report = boot(&node, Layer::Container, &around, &["--keep-net"], script).remove(0);
-    (report, fs::read_to_string(folder.join("access.log")).unwrap())
+    boot_beside_registry(&node, Layer::Container, PULLS)
 }
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn both_pulls_of_the_tutorial_reach_the_mirror() {
     let (report, requests) = pulls("");
-    report.expect("pull-ctr", 0);
-    let pulled = report.expect("pull-cri", 0);
-    assert!(pulled.contains("served by the mirror http://127.0.0.1:15080"), "{report}");
-    assert_ne!(report.code("pull-ctr-without"), Some(0), "ctr reads no config_path\n{report}");
-    // `ctr` and the CRI name themselves differently.
-    let asked =
-        requests.lines().filter(|line| line.contains("/v2/library/nginx/manifests/alpine?ns=docker.io"));
-    assert!(asked.count() >= 2, "{requests}");
+    assert_pulled(Layer::Container, &report, &requests);
 }
 
 // --- apply --start ------------------------------------------------------------------------------------

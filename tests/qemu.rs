@@ -10,7 +10,10 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
+use kit::guest::{
+    Layer, PULLS, Report, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake,
+    mirror,
+};
 use kit::ready::{PROOF, complaints};
 use kit::real::{Node, expect, repository, static_binary, text};
 
@@ -62,28 +65,12 @@ fn s8_trixie_boots_ready_with_containerd_1_7() {
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn s8_trixie_boots_ready_with_containerd_2_1_and_pulls_through_the_mirror() {
-    let mirror = "registries: {_default: {mirrors: [{url: 'http://10.0.2.2:15080'}]}}\n";
-    let node = node("trixie-vm", "2.1", mirror);
-    let registry = repository().join("tests/lab/registry");
-    let folder = node.folder.path().join("registry");
-    let around =
-        ["unshare", "--net", registry.to_str().unwrap(), folder.to_str().unwrap(), "--port", "15080", "--"];
-    let pulls = "
-        t pull-ctr ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d docker.io/library/nginx:alpine
-        t pull-cri nodebake verify --root / --pull docker.io/library/nginx:alpine
-        t images ctr -n k8s.io images ls -q
-    ";
-    let report =
-        boot(&node, Layer::Machine, &around, &["--net"], &format!("{MACHINE}{PROOF}{pulls}")).remove(0);
+    let node = node("trixie-vm", "2.1", &mirror(Layer::Machine));
+    let script = format!("{MACHINE}{PROOF}{PULLS}t images ctr -n k8s.io images ls -q\n");
+    let (report, requests) = boot_beside_registry(&node, Layer::Machine, &script);
     assert_ready(&report);
-    report.expect("pull-ctr", 0);
-    let pulled = report.expect("pull-cri", 0);
-    assert!(pulled.contains("served by the mirror http://10.0.2.2:15080"), "{report}");
+    assert_pulled(Layer::Machine, &report, &requests);
     assert!(report.output("images").contains("docker.io/library/nginx:alpine"), "{report}");
-    let requests = fs::read_to_string(folder.join("access.log")).unwrap();
-    let asked =
-        requests.lines().filter(|line| line.contains("/v2/library/nginx/manifests/alpine?ns=docker.io"));
-    assert!(asked.count() >= 2, "{requests}");
 }
 
 /// An image's first boot, with no machine-id and a distribution that disables what no preset names, and

@@ -111,6 +111,50 @@ pub fn boot(node: &Node, layer: Layer, around: &[&str], options: &[&str], script
     run_in_guest(&words, &node.root(), node.folder.path(), script)
 }
 
+/// [`boot`] in a network with nothing but a registry that has docker.io's nginx:alpine, at
+/// [`registry_url`]; also gives what the registry was asked.
+pub fn boot_beside_registry(node: &Node, layer: Layer, script: &str) -> (Report, String) {
+    let registry = repository().join("tests/lab/registry");
+    let folder = node.folder.path().join("registry");
+    let (registry, folder) = (registry.to_str().unwrap(), folder.to_str().unwrap());
+    let around = ["unshare", "--net", registry, folder, "--port", "15080", "--"];
+    let network = if layer == Layer::Container { "--keep-net" } else { "--net" };
+    let report = boot(node, layer, &around, &[network], script).remove(0);
+    (report, fs::read_to_string(format!("{folder}/access.log")).unwrap())
+}
+
+/// The registry as a guest of the layer sees it.
+pub fn registry_url(layer: Layer) -> &'static str {
+    match layer {
+        Layer::Container => "http://127.0.0.1:15080",
+        Layer::Machine => "http://10.0.2.2:15080",
+    }
+}
+
+/// A spec's mirror for everything.
+pub fn mirror(layer: Layer) -> String {
+    format!("registries: {{_default: {{mirrors: [{{url: '{}'}}]}}}}\n", registry_url(layer))
+}
+
+/// The pulls of the tutorial: by hand, and as a pod's.
+pub const PULLS: &str = "
+t pull-ctr ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d docker.io/library/nginx:alpine
+t pull-cri nodebake verify --root / --pull docker.io/library/nginx:alpine
+t pull-ctr-without ctr -n k8s.io images pull docker.io/library/nginx:alpine
+";
+
+/// Both pulls reached the registry, and only because they were told of it.
+#[track_caller]
+pub fn assert_pulled(layer: Layer, report: &Report, requests: &str) {
+    report.expect("pull-ctr", 0);
+    let served = format!("served by the mirror {}", registry_url(layer));
+    assert!(report.expect("pull-cri", 0).contains(&served), "{report}");
+    assert_ne!(report.code("pull-ctr-without"), Some(0), "ctr reads no config_path\n{report}");
+    // `ctr` and the CRI each ask for themselves.
+    let asked = |line: &&str| line.contains("/v2/library/nginx/manifests/alpine?ns=docker.io");
+    assert!(requests.lines().filter(asked).count() >= 2, "{requests}");
+}
+
 /// Boots a whole disk by its own boot loader and runs `script` in it. `options` go to tests/lab/disk.
 pub fn boot_disk(disk: &Path, folder: &Path, options: &[&str], script: &str) -> Report {
     let program = repository().join("tests/lab/disk");
