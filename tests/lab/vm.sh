@@ -1,29 +1,26 @@
 # shellcheck shell=bash disable=SC2034,SC2054,SC2154 # what this has in common with the script that sources it
 # A machine in QEMU: its disk and its parts. A stock kernel boots under emulation in half a minute.
 
+# Of the root's partition: a seed is a disk as well, and the kernel gives them their names in the order
+# in which they answer.
+partition=PARTUUID=6c616221-01
+
 # make_disk: fills the file of descriptor $disk, which has no name, so that nothing stays after a
 # kill, with a filesystem of $tree.
 make_disk() {
-  local file used
-  set_timeouts
+  local file size start=1 # in MiB
   file=$(mktemp "$LAB/.disk.XXXXXX")
   exec {disk}<>"$file"
   rm "$file"
-  used=$(du -sm "$tree" | cut -f1)
-  truncate -s "$((used + 1024))M" "/dev/fd/$disk"
-  mkfs.ext4 -q -F -O ^has_journal -E lazy_itable_init=0,nodiscard -m 0 -N 60000 -d "$tree" "/dev/fd/$disk"
-}
-
-# A minute is short where a busy machine emulates one. But containers that outlive containerd, as
-# they should, would hold up the end for as long as systemd waits.
-set_timeouts() {
-  mkdir -p "$tree/usr/lib/systemd/system.conf.d"
-  cat >"$tree/usr/lib/systemd/system.conf.d/lab.conf" <<'END'
-[Manager]
-DefaultTimeoutStartSec=300
-DefaultDeviceTimeoutSec=300
-DefaultTimeoutStopSec=10
+  size=$(($(du -sm "$tree" | cut -f1) + 1024))
+  truncate -s "$((start + size))M" "/dev/fd/$disk"
+  sfdisk --quiet --no-reread --no-tell-kernel "/dev/fd/$disk" <<END
+label: dos
+label-id: 0x6c616221
+start=${start}MiB, type=83
 END
+  mkfs.ext4 -q -F -O ^has_journal -E "offset=$((start << 20)),lazy_itable_init=0,nodiscard" -m 0 -N 60000 \
+    -d "$tree" "/dev/fd/$disk" "${size}M"
 }
 
 # add_file SOURCE DEST: resolved inside the tree, where a link may be absolute
@@ -43,7 +40,7 @@ add_file() {
 # follows from /usr (ldconfig's cache and the like).
 machine() {
   local cpu=max,-cx16 words=(
-    root=/dev/nvme0n1 rootfstype=ext4 rw console=ttyS0 panic=-1 quiet systemd.show_status=yes
+    root=$partition rootfstype=ext4 rw console=ttyS0 panic=-1 quiet systemd.show_status=yes
     systemd.firstboot=no systemd.condition-needs-update=no "$@"
   )
   [[ ${LAB_ACCEL:=tcg} == tcg ]] || cpu=host
