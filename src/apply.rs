@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::arch::Arch;
+use crate::bake::{self, Bake, Spool, placed, staged_default_config};
 use crate::caution;
 use crate::commit::{self, Commit, Kept};
-use crate::containerd;
 use crate::diff::{self, Diff, Found};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
@@ -17,14 +17,12 @@ use crate::fetch::Fetcher;
 use crate::interrupt;
 use crate::lock::Lock;
 use crate::parallel;
-use crate::path::ImagePath;
 use crate::plan::{self, Inputs, Placed, Plan};
-use crate::receipt::{Node, Owned, Receipt};
+use crate::receipt::Receipt;
 use crate::resolve::{self, Artifact, Target};
 use crate::root::Root;
 use crate::spec::{Base, Spec};
-use crate::spool::{self, Member, Place, Spooled};
-use crate::staged;
+use crate::spool::{self, Member, Place};
 use crate::state::{self, State};
 use crate::target;
 
@@ -64,16 +62,6 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What came of starting the service, where that was asked for.
     pub started: Option<anyhow::Result<String>>,
-}
-
-/// One root on its way through the pipeline.
-struct Bake<'a> {
-    root: &'a Root,
-    state: Option<State<'a>>,
-    receipt: Option<Receipt>,
-    target: Target,
-    artifacts: Vec<Artifact>,
-    found: Found,
 }
 
 /// A bake that knows what it will do.
@@ -210,44 +198,6 @@ fn arch(spec: &Spec, root: &Root, fetcher: &Fetcher) -> Result<Arch, Failure> {
     Ok(arch)
 }
 
-impl Bake<'_> {
-    /// Whether everything that came from `artifact` is still as it was installed.
-    fn in_place(&self, artifact: &Artifact) -> bool {
-        let Some(receipt) = &self.receipt else { return false };
-        let same = |a: &Artifact| {
-            (a.sha256, &a.build, &a.version, &a.arch)
-                == (artifact.sha256, &artifact.build, &artifact.version, &artifact.arch)
-        };
-        let known = receipt.artifacts.iter().any(same);
-        known
-            && self
-                .owned(artifact.sha256)
-                .all(|(path, owned)| self.found.get(path) == Some(&Some(owned.node.clone())))
-    }
-
-    fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &Owned)> {
-        let paths = self.receipt.iter().flat_map(|receipt| &receipt.paths);
-        paths.filter(move |(_, owned)| owned.artifact == Some(artifact))
-    }
-
-    /// The index of an artifact that is in place, from the receipt.
-    fn index(&self, artifact: &Artifact) -> Vec<Placed> {
-        let placed = |(path, owned): (&ImagePath, &Owned)| match (&owned.node, &owned.member) {
-            (Node::File { sha256, .. }, Some(member)) => Some(Placed {
-                artifact: artifact.sha256,
-                component: artifact.component.clone(),
-                name: member.clone(),
-                path: path.clone(),
-                sha256: *sha256,
-            }),
-            _ => None,
-        };
-        self.owned(artifact.sha256).filter_map(placed).collect()
-    }
-}
-
-type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;
-
 /// Fetches and decodes, side by side, every artifact that is missing somewhere; each once.
 fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
     let mut needed: BTreeMap<Digest, (&Artifact, &Root)> = BTreeMap::new();
@@ -295,8 +245,8 @@ fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Pla
                 _ => members.extend(bake.index(artifact)),
             }
         }
-        let mut warnings = check_glibc(&bake, spooled)?;
-        let default_config = default_config(job, &bake, spooled)?;
+        let mut warnings = bake::check_glibc(&bake, spooled)?;
+        let default_config = bake::default_config(&job.spec, &job.fetcher.progress, &bake, spooled)?;
         let inputs = Inputs {
             artifacts: &bake.artifacts,
             arch: bake.target.arch.name(),
@@ -318,74 +268,6 @@ fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Pla
         Ok((plan, diff, warnings)) => Ok(Planned { bake, plan, diff, warnings }),
         Err(error) => Err(abandon(bake.root, bake.state, error)),
     }
-}
-
-fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
-    spooled.members.iter().map(|member| Placed {
-        artifact: spooled.artifact.sha256,
-        component: spooled.artifact.component.clone(),
-        name: member.name.clone(),
-        path: member.path.clone(),
-        sha256: member.sha256,
-    })
-}
-
-/// Whether the root's C library is new enough for every executable that will be installed.
-fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
-    let mut dynamic = None;
-    let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
-    for (spooled, member) in
-        artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member)))
-    {
-        let Some(needs) = member.needs_glibc else { continue };
-        dynamic = Some(&spooled.artifact);
-        let Some(gives) = bake.target.glibc.filter(|gives| *gives < needs) else { continue };
-        let artifact = &spooled.artifact;
-        let message = format!(
-            "{artifact}: `{}` needs glibc {}.{}, root `{}` has {}.{}",
-            member.name,
-            needs.0,
-            needs.1,
-            bake.root.host().display(),
-            gives.0,
-            gives.1
-        );
-        let help = match artifact.catalogued().static_build {
-            Some(_) => format!("use the static build: `components.{}.static: true`", artifact.component),
-            None => "use a static build, or another version of it".to_owned(),
-        };
-        return Err(Failure::new(Kind::Unsupported, message).help(help).into());
-    }
-    let unknown = dynamic.filter(|_| bake.target.glibc.is_none());
-    Ok(unknown
-        .map(|artifact| {
-            format!(
-                "root `{}` has no glibc for {}, which {artifact} needs to run",
-                bake.root.host().display(),
-                bake.target.arch
-            )
-        })
-        .into_iter()
-        .collect())
-}
-
-/// What the staged containerd prints as its default configuration, where the spec starts from it.
-fn default_config(job: &Job, bake: &Bake, spooled: &Spool) -> anyhow::Result<Option<String>> {
-    let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
-    let Some(artifact) = containerd.filter(|_| job.spec.containerd.config.base == Base::Default) else {
-        return Ok(None);
-    };
-    job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
-    if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
-        return staged_default_config(spooled);
-    }
-    // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
-    Ok(Some(staged::installed_config_default(bake.root.host())?))
-}
-
-fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
-    let member = spooled.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
-    member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
 }
 
 /// Writes everything beside its place.

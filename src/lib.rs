@@ -22,7 +22,7 @@
 //! - [`root`] the only module that touches a target, through [`inside`]; [`target`] what a root says of
 //!   itself, [`caution`] what the user should know of it
 //! - [`receipt`] what is owned, [`state`] where that is kept
-//! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots;
+//! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots, each a [`bake`];
 //!   [`remove`] is the empty plan
 //! - [`verify`] receipt against root, then the [`checks`] of its files and the [`live`] ones of the
 //!   running system; a check comes to a [`finding`], [`settings`] are compared, [`pod`] and [`pull`] go
@@ -36,6 +36,7 @@
 pub mod apply;
 pub mod arch;
 pub mod archive;
+pub mod bake;
 pub mod catalog;
 pub mod caution;
 pub mod checks;
