@@ -16,6 +16,7 @@ use crate::error::{Failure, Kind};
 use crate::fetch::Fetcher;
 use crate::interrupt;
 use crate::lock::Lock;
+use crate::packages::{self, Shop};
 use crate::parallel;
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::receipt::Receipt;
@@ -85,6 +86,10 @@ pub fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
 /// The plan of `job` by itself, for its own architecture or this host's: without a root there is no
 /// glibc to look at and nothing in place.
 pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
+    if job.spec.package().is_some() {
+        let message = "what a package brings is known in a root only";
+        return Err(Failure::new(Kind::Usage, message).help("bake one, and give it with --root").into());
+    }
     let arch = job.spec.arch.as_ref().and_then(|name| name.arch()).or_else(Arch::of_host);
     let arch =
         arch.ok_or_else(|| Failure::new(Kind::Invalid, "set `arch:` in the spec, for example amd64"))?;
@@ -103,6 +108,7 @@ pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
         members: &members,
         certificates: &job.certificates,
         default_config: default_config.as_deref(),
+        supply: None,
     };
     Ok(plan::plan(&job.spec, &inputs)?)
 }
@@ -180,7 +186,7 @@ fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Result<Bake<'a>>
         Ok((receipt, found.unwrap_or_default()))
     };
     match begun() {
-        Ok((receipt, found)) => Ok(Bake { root, state, receipt, target, artifacts, found }),
+        Ok((receipt, found)) => Ok(Bake { root, state, receipt, target, artifacts, found, supply: None }),
         Err(error) => Err(abandon(root, state, error)),
     }
 }
@@ -234,8 +240,8 @@ fn weight(artifact: &Artifact) -> u8 {
 }
 
 /// The plan for one root, and what it changes.
-fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
-    let prepared = || -> anyhow::Result<(Plan, Diff, Vec<String>)> {
+fn prepare<'a>(job: &Job, mut bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
+    let prepared = |bake: &mut Bake| -> anyhow::Result<(Plan, Diff, Vec<String>)> {
         interrupt::check()?;
         let mut members = Vec::new();
         for artifact in &bake.artifacts {
@@ -245,29 +251,53 @@ fn prepare<'a>(job: &Job, bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Pla
                 _ => members.extend(bake.index(artifact)),
             }
         }
-        let mut warnings = bake::check_glibc(&bake, spooled)?;
-        let default_config = bake::default_config(&job.spec, &job.fetcher.progress, &bake, spooled)?;
+        let mut warnings = bake::check_glibc(bake, spooled)?;
+        let default_config = bake::default_config(&job.spec, &job.fetcher.progress, bake, spooled)?;
+        supply(job, bake)?;
         let inputs = Inputs {
             artifacts: &bake.artifacts,
             arch: bake.target.arch.name(),
             members: &members,
             certificates: &job.certificates,
             default_config: default_config.as_deref(),
+            supply: bake.supply.as_ref(),
         };
         let plan = plan::plan(&job.spec, &inputs)?;
         let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
         let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
-        let diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
+        let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
+        diff.packages = bake.supply.iter().flat_map(|supply| supply.changes.clone()).collect();
         warnings.extend(caution::warnings(bake.root, &plan)?);
         for mount in caution::mounts(bake.root, &diff)? {
             job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
         }
         Ok((plan, diff, warnings))
     };
-    match prepared() {
+    match prepared(&mut bake) {
         Ok((plan, diff, warnings)) => Ok(Planned { bake, plan, diff, warnings }),
         Err(error) => Err(abandon(bake.root, bake.state, error)),
     }
+}
+
+/// Has the package manager bring what it has to: before the plan, which depends on what that is, and
+/// after everything else is known to be there.
+fn supply(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
+    let shop = Shop {
+        spec: &job.spec,
+        lock: &job.lock,
+        fetcher: &job.fetcher,
+        patience: job.patience,
+        root: bake.root,
+        arch: bake.target.arch,
+        state: bake.state.as_ref(),
+        receipt: bake.receipt.as_ref(),
+    };
+    bake.supply = packages::supply(&shop)?;
+    let changed = bake.supply.as_ref().is_some_and(|supply| !supply.changes.is_empty());
+    if let Some(receipt) = bake.receipt.as_ref().filter(|_| changed) {
+        bake.found = diff::survey(bake.root, receipt)?;
+    }
+    Ok(())
 }
 
 /// Writes everything beside its place.

@@ -38,6 +38,15 @@ impl Arch {
         SPELLINGS.iter().find(|(arch, _)| *arch == self).map_or("", |(_, names)| names[0])
     }
 
+    /// Debian's name, as dpkg spells it.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Arch::Arm => "armhf",
+            Arch::Ppc64le => "ppc64el",
+            other => other.name(),
+        }
+    }
+
     /// The architecture of this program, so of a process that it could start.
     pub fn of_host() -> Option<Arch> {
         std::env::consts::ARCH.parse().ok()

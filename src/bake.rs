@@ -7,6 +7,7 @@ use crate::containerd;
 use crate::diff::Found;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
+use crate::packages::Supply;
 use crate::path::ImagePath;
 use crate::plan::Placed;
 use crate::progress::Progress;
@@ -35,6 +36,8 @@ pub struct Bake<'a> {
     pub artifacts: Vec<Artifact>,
     /// What is at every path that is owned.
     pub found: Found,
+    /// What packages bring, once that is known.
+    pub supply: Option<Supply>,
 }
 
 impl Bake<'_> {

@@ -30,7 +30,7 @@ pub fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failure> {
 /// A unit in /etc stands before ours.
 fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
     let path = ImagePath::fixed(systemd::OVERRIDE);
-    if !plan.entries.contains_key(systemd::UNIT) {
+    if systemd::unit_of(&plan.entries).is_none() {
         return Ok(None);
     }
     Ok(root.node(&path)?.map(|node| match node {
@@ -38,7 +38,7 @@ fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
             "containerd.service is masked in root `{}` and will not start: remove {path} there",
             root.host().display()
         ),
-        _ => format!("{} hides the unit that nodebake installs", root.shown(&path)),
+        _ => format!("{} hides the unit that is installed", root.shown(&path)),
     }))
 }
 

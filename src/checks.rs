@@ -6,14 +6,18 @@
 use toml_edit::{DocumentMut, Item};
 
 use crate::arch::Arch;
-use crate::containerd::{BINARY as CONTAINERD, CONFIG};
+use crate::containerd::{self, CONFIG};
+use crate::database;
 use crate::diff;
+use crate::distribution::Distribution;
 use crate::elf;
-use crate::error::{Failure, printable};
+use crate::error::{Failure, Kind, printable};
 use crate::finding::{APPLY, Finding, Outcome};
+use crate::packages;
 use crate::path::ImagePath;
 use crate::receipt::{Node, Receipt};
 use crate::root::{LONGEST_TEXT, Root};
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::staged;
 use crate::systemd;
@@ -31,8 +35,9 @@ const PRESETS: [&str; 4] = [
 pub type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
 
 /// Every check, in the order in which they run.
-pub const CHECKS: [(&str, Check); 7] = [
+pub const CHECKS: [(&str, Check); 8] = [
     ("receipt", drift),
+    ("packages", packages),
     ("enabled", enabled),
     ("preset", preset),
     ("executable", executable),
@@ -57,6 +62,8 @@ fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
     let Some(found) = found else { return Some("is missing".to_owned()) };
     match (wanted, found) {
         (a, b) if a == b => None,
+        // Its content is the check of packages' business.
+        (Node::Present { .. }, Node::File { .. } | Node::Link { .. }) => None,
         (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) if a != b => {
             Some(format!("content differs: sha256 {b}, expected {a}"))
         }
@@ -75,6 +82,7 @@ fn kind(node: &Node) -> &'static str {
     match node {
         Node::Directory { .. } => "a directory",
         Node::File { .. } => "a file",
+        Node::Present { .. } => "a package's file",
         Node::Link { .. } => "a symlink",
         Node::Other => "a FIFO, a socket or a device",
     }
@@ -84,15 +92,64 @@ fn owns(receipt: &Receipt, path: &'static str) -> bool {
     receipt.paths.contains_key(path)
 }
 
+/// The packages that containerd came with are in the package manager's database as they came, and their
+/// files as they shipped them.
+fn packages(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+    if receipt.packages.is_empty() {
+        return Ok(Outcome::Skipped("containerd did not come from a package".to_owned()));
+    }
+    let names: Vec<&str> = receipt.packages.iter().map(|package| package.name.as_str()).collect();
+    let manager = Distribution::of(root)?.manager;
+    let database = match Session::look(root, manager, &packages::bare_request(), &names) {
+        Ok(database) => database,
+        Err(failure) if failure.kind == Kind::Unsupported => {
+            return Ok(Outcome::Skipped(failure.to_string()));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let mut findings = Vec::new();
+    for package in &receipt.packages {
+        let mut report = |path: Option<&ImagePath>, problem: String| {
+            findings.push(Finding::new("packages", path, problem, APPLY));
+        };
+        let Some(record) = database.get(&package.name) else {
+            report(None, format!("{package} is not installed any more"));
+            continue;
+        };
+        if (&record.version, &record.architecture) != (&package.version, &package.architecture) {
+            report(None, format!("{package} is there as {} ({})", record.version, record.architecture));
+        }
+        if !record.is_whole {
+            report(None, format!("{package} is not completely installed"));
+        }
+        if package.held && !record.is_held {
+            report(None, format!("{package} is not held any more"));
+        }
+        for (path, expected) in record.digests.iter().filter(|(path, _)| !receipt.paths.contains_key(*path)) {
+            let same = match root.file(path)? {
+                Some(file) => database::matches(&file, expected)
+                    .map_err(|error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}")))?,
+                // Images are often made without documentation.
+                None => Some(path.as_str().starts_with("/usr/share/")),
+            };
+            if same == Some(false) {
+                report(Some(path), format!("is not as package {} has it", package.name));
+            }
+        }
+    }
+    let saw: Vec<String> = receipt.packages.iter().map(ToString::to_string).collect();
+    Ok(Outcome::of(findings, saw.join(", ")))
+}
+
 /// The service starts at boot: the link leads to a unit, the unit to a binary, and nothing hides it.
 fn enabled(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
-    if !owns(receipt, systemd::UNIT) {
+    let (Some(_), Some(binary)) = (systemd::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
+    else {
         return Ok(Outcome::Skipped("containerd is not one of the components".to_owned()));
-    }
+    };
     let mut findings = Vec::new();
-    for (path, what) in [(systemd::WANTS, "leads to no unit"), (CONTAINERD, "is missing or no regular file")]
-    {
-        let path = ImagePath::fixed(path);
+    let wants = ImagePath::fixed(systemd::WANTS);
+    for (path, what) in [(wants, "leads to no unit"), (binary, "is missing or no regular file")] {
         if root.file(&path)?.is_none() {
             findings.push(Finding::new("enabled", Some(&path), what, APPLY));
         }
@@ -103,7 +160,7 @@ fn enabled(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
             Node::Link { target } if target == "/dev/null" => {
                 "containerd.service is masked: it will not start"
             }
-            _ => "hides the unit that nodebake installed",
+            _ => "hides the unit that was installed",
         };
         findings.push(Finding::new(
             "enabled",
@@ -280,9 +337,10 @@ fn strings(value: Option<&toml_edit::Value>, named: &mut Vec<String>) {
 
 /// What the staged containerd itself makes of its configuration, asked in a chroot as nobody.
 fn effective_config(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
-    if !owns(receipt, CONFIG) || !owns(receipt, CONTAINERD) {
+    let binary = containerd::binary(&receipt.paths).filter(|_| owns(receipt, CONFIG));
+    let Some(binary) = binary else {
         return Ok(Outcome::Skipped("containerd is not one of the components".to_owned()));
-    }
+    };
     if Arch::of_host().is_none_or(|host| host.name() != receipt.arch) {
         return Ok(Outcome::Skipped(format!(
             "containerd for {} can't run on this host",
@@ -290,15 +348,16 @@ fn effective_config(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> 
         )));
     }
     let path = ImagePath::fixed(CONFIG);
-    let (Some(text), Some(owned)) = (root.text(&path, LONGEST_TEXT)?, receipt.paths.get(CONTAINERD)) else {
+    let (Some(text), Some(owned)) = (root.text(&path, LONGEST_TEXT)?, receipt.paths.get(&binary)) else {
         return Ok(missing(&path));
     };
-    if root.node(&ImagePath::fixed(CONTAINERD))?.as_ref() != Some(&owned.node) {
+    let is_packages = matches!(owned.node, Node::Present { .. });
+    if !is_packages && root.node(&binary)?.as_ref() != Some(&owned.node) {
         return Ok(Outcome::Skipped(
             "containerd is not the one that was installed: it is not run".to_owned(),
         ));
     }
-    let dump = match staged::config_dump(root.host()) {
+    let dump = match staged::config_dump(root.host(), &binary) {
         Ok(dump) => dump,
         Err(why) => return Ok(Outcome::Skipped(format!("`containerd config dump` can't run: {why}"))),
     };

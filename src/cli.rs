@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
+use crate::enclosed;
 use crate::error::{self, Failure, Kind};
 use crate::goss;
 use crate::live::Live;
@@ -116,6 +117,12 @@ enum Command {
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
+    /// Run a root's package manager; nodebake calls itself with it
+    #[command(hide = true)]
+    Enclosed {
+        #[arg(long, hide = true)]
+        second: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +199,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Man { directory } => man(directory.as_deref()),
+        Command::Enclosed { second: false } => Ok(enclosed::first()?),
+        Command::Enclosed { second: true } => Ok(enclosed::second()?),
     }
 }
 

@@ -9,10 +9,11 @@ use std::collections::BTreeSet;
 use crate::diff::{Action, Change, Diff};
 use crate::error::{Failure, Kind};
 use crate::interrupt;
+use crate::packages;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::Plan;
-use crate::receipt::{Before, Intent, Node, Octal, Owner, Receipt, Step};
+use crate::receipt::{Before, Installed, Intent, Node, Octal, Owner, Receipt, Step};
 use crate::resolve::Artifact;
 use crate::root::Root;
 use crate::spool::Member;
@@ -51,6 +52,7 @@ impl Commit<'_> {
     /// What the receipt will say, but for directories that are created on the way.
     pub fn wanted(&self) -> Receipt {
         let mut receipt = Receipt::new(&self.plan.arch, self.plan.artifacts.clone());
+        receipt.packages.clone_from(&self.plan.packages);
         receipt.paths = self.diff.owned();
         receipt.directories.clone_from(&self.receipt.directories);
         receipt
@@ -105,6 +107,7 @@ impl Commit<'_> {
         // The state's own directories are claimed by the intent that it was created with.
         if let Some(first) = self.state.intent()? {
             intent.directories.extend(first.directories);
+            intent.packages = first.packages;
         }
         let changed = self.diff.changes.iter().filter(|change| change.acts() || change.old != change.new);
         intent.paths = changed.map(|change| (change.path.clone(), change.step())).collect();
@@ -138,7 +141,7 @@ impl Commit<'_> {
                 }
             }
             Some(Want::Link { target }) => self.root.link_new(&temporary, target, self.mtime),
-            Some(Want::Directory { .. }) => Ok(()),
+            Some(Want::Directory { .. } | Want::Present { .. }) => Ok(()),
             None => match self.state.original(&change.path)? {
                 Some(original) => self.root.duplicate(&original, &temporary),
                 None => Err(Failure::new(
@@ -237,10 +240,16 @@ fn rank(change: &Change) -> u8 {
 pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
     let old = held.receipt()?;
     let Some(intent) = held.intent()? else { return Ok(old) };
-    if old.is_none() && intent.paths.is_empty() && intent.directories.iter().all(state::is_above) {
+    if let Some(placeholder) = &intent.placeholder {
+        packages::take_placeholder(root, placeholder)?;
+    }
+    let packages = recover_packages(root, old.as_ref(), &intent)?;
+    let nothing = intent.paths.is_empty() && packages.is_empty();
+    if old.is_none() && nothing && intent.directories.iter().all(state::is_above) {
         return Ok(None);
     }
     let mut receipt = old.clone().unwrap_or_else(|| Receipt::new(&intent.arch, Vec::new()));
+    receipt.packages = packages;
     let reached = reached(root, held, &intent)?;
     let renamed = reached.iter().any(|path| !is_directory(&intent.paths[path]));
     let reached = if renamed { complete_directories(root, &intent, reached)? } else { reached };
@@ -267,7 +276,7 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
     };
     receipt.directories.extend(intent.directories.iter().cloned());
     prune_directories(root, &mut receipt)?;
-    match old.is_none() && receipt.paths.is_empty() {
+    match old.is_none() && receipt.paths.is_empty() && receipt.packages.is_empty() {
         // The state's own directories stay claimed until it is destroyed or there is a receipt.
         true => {
             let mut first = Intent::new("", Vec::new());
@@ -280,6 +289,14 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
             held.clear_intent()?;
             Ok(Some(receipt))
         }
+    }
+}
+
+/// The packages that a run which did not end has left: what it claimed, and the database has.
+fn recover_packages(root: &Root, old: Option<&Receipt>, intent: &Intent) -> Result<Vec<Installed>, Failure> {
+    match intent.packages.is_empty() {
+        true => Ok(old.map(|old| old.packages.clone()).unwrap_or_default()),
+        false => packages::reconcile(root, &intent.packages),
     }
 }
 

@@ -6,6 +6,8 @@
 //! Sources: containerd's docs/cri/config.md and RELEASES.md, and `config default` of 1.6.20, 1.7.24
 //! and 2.1.9, which the tests ask again.
 
+use std::collections::BTreeMap;
+
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind, printable};
@@ -17,6 +19,8 @@ use crate::want::Want;
 pub const CONFIG: &str = "/etc/containerd/config.toml";
 /// The daemon.
 pub const BINARY: &str = "/usr/local/bin/containerd";
+/// The daemon where a package has brought it.
+pub const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
 const CNI_BIN: &str = "/opt/cni/bin";
 const CNI_CONF: &str = "/etc/cni/net.d";
 const DROP_INS: &str = "/etc/containerd/conf.d/*.toml";
@@ -88,6 +92,12 @@ pub fn entries(config: String) -> Vec<(ImagePath, Want)> {
     ]
 }
 
+/// The daemon among `paths`: one node has one.
+pub fn binary<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
+    let known = std::iter::once(BINARY).chain(PACKAGED).map(ImagePath::fixed);
+    known.into_iter().find(|path| paths.contains_key(path))
+}
+
 /// What clients of the CRI on the node read.
 pub fn client_entries() -> Vec<(ImagePath, Want)> {
     let crictl = indoc::formatdoc! {"
@@ -99,14 +109,42 @@ pub fn client_entries() -> Vec<(ImagePath, Want)> {
     vec![(ImagePath::fixed("/etc/crictl.yaml"), Want::text(0o644, crictl))]
 }
 
-/// The text of config.toml for `release`. `default` is what its `config default` printed, for
-/// `base: default`.
-pub fn config(release: Release, config: &Config, default: Option<&str>) -> Result<String, Failure> {
+/// What is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
+pub fn flaws(text: &str) -> Vec<String> {
+    let Ok(document) = text.parse::<DocumentMut>() else { return vec!["is not TOML".to_owned()] };
+    let disabled = document.get("disabled_plugins").and_then(Item::as_array);
+    let is_cri = |value: &Value| value.as_str().is_some_and(|id| id == "cri" || id.contains(".cri"));
+    let mut flaws = Vec::new();
+    if disabled.is_some_and(|plugins| plugins.iter().any(is_cri)) {
+        flaws.push("disables the CRI".to_owned());
+    }
+    let bin_dir =
+        ["plugins", CRI, "cni", "bin_dir"].iter().try_fold(document.as_item(), |item, key| item.get(key));
+    if let Some(other) = bin_dir.and_then(Item::as_str).filter(|other| *other != CNI_BIN) {
+        flaws.push(format!("looks for CNI plugins in {}", printable(other)));
+    }
+    flaws
+}
+
+/// What config.toml is made from, beside the spec.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a> {
+    /// Which containerd reads it.
+    pub release: Release,
+    /// What its `config default` printed, for `base: default`.
+    pub default: Option<&'a str>,
+    /// Where the CNI plugins are, where it is not the usual place.
+    pub cni_bin: Option<&'static str>,
+}
+
+/// The text of config.toml.
+pub fn config(config: &Config, basis: Basis) -> Result<String, Failure> {
+    let Basis { release, default, cni_bin } = basis;
     let mut document = match (config.base, default) {
         (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
         _ => DocumentMut::new(),
     };
-    for (path, item) in settings(release, config) {
+    for (path, item) in settings(config, release, cni_bin.unwrap_or(CNI_BIN)) {
         set(&mut document, &path, item)?;
     }
     let fragment = parse(config.merge.as_str(), "containerd.config.merge")?;
@@ -119,7 +157,7 @@ pub fn config(release: Release, config: &Config, default: Option<&str>) -> Resul
 }
 
 /// Every key that this release reads and nodebake sets.
-fn settings(release: Release, config: &Config) -> Vec<(Vec<&'static str>, Value)> {
+fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'static str>, Value)> {
     let sandbox = config.sandbox_image.as_ref().map_or(release.sandbox_image(), |image| image.as_str());
     let registries = config.registry_config_path.as_str();
     let (images, runtime) = if release.is_2() { (IMAGES, RUNTIME) } else { (CRI, CRI) };
@@ -136,9 +174,9 @@ fn settings(release: Release, config: &Config) -> Vec<(Vec<&'static str>, Value)
     settings.push(([&runc[..], &["runtime_type"]].concat(), "io.containerd.runc.v2".into()));
     settings.push(([&runc[..], &["options", "SystemdCgroup"]].concat(), config.systemd_cgroup.into()));
     if release.is_2_1() {
-        settings.push((vec!["plugins", runtime, "cni", "bin_dirs"], list(CNI_BIN)));
+        settings.push((vec!["plugins", runtime, "cni", "bin_dirs"], list(cni_bin)));
     } else {
-        settings.push((vec!["plugins", runtime, "cni", "bin_dir"], CNI_BIN.into()));
+        settings.push((vec!["plugins", runtime, "cni", "bin_dir"], cni_bin.into()));
     }
     settings.push((vec!["plugins", runtime, "cni", "conf_dir"], CNI_CONF.into()));
     settings
@@ -237,11 +275,19 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Release, config};
+    use super::{Basis, Release, config as text_of};
     use crate::spec::{Base, Config};
 
+    fn config(
+        release: Result<Release, crate::error::Failure>,
+        from: &Config,
+        default: Option<&str>,
+    ) -> Result<String, crate::error::Failure> {
+        text_of(from, Basis { release: release?, default, cni_bin: None })
+    }
+
     fn minimal(version: &str) -> String {
-        config(Release::parse(version).unwrap(), &Config::default(), None).unwrap()
+        config(Release::parse(version), &Config::default(), None).unwrap()
     }
 
     #[test]
@@ -258,7 +304,7 @@ mod tests {
     fn a_fragment_is_merged_last() {
         let merge = "[plugins.\"io.containerd.cri.v1.runtime\"]\nenable_selinux = true\n[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc.options]\nSystemdCgroup = false\n";
         let with = Config { merge: merge.to_owned().try_into().unwrap(), ..Config::default() };
-        let text = config(Release::parse("2.1.9").unwrap(), &with, None).unwrap();
+        let text = config(Release::parse("2.1.9"), &with, None).unwrap();
         let read: toml_edit::DocumentMut = text.parse().unwrap();
         let runtime = &read["plugins"]["io.containerd.cri.v1.runtime"];
         assert_eq!(runtime["enable_selinux"].as_bool(), Some(true));
@@ -273,7 +319,7 @@ mod tests {
     fn a_fragment_for_another_version_is_refused() {
         let refused = |version: &str, merge: &str| {
             let with = Config { merge: merge.to_owned().try_into().unwrap(), ..Config::default() };
-            config(Release::parse(version).unwrap(), &with, None).unwrap_err().to_string()
+            config(Release::parse(version), &with, None).unwrap_err().to_string()
         };
         assert!(
             refused("2.1.9", "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = 'x'")
@@ -294,10 +340,10 @@ mod tests {
     fn a_default_configuration_is_patched_in_place() {
         let default = "version = 2\n\n[plugins]\n\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"registry.k8s.io/pause:3.8\" # kept\n\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n";
         let from = Config { base: Base::Default, ..Config::default() };
-        let text = config(Release::parse("1.7.24").unwrap(), &from, Some(default)).unwrap();
+        let text = config(Release::parse("1.7.24"), &from, Some(default)).unwrap();
         assert!(text.contains("    sandbox_image = \"registry.k8s.io/pause:3.8\" # kept"), "{text}");
         assert!(text.contains("      bin_dir = \"/opt/cni/bin\""), "{text}");
-        let twice = config(Release::parse("1.7.24").unwrap(), &from, Some(&text)).unwrap();
+        let twice = config(Release::parse("1.7.24"), &from, Some(&text)).unwrap();
         assert_eq!(twice.matches("SystemdCgroup").count(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Failure, Kind};
+use crate::packages;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::{Entry, Plan};
@@ -57,8 +58,10 @@ pub struct Change {
 }
 
 /// All changes of one root.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Diff {
+    /// What the package manager did, or would do.
+    pub packages: Vec<packages::Change>,
     /// Every planned and every owned path, sorted.
     pub changes: Vec<Change>,
     /// Directories that have to be created on the way.
@@ -81,6 +84,15 @@ impl Change {
         }
     }
 
+    /// What is there came with a package of ours: there is nothing to keep.
+    fn is_nobodys(&mut self) {
+        if let Some(new) = &mut self.new {
+            new.before = Before::Nothing;
+            let same = self.found.as_ref() == Some(&new.node);
+            self.action = if same { Action::Keep } else { Action::Update };
+        }
+    }
+
     /// Whether it is a symlink: those come last, so that nothing is enabled before it is there.
     pub fn is_link(&self) -> bool {
         matches!(self.want, Some(Want::Link { .. }))
@@ -96,7 +108,7 @@ impl Change {
 impl Diff {
     /// Whether the root is as the plan wants it.
     pub fn is_empty(&self) -> bool {
-        !self.changes.iter().any(Change::acts)
+        self.packages.is_empty() && !self.changes.iter().any(Change::acts)
     }
 
     /// Everything that the receipt will own.
@@ -114,17 +126,22 @@ pub fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
 
 /// Compares `plan` with `root`, of which `receipt` owns what is in `found`.
 pub fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Result<Diff, Failure> {
-    let mut diff = Diff { changes: Vec::new(), directories: BTreeSet::new() };
+    let mut diff = Diff::default();
     for (path, entry) in &plan.entries {
         let at_path = match found.get(path) {
             Some(node) => node.clone(),
             None => root.node(path)?,
         };
-        if at_path.is_none() {
+        if at_path.is_none() && !matches!(entry.want, Want::Present { .. }) {
             let missing = root.missing_directories(path)?;
             diff.directories.extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
         }
-        if let Some(change) = wanted(path, entry, receipt.paths.get(path), at_path, root)? {
+        if let Want::Present { .. } = entry.want {
+            diff.changes.push(present(path, entry, receipt.paths.get(path), at_path));
+        } else if let Some(mut change) = wanted(path, entry, receipt.paths.get(path), at_path, root)? {
+            if plan.shipped.contains(path) && change.old.is_none() {
+                change.is_nobodys();
+            }
             diff.changes.push(change);
         }
     }
@@ -178,6 +195,22 @@ fn wanted(
     Ok(Some(Change { path, action, found, want, old, new, edited, text }))
 }
 
+/// A file that a package brings: nothing is ever done about it here.
+fn present(path: &ImagePath, entry: &Entry, old: Option<&Owned>, found: Option<Node>) -> Change {
+    let (node, component) = (entry.want.node(), entry.component.clone());
+    let new = Owned { node, component, artifact: None, member: None, before: Before::Nothing };
+    Change {
+        path: path.clone(),
+        action: Action::Keep,
+        found,
+        want: Some(entry.want.clone()),
+        old: old.cloned(),
+        new: Some(new),
+        edited: false,
+        text: None,
+    }
+}
+
 /// A file never takes a directory's place, nor a directory a file's.
 fn refuse_mixture(
     path: &ImagePath,
@@ -201,6 +234,7 @@ fn refuse_mixture(
 fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
     let edited = found.as_ref().is_some_and(|found| found.differs_in_content(&old.node));
     let action = match (&found, old.before) {
+        _ if matches!(old.node, Node::Present { .. }) => Action::Release,
         _ if edited => Action::Release,
         (None, Before::Saved) | (Some(_), Before::Saved | Before::Directory(..)) => Action::Restore,
         (None, _) => Action::Release,

@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Certificate, Client, StatusCode, Url, redirect};
 
@@ -229,6 +231,22 @@ impl Pace {
             false => Err(Trouble::Again(format!("stalled: less than {SLOWEST} bytes a second"), None)),
         }
     }
+}
+
+/// The embedded certificates and those of `--ca-file` in PEM, for other programs.
+pub fn pem(network: &Network) -> Result<String, Failure> {
+    let mut text = String::new();
+    for der in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        let base64 = STANDARD.encode(der);
+        let lines: Vec<&str> =
+            (0..base64.len()).step_by(64).map(|at| &base64[at..base64.len().min(at + 64)]).collect();
+        text += &format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
+    }
+    if let Some(path) = &network.ca_file {
+        text += &std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Kind::Usage, format!("--ca-file `{}`: {error}", path.display())))?;
+    }
+    Ok(text)
 }
 
 fn client(network: &Network) -> Result<Client, Failure> {

@@ -135,7 +135,8 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-fn describe(errno: Errno) -> String {
+/// A system error in the words of people, lower case.
+pub fn describe(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or(&text).to_ascii_lowercase()
 }

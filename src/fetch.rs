@@ -8,15 +8,20 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+use reqwest::Url;
 use rustix::fs::OFlags;
 
 use crate::archive;
 use crate::digest::Digest;
 use crate::download::{Download, Network};
-use crate::error::{self, Failure, Kind, errno};
+use crate::error::{self, Failure, Kind, errno, printable};
 use crate::progress::Progress;
 use crate::resolve::Artifact;
 use crate::source::{self, Location, Source};
+
+/// Checksum files and keys are shorter.
+const SMALL: u64 = 1 << 20;
 
 /// Verified bytes of an artifact.
 pub struct Fetched {
@@ -64,12 +69,11 @@ impl Fetcher {
 
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
     pub fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
-        const LIMIT: u64 = 1 << 20;
         match self.source.locate(url, name)? {
             Location::Local(path) => match File::open(&path) {
                 Ok(file) => {
                     let mut text = String::new();
-                    let read = file.take(LIMIT).read_to_string(&mut text);
+                    let read = file.take(SMALL).read_to_string(&mut text);
                     read.map_err(|error| {
                         Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display()))
                     })?;
@@ -80,21 +84,29 @@ impl Fetcher {
                     Err(Failure::new(Kind::Fetch, format!("opening `{}`: {error}", path.display())).into())
                 }
             },
-            Location::Remote(url) => {
-                self.refuse_offline(&source::shown(&url))?;
-                let file = self.temporary()?;
-                let download = Download { url: &url, file: &file, largest: LIMIT, resume: false };
-                match download.run(&self.network, &self.progress.quiet()) {
-                    Ok(done) => {
-                        let mut bytes = vec![0; usize::try_from(done.size)?];
-                        file.read_exact_at(&mut bytes, 0)?;
-                        Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), source::shown(&url))))
-                    }
-                    Err(error) if error.is::<crate::download::NotFound>() => Ok(None),
-                    Err(error) => Err(error),
-                }
-            }
+            Location::Remote(url) => match self.small(&url) {
+                Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), source::shown(&url)))),
+                Err(error) if error.is::<crate::download::NotFound>() => Ok(None),
+                Err(error) => Err(error),
+            },
         }
+    }
+
+    /// The few bytes at `url`, whatever the source of artifacts is: the caller verifies them.
+    pub fn bytes(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+        let parsed = Url::parse(url)
+            .map_err(|error| Failure::new(Kind::Invalid, format!("`{}`: {error}", printable(url))))?;
+        self.small(&parsed).with_context(|| format!("fetching {}", source::shown(&parsed)))
+    }
+
+    fn small(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
+        self.refuse_offline(&source::shown(url))?;
+        let file = self.temporary()?;
+        let download = Download { url, file: &file, largest: SMALL, resume: false };
+        let done = download.run(&self.network, &self.progress.quiet())?;
+        let mut bytes = vec![0; usize::try_from(done.size)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     fn cached(&self, artifact: &Artifact) -> anyhow::Result<Option<Fetched>> {

@@ -12,7 +12,7 @@ use crate::error::{Failure, Kind};
 use crate::kernel;
 use crate::path::ImagePath;
 use crate::plan::Plan;
-use crate::receipt::{Node, Owner};
+use crate::receipt::{Installed, Node, Owner};
 use crate::resolve::Artifact;
 use crate::root::{LONGEST_TEXT, Root};
 use crate::state;
@@ -28,6 +28,8 @@ pub struct Expected {
     pub paths: BTreeMap<ImagePath, Node>,
     /// What was installed.
     pub artifacts: Vec<Artifact>,
+    /// By the package manager.
+    pub packages: Vec<Installed>,
     /// The text of the sysctl file; empty without one.
     pub sysctl: String,
 }
@@ -44,7 +46,8 @@ impl Expected {
         let sysctl =
             if owns_sysctl { root.text(&ImagePath::fixed(kernel::SYSCTL), LONGEST_TEXT)? } else { None };
         let paths = receipt.paths.into_iter().map(|(path, owned)| (path, owned.node)).collect();
-        Ok(Expected { paths, artifacts: receipt.artifacts, sysctl: sysctl.unwrap_or_default() })
+        let (artifacts, packages) = (receipt.artifacts, receipt.packages);
+        Ok(Expected { paths, artifacts, packages, sysctl: sysctl.unwrap_or_default() })
     }
 
     /// What a plan wants.
@@ -56,12 +59,15 @@ impl Expected {
             }
             _ => String::new(),
         };
-        Expected { paths, artifacts: plan.artifacts.clone(), sysctl }
+        let (artifacts, packages) = (plan.artifacts.clone(), plan.packages.clone());
+        Expected { paths, artifacts, packages, sysctl }
     }
 }
 
 #[derive(Serialize)]
 struct Gossfile {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    package: BTreeMap<String, Package>,
     file: BTreeMap<String, File>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     service: BTreeMap<&'static str, Service>,
@@ -89,6 +95,12 @@ struct File {
 }
 
 #[derive(Serialize)]
+struct Package {
+    installed: bool,
+    versions: Vec<String>,
+}
+
+#[derive(Serialize)]
 struct Service {
     enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,8 +125,8 @@ struct Parameter {
 /// The text of goss.yaml. What only holds once the machine is up, that the service runs, the CRI is
 /// there and the kernel's parameters are set, is asked for with `live`.
 pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
-    let Expected { paths, artifacts, sysctl } = expected;
-    let has_service = paths.contains_key(systemd::UNIT);
+    let Expected { paths, artifacts, packages, sysctl } = expected;
+    let has_service = systemd::unit_of(paths).is_some();
     let service = Service { enabled: true, running: live.then_some(true) };
     let mut command: BTreeMap<String, Command> =
         artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
@@ -137,6 +149,7 @@ pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
     let text = serde_yaml::to_string(&Gossfile {
         file: paths.iter().map(|(path, node)| (path.to_string(), file(node))).collect(),
+        package: packages.iter().map(package).collect(),
         service: has_service.then_some(("containerd", service)).into_iter().collect(),
         command,
         kernel_param: parameters
@@ -170,8 +183,13 @@ fn file(node: &Node) -> File {
         Node::Link { target } => {
             File { exists: true, filetype: "symlink", linked_to: Some(target.clone()), ..File::default() }
         }
+        Node::Present { .. } => File { exists: true, filetype: "file", ..File::default() },
         Node::Other => File { exists: true, ..File::default() },
     }
+}
+
+fn package(package: &Installed) -> (String, Package) {
+    (package.name.clone(), Package { installed: true, versions: vec![package.version.clone()] })
 }
 
 /// The program of a component runs and is of the version that was installed.

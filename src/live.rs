@@ -54,15 +54,23 @@ impl Live {
 /// Asks the running system, whose root is `root`, and adds what that comes to.
 pub fn check(root: &Root, receipt: &Receipt, live: &Live, verdict: &mut Verdict) -> Result<(), Failure> {
     verdict.add("kernel", kernel(root, receipt)?);
-    if !receipt.paths.contains_key(systemd::UNIT) {
+    let (Some(expected), Some(binary)) =
+        (systemd::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
+    else {
         verdict.add("service", Outcome::Skipped("containerd is not one of the components".to_owned()));
         live.skip("containerd is not one of the components", verdict);
         return Ok(());
-    }
+    };
     let state = service::state();
     let process = state.as_ref().ok().and_then(|state| state.process);
-    verdict.add("service", state.map_or_else(|why| Outcome::Skipped(format!("systemctl show: {why}")), unit));
-    verdict.add("process", running(root, process)?);
+    verdict.add(
+        "service",
+        state.map_or_else(
+            |why| Outcome::Skipped(format!("systemctl show: {why}")),
+            |state| unit(state, &expected),
+        ),
+    );
+    verdict.add("process", running(root, process, &binary)?);
     let settings = settings(root)?;
     let asked = Cri::connect().and_then(|mut cri| cri.condition().map(|condition| (cri, condition)));
     let (mut cri, condition) = match asked {
@@ -125,15 +133,15 @@ fn parameter(line: &str) -> Option<String> {
 }
 
 /// systemd runs our unit, and will at the next boot.
-fn unit(state: Service) -> Outcome {
+fn unit(state: Service, expected: &ImagePath) -> Outcome {
     let Service { load, active, sub, enabled, fragment, needs_reload, .. } = state;
     let mut findings = Vec::new();
     let mut found = |problem: String, help: &str| findings.push(Finding::new("service", None, problem, help));
     if load == "masked" {
         found("containerd.service is masked".to_owned(), "run `systemctl unmask containerd`");
-    } else if fragment != systemd::UNIT {
+    } else if !systemd::is_same_unit(&fragment, expected.as_str()) {
         let help = "run `systemctl daemon-reload`; a unit in /etc/systemd/system stands before ours";
-        found(format!("systemd runs `{fragment}` ({load}), expected `{}`", systemd::UNIT), help);
+        found(format!("systemd runs `{fragment}` ({load}), expected `{expected}`"), help);
     }
     if needs_reload {
         found("systemd has an older unit in memory".to_owned(), "run `systemctl daemon-reload`");
@@ -149,13 +157,12 @@ fn unit(state: Service) -> Outcome {
 }
 
 /// What runs is the staged binary with the files as they are now.
-fn running(root: &Root, process: Option<u32>) -> Result<Outcome, Failure> {
+fn running(root: &Root, process: Option<u32>, binary: &ImagePath) -> Result<Outcome, Failure> {
     let Some(process) = process else {
         return Ok(Outcome::Skipped("containerd does not run".to_owned()));
     };
     let executable = service::executable(process);
-    let binary = ImagePath::fixed(containerd::BINARY);
-    if !service::runs(process, root, &binary)? {
+    if !service::runs(process, root, binary)? {
         let problem = format!("process {process} runs `{executable}`, expected the installed `{binary}`");
         return Ok(Outcome::Found(vec![Finding::new("process", None, problem, RESTART)]));
     }

@@ -19,6 +19,19 @@ pub struct Lock {
     version: u32,
     /// One for each component and architecture.
     pub artifacts: Vec<Locked>,
+    /// Package files, for `containerd.package.repository.path`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<LockedPackage>,
+}
+
+/// One pinned package file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPackage {
+    /// Its name, without a folder.
+    pub file: String,
+    /// Of the file.
+    pub sha256: Digest,
 }
 
 /// One pinned artifact.
@@ -43,15 +56,16 @@ pub struct Locked {
 
 impl Default for Lock {
     fn default() -> Self {
-        Lock { version: VERSION, artifacts: Vec::new() }
+        Lock { version: VERSION, artifacts: Vec::new(), packages: Vec::new() }
     }
 }
 
 impl Lock {
-    /// A lock of `artifacts`.
-    pub fn new(mut artifacts: Vec<Locked>) -> Self {
+    /// A lock of `artifacts` and `packages`.
+    pub fn new(mut artifacts: Vec<Locked>, mut packages: Vec<LockedPackage>) -> Self {
         artifacts.sort();
-        Lock { version: VERSION, artifacts }
+        packages.sort();
+        Lock { version: VERSION, artifacts, packages }
     }
 
     /// Parses a lock; `name` stands in messages.
@@ -79,6 +93,11 @@ impl Lock {
         let yaml = serde_yaml::to_string(self)
             .map_err(|error| Failure::new(Kind::Invalid, format!("writing the lock: {error}")))?;
         Ok(format!("# Written by `nodebake lock`; commit it beside nodebake.yaml.\n{yaml}"))
+    }
+
+    /// The digest of the package file called `file`.
+    pub fn package(&self, file: &str) -> Option<Digest> {
+        self.packages.iter().find(|package| package.file == file).map(|package| package.sha256)
     }
 
     /// What is pinned of `component` for `arch`.

@@ -4,13 +4,17 @@
 //! publishes; which one it was stands in the lock. It is the only command that believes a
 //! checksum file.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use crate::arch::Arch;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::fetch::Fetcher;
 use crate::interrupt;
-use crate::lock::{self, Lock, Locked};
+use crate::lock::{self, Lock, Locked, LockedPackage};
+use crate::package::Repository;
 use crate::resolve::{self, Artifact, Candidate, Target};
 use crate::source;
 use crate::spec::Spec;
@@ -44,8 +48,44 @@ pub fn pin(spec: &Spec, architectures: &Architectures, fetcher: &Fetcher) -> any
     }
     match missing {
         Some(error) if locked.is_empty() => Err(error),
-        _ => Ok(Lock::new(locked)),
+        _ => Ok(Lock::new(locked, packages(spec)?)),
     }
+}
+
+/// The package files that the spec names, with their digests as they are now.
+fn packages(spec: &Spec) -> anyhow::Result<Vec<LockedPackage>> {
+    let Some(Repository::Files(path)) = spec.package().map(|package| &package.repository) else {
+        return Ok(Vec::new());
+    };
+    let mut packages = Vec::new();
+    for host in package_files(&spec.folder.join(path))? {
+        let file = File::open(&host).map_err(|error| unreadable(&host, &error))?;
+        let name = host.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        packages.push(LockedPackage { file: name, sha256: Digest::of_file(&file)? });
+    }
+    Ok(packages)
+}
+
+/// The `.deb` and `.rpm` files at `path`: that file, or all in that directory, sorted.
+pub fn package_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let is_package = |file: &Path| file.extension().is_some_and(|end| end == "deb" || end == "rpm");
+    if path.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = std::fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|file| is_package(file)).collect();
+    files.sort();
+    match files.is_empty() {
+        true => Err(Failure::new(Kind::Fetch, format!("`{}` holds no .deb or .rpm file", path.display()))
+            .help("paths in the spec start from its own folder")),
+        false => Ok(files),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display()))
+        .help("paths in the spec start from its own folder")
 }
 
 fn pin_one(spec: &Spec, arch: Arch, fetcher: &Fetcher) -> anyhow::Result<Vec<Locked>> {

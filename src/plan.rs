@@ -2,14 +2,16 @@
 //!
 //! A plan never says how to get there: `diff.rs` compares it with a root, `apply.rs` acts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::containerd::{self, Release};
+use crate::containerd::{self, Basis, Release};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::kernel;
+use crate::packages::Supply;
 use crate::path::{ImagePath, LONGEST_COMPONENT};
+use crate::receipt::Installed;
 use crate::registry;
 use crate::resolve::Artifact;
 use crate::spec::Spec;
@@ -18,10 +20,14 @@ use crate::systemd;
 use crate::want::{Content, Want};
 
 /// What belongs in a root: sorted by path, each path once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The artifacts that files come from.
     pub artifacts: Vec<Artifact>,
+    /// The packages that bring the rest.
+    pub packages: Vec<Installed>,
+    /// Where something is as a package of ours has put it: nobody's original.
+    pub shipped: BTreeSet<ImagePath>,
     /// Go's name of the architecture.
     pub arch: String,
     /// Every path.
@@ -64,23 +70,37 @@ pub struct Inputs<'a> {
     pub certificates: &'a BTreeMap<PathBuf, Vec<u8>>,
     /// What `containerd config default` printed, for `base: default`.
     pub default_config: Option<&'a str>,
+    /// What packages bring.
+    pub supply: Option<&'a Supply>,
 }
 
 /// Makes the plan for one root.
 pub fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
-    let mut plan =
-        Plan { artifacts: inputs.artifacts.to_vec(), arch: inputs.arch.to_owned(), entries: BTreeMap::new() };
+    let mut plan = Plan { artifacts: inputs.artifacts.to_vec(), ..Plan::empty(inputs.arch) };
     plan.artifacts.sort();
     for member in inputs.members {
         let Placed { artifact, component, name, path, sha256 } = member.clone();
         let content = Content::Member { artifact, name, sha256 };
         plan.add(path, Want::File { mode: EXECUTABLE, content }, &component)?;
     }
-    if let Some(artifact) = inputs.artifacts.iter().find(|artifact| artifact.component == "containerd") {
-        let release = Release::parse(&artifact.version)?;
-        let config = containerd::config(release, &spec.containerd.config, inputs.default_config)?;
-        plan.add_all(containerd::entries(config), "containerd")?;
-        plan.add_all(systemd::entries(release, &spec.containerd), "containerd")?;
+    if let Some(supply) = inputs.supply {
+        plan.packages.clone_from(&supply.packages);
+        plan.shipped.clone_from(&supply.shipped);
+        plan.add_all(supply.entries.clone(), "packages")?;
+    }
+    let packaged = inputs.supply.and_then(|supply| supply.runtime.as_ref());
+    for (path, package) in packaged.iter().flat_map(|runtime| &runtime.present) {
+        plan.add(path.clone(), Want::Present { package: package.clone() }, "containerd")?;
+    }
+    let staged = inputs.artifacts.iter().find(|artifact| artifact.component == "containerd");
+    let version = packaged.map(|runtime| &runtime.version).or(staged.map(|artifact| &artifact.version));
+    if let Some(version) = version {
+        let release = Release::parse(version)?;
+        let cni_bin = packaged.and_then(|runtime| runtime.cni_bin);
+        let basis = Basis { release, default: inputs.default_config, cni_bin };
+        plan.add_all(containerd::entries(containerd::config(&spec.containerd.config, basis)?), "containerd")?;
+        let unit = packaged.map(|runtime| &runtime.unit);
+        plan.add_all(systemd::entries(release, &spec.containerd, unit), "containerd")?;
     }
     let config_path = spec.containerd.config.registry_config_path.path()?;
     plan.add_all(registry::entries(spec, &config_path, inputs.certificates)?, "registries")?;
@@ -92,7 +112,7 @@ pub fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
 impl Plan {
     /// A plan that wants nothing: what `remove` makes of a root.
     pub fn empty(arch: &str) -> Plan {
-        Plan { artifacts: Vec::new(), arch: arch.to_owned(), entries: BTreeMap::new() }
+        Plan { arch: arch.to_owned(), ..Plan::default() }
     }
 
     fn add_all(&mut self, entries: Vec<(ImagePath, Want)>, component: &str) -> Result<(), Failure> {

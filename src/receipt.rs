@@ -41,6 +41,11 @@ pub enum Node {
         /// As it is written in the link.
         target: String,
     },
+    /// A file that a package brought: it is there, and its content is the package manager's business.
+    Present {
+        /// The package.
+        package: String,
+    },
     /// A FIFO, a socket or a device: seen, never owned.
     #[serde(skip)]
     Other,
@@ -52,7 +57,9 @@ impl Node {
     pub fn differs_in_content(&self, other: &Node) -> bool {
         match (self, other) {
             (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) => a != b,
-            (Node::Directory { .. }, Node::Directory { .. }) => false,
+            (Node::Directory { .. }, Node::Directory { .. })
+            | (Node::File { .. }, Node::Present { .. })
+            | (Node::Link { .. }, Node::Present { .. }) => false,
             (a, b) => a != b,
         }
     }
@@ -125,6 +132,29 @@ pub struct Owned {
     pub before: Before,
 }
 
+/// A package that the root's package manager has installed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Installed {
+    /// Its name.
+    pub name: String,
+    /// Its version, as the package manager spells it.
+    pub version: String,
+    /// Its architecture, as the package manager spells it.
+    pub architecture: String,
+    /// It was there before the first bake: `remove` leaves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub found: bool,
+    /// nodebake keeps upgrades of the system from replacing it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+impl std::fmt::Display for Installed {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(formatter, "{} {} ({})", self.name, self.version, self.architecture)
+    }
+}
+
 /// Everything that nodebake owns in a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -133,6 +163,9 @@ pub struct Receipt {
     pub arch: String,
     /// What the files came from.
     pub artifacts: Vec<Artifact>,
+    /// The packages that containerd came with, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Installed>,
     /// Directories that nodebake created on the way to what it owns.
     pub directories: BTreeSet<ImagePath>,
     /// Every owned path.
@@ -146,6 +179,7 @@ impl Receipt {
             version: VERSION,
             arch: arch.to_owned(),
             artifacts,
+            packages: Vec::new(),
             directories: BTreeSet::new(),
             paths: BTreeMap::new(),
         }
@@ -153,7 +187,7 @@ impl Receipt {
 
     /// Whether it owns nothing.
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.directories.is_empty()
+        self.paths.is_empty() && self.directories.is_empty() && self.packages.is_empty()
     }
 
     /// Parses `receipt.json`; `shown` is its path for messages.
@@ -180,6 +214,12 @@ pub struct Intent {
     pub arch: String,
     /// What the files come from.
     pub artifacts: Vec<Artifact>,
+    /// Packages that are being installed or taken away: which of them are there, their database knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<Installed>,
+    /// An empty file that stands there only while the package manager runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placeholder: Option<ImagePath>,
     /// Directories that will be created.
     pub directories: BTreeSet<ImagePath>,
     /// Every path that will change.

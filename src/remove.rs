@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::commit::{self, Commit};
 use crate::diff::{self, Change, Diff};
+use crate::packages;
 use crate::plan::Plan;
 use crate::root::Root;
 use crate::state::State;
+use crate::transaction::Request;
 
 /// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
 pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
@@ -18,9 +20,10 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
         state.destroy(&created)?;
         return Ok(None);
     };
-    let plan = Plan::empty(&receipt.arch);
+    // Packages go last: their files are not ours, and what was edited is still to be told apart.
+    let plan = Plan { packages: receipt.packages.clone(), ..Plan::empty(&receipt.arch) };
     let found = diff::survey(&root, &receipt)?;
-    let diff = diff::diff(&plan, &receipt, &found, &root)?;
+    let mut diff = diff::diff(&plan, &receipt, &found, &root)?;
     let commit = Commit {
         root: &root,
         state: &state,
@@ -38,6 +41,9 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
             None => error,
         }
     })?;
+    let edited = diff.changes.iter().any(|change| change.edited);
+    let request = Request { patience: patience.as_secs(), ..packages::bare_request() };
+    diff.packages = packages::retire(&root, Some(&state), &receipt.packages, &request, edited)?;
     let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
     state.destroy(&created)?;
     Ok(Some(diff))

@@ -9,12 +9,16 @@ use serde::Serialize;
 use crate::diff::{Action, Change, Diff};
 use crate::error::{Kind, failure, kind, printable};
 use crate::finding::{Finding, Passed, Skipped, Verdict};
-use crate::receipt::Node;
+use crate::packages;
+use crate::receipt::{Installed, Node};
 use crate::want::{Content, Want};
 
 /// One line a changed path, with a diff for text where it is only planned, and a closing count.
 pub fn changes(diff: &Diff, planned: bool) -> String {
     let mut text = String::new();
+    for change in &diff.packages {
+        let _ = writeln!(text, "{}", package_line(change));
+    }
     for change in diff.changes.iter().filter(|change| change.acts()) {
         let _ = writeln!(text, "{} {}{}", sign(change.action), change.path, detail(change));
         if planned {
@@ -41,6 +45,15 @@ pub fn changes(diff: &Diff, planned: bool) -> String {
     text
 }
 
+fn package_line(change: &packages::Change) -> String {
+    match change {
+        packages::Change::Install(package) => format!("+ package {package}"),
+        packages::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
+        packages::Change::Remove(package) => format!("- package {package}"),
+        packages::Change::Hold(package) => format!("~ package {package} hold changed"),
+    }
+}
+
 fn sign(action: Action) -> char {
     match action {
         Action::Create => '+',
@@ -55,7 +68,7 @@ fn detail(change: &Change) -> String {
         Some(Want::Directory { mode }) => format!(" directory {mode:04o}"),
         Some(Want::File { mode, .. }) => format!(" {mode:04o}"),
         Some(Want::Link { target }) => format!(" -> {target}"),
-        None => String::new(),
+        Some(Want::Present { .. }) | None => String::new(),
     };
     if let Some(owned) = change.new.as_ref().or(change.old.as_ref()) {
         let _ = write!(text, " ({})", printable(&owned.component));
@@ -128,7 +141,17 @@ pub struct Baked {
     /// What `apply --start` did.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
+    /// What the package manager did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    packages: Vec<ChangedPackage>,
     changes: Vec<Changed>,
+}
+
+#[derive(Debug, Serialize)]
+struct ChangedPackage {
+    action: &'static str,
+    #[serde(flatten)]
+    package: Installed,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,7 +175,14 @@ struct Changed {
 /// One root's changes.
 pub fn baked(host: &Path, diff: &Diff) -> Baked {
     let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
-    Baked { root: host.display().to_string(), changed: !diff.is_empty(), changes, ..Baked::default() }
+    let packages = diff.packages.iter().map(changed_package).collect();
+    Baked {
+        root: host.display().to_string(),
+        changed: !diff.is_empty(),
+        packages,
+        changes,
+        ..Baked::default()
+    }
 }
 
 impl Baked {
@@ -183,9 +213,20 @@ pub fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
     let mut baked = Baked { root: host.display().to_string(), ..Baked::default() };
     if let Some(diff) = diff {
         baked.changed = !diff.is_empty();
+        baked.packages = diff.packages.iter().map(changed_package).collect();
         baked.changes = crate::remove::visible(diff).map(changed).collect();
     }
     baked
+}
+
+fn changed_package(change: &packages::Change) -> ChangedPackage {
+    let (action, package) = match change {
+        packages::Change::Install(package) => ("install", package),
+        packages::Change::Upgrade(package, _) => ("upgrade", package),
+        packages::Change::Remove(package) => ("remove", package),
+        packages::Change::Hold(package) => ("hold", package),
+    };
+    ChangedPackage { action, package: package.clone() }
 }
 
 fn changed(change: &Change) -> Changed {

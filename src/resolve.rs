@@ -107,7 +107,11 @@ pub fn candidates(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Candid
         if seen || component.build_of.is_some() {
             continue;
         }
-        let chosen = if name == "containerd" { runtime } else { Some(name).filter(|name| spec.wants(name)) };
+        let packaged = name == "runc" && spec.package().is_some();
+        let chosen = match name {
+            "containerd" => runtime,
+            _ => Some(name).filter(|name| spec.wants(name) && !packaged),
+        };
         let Some(chosen) = chosen else { continue };
         let pick = spec.pick(chosen);
         let version = version(name, &pick, lock, target.arch, containerd.as_deref())?;
@@ -129,6 +133,9 @@ fn runtime(spec: &Spec) -> Result<Option<&'static str>, Failure> {
         return Err(
             Failure::new(Kind::Invalid, message).help("keep one; `containerd: {static: true}` is the same")
         );
+    }
+    if spec.package().is_some() {
+        return Ok(None);
     }
     Ok(match static_named {
         true => Some("containerd-static"),

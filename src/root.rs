@@ -68,6 +68,12 @@ impl Root {
         Ok((stat.st_dev, stat.st_ino))
     }
 
+    /// Whether it is the root that this process sees as `/`.
+    pub fn is_own(&self) -> Result<bool, Failure> {
+        let own = rustix::fs::stat("/").map_err(|errno| self.failed("reading", "/", errno))?;
+        Ok(self.identity()? == (own.st_dev, own.st_ino))
+    }
+
     // --- looking -------------------------------------------------------------------------------
 
     /// What is at `path`, the last component not followed. A regular file is hashed.
@@ -111,13 +117,32 @@ impl Root {
     /// The text of the regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
     pub fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
         let Some(place) = self.place(path)? else { return Ok(None) };
+        self.open_at(&place, path)?.map(|file| self.read(path, file, limit)).transpose()
+    }
+
+    /// As [`Root::text`], through symlinks inside the root.
+    pub fn linked_text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+        self.file(path)?.map(|file| self.read(path, file, limit)).transpose()
+    }
+
+    /// The regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
+    pub fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(None) };
         let Some(file) = self.open_at(&place, path)? else { return Ok(None) };
+        self.read_bytes(path, file, limit)
+    }
+
+    fn read_bytes(&self, path: &ImagePath, file: File, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
         let mut bytes = Vec::new();
         let read = file.take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.failed("reading", path, errno(&error)))?;
-        let short = bytes.len() as u64 <= limit;
-        let text = short.then(|| String::from_utf8(bytes).ok()).flatten();
-        text.map(Some).ok_or_else(|| {
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
+    }
+
+    fn read(&self, path: &ImagePath, file: File, limit: u64) -> Result<String, Failure> {
+        let bytes = self.read_bytes(path, file, limit)?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.ok_or_else(|| {
             Failure::new(
                 Kind::Invalid,
                 format!("`{}` is not a text of at most {limit} bytes", self.shown(path)),

@@ -21,7 +21,16 @@ use crate::systemd;
 pub const NAME: &str = "containerd.service";
 /// What a running containerd has read once, when it started: hosts.toml is read at every pull,
 /// runc and the shim at every container.
-const READ_AT_START: [&str; 4] = [containerd::BINARY, containerd::CONFIG, systemd::UNIT, systemd::DROP_IN];
+const READ_AT_START: [&str; 8] = [
+    containerd::BINARY,
+    containerd::PACKAGED[0],
+    containerd::PACKAGED[1],
+    containerd::CONFIG,
+    systemd::UNIT,
+    systemd::PACKAGED[0],
+    systemd::PACKAGED[1],
+    systemd::DROP_IN,
+];
 const ANSWER: Duration = Duration::from_secs(30);
 /// systemd's own limit for a start is 90 s; stopping comes before it.
 const RESTART: Duration = Duration::from_secs(180);

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::catalog;
 use crate::error::{Failure, Kind};
+use crate::package::Package;
 use crate::values::{
     ArchName, Clients, ComponentName, Directory, Duration, Files, Limit, MirrorUrl, ModuleName, OneLine,
     RegistryName, Scalar, Sha256, SysctlName, Toml, VersionText, visit,
@@ -86,6 +87,8 @@ pub enum Install {
 pub struct Containerd {
     /// archive or package
     pub install: Install,
+    /// Which package, for `install: package`
+    pub package: Package,
     /// What stands in /etc/containerd/config.toml
     pub config: Config,
     /// LimitNOFILE of the service; default: unset on containerd 1.x, 1048576 on 2.x
@@ -303,9 +306,8 @@ impl Spec {
 
     /// What is read and not done yet.
     fn check(&self) -> Result<(), Failure> {
-        let unsupported = if self.containerd.install == Install::Package {
-            Some("containerd.install: `package`")
-        } else if self.containerd.config.base == Base::Existing {
+        self.check_package()?;
+        let unsupported = if self.containerd.config.base == Base::Existing {
             Some("containerd.config.base: `existing`")
         } else if !self.images.is_empty() {
             Some("images: preloading")
@@ -319,6 +321,39 @@ impl Spec {
             }
             None => Ok(()),
         }
+    }
+
+    /// What only an archive can do.
+    fn check_package(&self) -> Result<(), Failure> {
+        if self.containerd.install == Install::Archive {
+            return Ok(());
+        }
+        let of_archives =
+            |pick: &Pick| pick.url.is_some() || pick.sha256.is_some() || pick.static_build.is_some();
+        let named = ["containerd", "runc"].into_iter().find(|name| of_archives(&self.pick(name)));
+        let why = match named {
+            _ if self.wants("containerd-static") => "components.containerd-static".to_owned(),
+            Some(name) => format!("components.{name}: `url`, `sha256` or `static`"),
+            None if self.containerd.config.base == Base::Default => {
+                "containerd.config.base: `default`".to_owned()
+            }
+            None => return Ok(()),
+        };
+        Err(Failure::new(Kind::Invalid, format!("{why} goes with `install: archive` only"))
+            .help("leave it out, or set `containerd.install: archive`"))
+    }
+
+    /// The package that containerd comes with, where it comes with one.
+    pub fn package(&self) -> Option<&Package> {
+        let packaged = self.containerd.install == Install::Package && self.wants("containerd");
+        packaged.then_some(&self.containerd.package)
+    }
+
+    /// The version that the package must have: its own key, or else the component's.
+    pub fn package_version(&self) -> Option<String> {
+        let component = || Some(self.pick("containerd").version?.as_str().to_owned());
+        let own = self.containerd.package.version.as_ref().map(|version| version.as_str().to_owned());
+        own.or_else(component)
     }
 
     /// Whether `component` is to be installed.

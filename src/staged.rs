@@ -16,6 +16,7 @@ use rustix::fs::MemfdFlags;
 use crate::containerd::{BINARY, CONFIG};
 use crate::digest::BUFFER;
 use crate::error::{Failure, Kind};
+use crate::path::ImagePath;
 use crate::run;
 
 /// containerd answers in 20 ms; emulated ones need longer.
@@ -42,7 +43,7 @@ pub fn config_default(binary: &File) -> Result<String, Failure> {
 
 /// [`config_default`] of the containerd that is installed in the root at `host`, in a chroot, as nobody.
 pub fn installed_config_default(host: &Path) -> Result<String, Failure> {
-    in_root(host, &["config", "default"]).map_err(|why| {
+    in_root(host, &ImagePath::fixed(BINARY), &["config", "default"]).map_err(|why| {
         let message = format!("`containerd config default` of `{}` can't run: {why}", host.display());
         Failure::new(Kind::Unsupported, message).help("base: minimal needs no such run")
     })
@@ -50,14 +51,14 @@ pub fn installed_config_default(host: &Path) -> Result<String, Failure> {
 
 /// What `containerd config dump` of the root at `host` makes of its config.toml: run in a chroot, as
 /// nobody. An error says why it could not be asked.
-pub fn config_dump(host: &Path) -> Result<String, String> {
-    in_root(host, &["--config", CONFIG, "config", "dump"])
+pub fn config_dump(host: &Path, binary: &ImagePath) -> Result<String, String> {
+    in_root(host, binary, &["--config", CONFIG, "config", "dump"])
 }
 
-fn in_root(host: &Path, arguments: &[&str]) -> Result<String, String> {
+fn in_root(host: &Path, binary: &ImagePath, arguments: &[&str]) -> Result<String, String> {
     let mut chroot = Command::new("chroot");
     chroot.arg(format!("--userspec={NOBODY}:{NOBODY}")).arg(host);
-    chroot.arg(BINARY).args(arguments);
+    chroot.arg(binary.as_str()).args(arguments);
     ask(&mut chroot)
 }
 

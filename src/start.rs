@@ -79,7 +79,8 @@ fn reason_to_restart(root: &Root, diff: &Diff) -> Result<Option<String>, Failure
     let Some(process) = service.process.filter(|_| service.active == "active") else {
         return Ok(Some(format!("it is {}", service.active)));
     };
-    if !service::runs(process, root, &ImagePath::fixed(containerd::BINARY))? {
+    let binary = containerd::binary(&diff.owned()).unwrap_or_else(|| ImagePath::fixed(containerd::BINARY));
+    if !service::runs(process, root, &binary)? {
         return Ok(Some(format!("it runs {}", service::executable(process))));
     }
     let changed_now =

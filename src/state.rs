@@ -117,6 +117,13 @@ impl<'root> State<'root> {
         self.save("pending.json", &intent.text()?)
     }
 
+    /// Makes one more thing of the intent durable.
+    pub fn amend_intent(&self, change: impl FnOnce(&mut Intent)) -> Result<(), Failure> {
+        let mut intent = self.intent()?.unwrap_or_else(|| Intent::new("", Vec::new()));
+        change(&mut intent);
+        self.save_intent(&intent)
+    }
+
     /// Forgets the intent: it has been carried out or undone.
     pub fn clear_intent(&self) -> Result<(), Failure> {
         self.clear("pending.json")

@@ -1,5 +1,7 @@
 //! The containerd service: its unit, its drop-in, and what makes it start at the first boot.
 
+use std::collections::BTreeMap;
+
 use indoc::formatdoc;
 
 use crate::containerd::Release;
@@ -9,6 +11,9 @@ use crate::want::Want;
 
 /// The unit.
 pub const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
+/// The unit where a package has brought it; Debian before 13 still names /lib.
+pub const PACKAGED: [&str; 2] =
+    ["/usr/lib/systemd/system/containerd.service", "/lib/systemd/system/containerd.service"];
 /// A unit of this path wins over ours; a link to /dev/null there masks the service.
 pub const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
 /// What enables it.
@@ -23,18 +28,42 @@ pub const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.
 /// Preset *and* link: where systemd was built with first-boot-full-preset (Fedora, RHEL, Azure
 /// Linux) a first boot removes a link that no preset covers, and a preset alone is not applied
 /// to an image that has a machine-id.
-pub fn entries(release: Release, containerd: &Containerd) -> Vec<(ImagePath, Want)> {
+///
+/// `packaged` is the unit that a package has brought: there is none of ours then.
+pub fn entries(
+    release: Release,
+    containerd: &Containerd,
+    packaged: Option<&ImagePath>,
+) -> Vec<(ImagePath, Want)> {
+    let target = packaged.map_or(UNIT, ImagePath::as_str).to_owned();
     let mut entries = vec![
-        (ImagePath::fixed(UNIT), Want::text(0o644, unit(release))),
         (ImagePath::fixed(PRESET), Want::text(0o644, "# Written by nodebake\nenable containerd.service\n")),
-        (ImagePath::fixed(WANTS), Want::Link { target: UNIT.to_owned() }),
+        (ImagePath::fixed(WANTS), Want::Link { target }),
     ];
+    if packaged.is_none() {
+        entries.push((ImagePath::fixed(UNIT), Want::text(0o644, unit(release))));
+    }
     if let Some(text) = drop_in(release, containerd) {
         // A proxy URL with a password must not be readable by every user of the node.
         let mode = if has_credentials(&containerd.proxy) { 0o600 } else { 0o644 };
         entries.push((ImagePath::fixed(DROP_IN), Want::text(mode, text)));
     }
     entries
+}
+
+/// Whether two paths are one unit on a usr-merged system: /lib leads to /usr/lib, and systemd and dpkg
+/// name either.
+pub fn is_same_unit(a: &str, b: &str) -> bool {
+    let bare = |path: &str| {
+        path.strip_prefix("/usr").filter(|rest| rest.starts_with("/lib/")).unwrap_or(path).to_owned()
+    };
+    bare(a) == bare(b)
+}
+
+/// The unit among `paths`: one node has one.
+pub fn unit_of<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
+    let known = std::iter::once(UNIT).chain(PACKAGED).map(ImagePath::fixed);
+    known.into_iter().find(|path| paths.contains_key(path))
 }
 
 /// containerd's own containerd.service of this release, with the path of our binary.
@@ -108,7 +137,7 @@ mod tests {
 
     fn text(version: &str, yaml: &str) -> String {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
-        let entries = entries(Release::parse(version).unwrap(), &spec.containerd);
+        let entries = entries(Release::parse(version).unwrap(), &spec.containerd, None);
         let line = |(path, want): &(crate::path::ImagePath, Want)| match want {
             Want::File { mode, content: Content::Text(bytes) } => {
                 format!("== {path} {mode:04o}\n{}", String::from_utf8_lossy(bytes))

@@ -77,6 +77,7 @@ macro_rules! text {
         }
     };
 }
+pub(crate) use text;
 
 text!(
     /// `X.Y.Z`, kept without a leading `v`.

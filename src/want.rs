@@ -24,6 +24,11 @@ pub enum Want {
         /// As it is written in the link: a path inside the image.
         target: String,
     },
+    /// A file that a package brings.
+    Present {
+        /// The package.
+        package: String,
+    },
 }
 
 /// The content of a file.
@@ -57,6 +62,7 @@ impl Want {
                 Node::File { mode: Octal(*mode), sha256: content.sha256(), owner }
             }
             Want::Link { target } => Node::Link { target: target.clone() },
+            Want::Present { package } => Node::Present { package: package.clone() },
         }
     }
 

@@ -1,0 +1,336 @@
+//! apt and dpkg in a root: what they have installed, read from their files, and how they are asked to
+//! change it.
+//!
+//! Sources: apt-get(8), apt.conf(5), dpkg(1), deb-control(5); the messages are those of apt 2.6 and 3.0
+//! in LC_ALL=C.
+
+use std::collections::BTreeMap;
+
+use crate::database::{Database, Record};
+use crate::enclosure::{Answer, Call, OWN};
+use crate::error::{Failure, Kind, printable};
+use crate::package;
+use crate::path::ImagePath;
+use crate::receipt::Installed;
+use crate::root::Root;
+use crate::transaction::{Request, Transaction};
+
+const STATUS: &str = "/var/lib/dpkg/status";
+const INFO: &str = "/var/lib/dpkg/info";
+/// Every package of a large desktop fits.
+const LONGEST: u64 = 64 << 20;
+/// A package of 50 MB over a slow line.
+const DOWNLOAD: u64 = 3600;
+const TRANSACTION: u64 = 1800;
+const QUESTION: u64 = 120;
+
+/// What dpkg has installed in `root`, with the files of the packages called `names`. Nothing is executed.
+pub fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
+    let text = root.text(&ImagePath::fixed(STATUS), LONGEST)?.unwrap_or_default();
+    let mut database = Database::default();
+    for paragraph in text.split("\n\n") {
+        let Some((name, mut record)) = record(paragraph) else { continue };
+        if names.contains(&name.as_str()) {
+            list(root, &name, &mut record)?;
+        }
+        database.records.insert(name, record);
+    }
+    Ok(database)
+}
+
+/// A paragraph of dpkg's status file; none for a package that is not there, or only its configuration.
+fn record(paragraph: &str) -> Option<(String, Record)> {
+    let field = |name: &str| {
+        paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    let mut status = field("Status")?.split(' ');
+    let (want, state) = (status.next()?, status.nth(1)?);
+    if matches!(state, "not-installed" | "config-files") {
+        return None;
+    }
+    let mut digests = BTreeMap::new();
+    let conffiles = paragraph.lines().skip_while(|line| !line.starts_with("Conffiles:")).skip(1);
+    for line in conffiles.take_while(|line| line.starts_with(' ')) {
+        let mut words = line.split_whitespace();
+        if let (Some(path), Some(digest)) =
+            (words.next().and_then(|path| ImagePath::new(path).ok()), words.next())
+        {
+            digests.insert(path, digest.to_owned());
+        }
+    }
+    let record = Record {
+        version: field("Version")?.to_owned(),
+        architecture: field("Architecture")?.to_owned(),
+        is_whole: state == "installed",
+        is_held: want == "hold",
+        files: Vec::new(),
+        digests,
+    };
+    Some((field("Package")?.to_owned(), record))
+}
+
+/// Adds the paths and the digests of a package's files.
+fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
+    // Packages that can be there for several architectures have it in the name.
+    for stem in [format!("{INFO}/{name}"), format!("{INFO}/{name}:{}", record.architecture)] {
+        let read = |kind: &str| root.text(&ImagePath::new(&format!("{stem}.{kind}"))?, LONGEST);
+        let lines = read("list")?.unwrap_or_default();
+        record.files.extend(lines.lines().filter_map(|line| ImagePath::new(line).ok()));
+        for line in read("md5sums")?.unwrap_or_default().lines() {
+            if let Some((digest, path)) = line.split_once("  ")
+                && let Ok(path) = ImagePath::new(&format!("/{path}"))
+            {
+                record.digests.insert(path, digest.to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The file of [`variables`]' APT_CONFIG: programs that apt's hooks run know no other options.
+pub fn configuration() -> String {
+    format!("Dir::State::Lists \"{OWN}/lists\";\nDir::Cache \"{OWN}/cache\";\n")
+}
+
+/// Reads the sources anew.
+pub fn refresh(request: &Request) -> Call {
+    call(request, &["update"], DOWNLOAD, false)
+}
+
+/// Shows what installing would change.
+pub fn simulate(request: &Request, targets: &[String]) -> Call {
+    let words = [&["install", "--simulate"][..], &words(targets)].concat();
+    call(request, &words, QUESTION, false)
+}
+
+/// Fetches what installing needs.
+pub fn download(request: &Request, targets: &[String]) -> Call {
+    let words = [&["install", "--download-only"][..], &words(targets)].concat();
+    call(request, &words, DOWNLOAD, false)
+}
+
+/// Installs what was fetched.
+pub fn install(request: &Request, targets: &[String]) -> Call {
+    let words = [&["install", "--no-download"][..], &words(targets)].concat();
+    call(request, &words, TRANSACTION, true)
+}
+
+/// Ends what an interrupted run of dpkg has begun, as far as it was unpacked. What was not is installed
+/// again: see [`reinstall`].
+pub fn repair(request: &Request) -> Call {
+    program(
+        request,
+        &["dpkg", "--force-confold", "--force-confdef", "--configure", "--pending"],
+        TRANSACTION,
+        true,
+    )
+}
+
+/// `targets` also where apt takes them for installed already: dpkg leaves a package that was half unpacked
+/// under its old version.
+pub fn reinstall(targets: &mut Vec<String>) {
+    targets.insert(0, "--reinstall".to_owned());
+}
+
+/// Which packages would go if those called `names` did.
+pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
+    let words = [&["purge", "--simulate"][..], &words(names)].concat();
+    call(request, &words, QUESTION, false)
+}
+
+/// Takes packages away; with their configuration files, unless `keep_configuration`.
+pub fn remove(request: &Request, names: &[String], keep_configuration: bool) -> Call {
+    let verb = if keep_configuration { "--remove" } else { "--purge" };
+    // Also what a killed run has left half unpacked.
+    program(
+        request,
+        &[&["dpkg", "--force-remove-reinstreq", verb][..], &words(names)].concat(),
+        TRANSACTION,
+        true,
+    )
+}
+
+/// Sets or lifts the hold of a package.
+pub fn hold(request: &Request, name: &str, held: bool) -> Call {
+    let verb = if held { "hold" } else { "unhold" };
+    let options = options(request);
+    program(request, &[&["apt-mark"][..], &words(&options), &[verb, name]].concat(), QUESTION, true)
+}
+
+/// Which versions of a package the sources have.
+pub fn versions(request: &Request, name: &str) -> Call {
+    let mut words = vec!["apt-cache".to_owned()];
+    words.extend(options(request));
+    words.extend(["madison".to_owned(), name.to_owned()]);
+    Call { words, variables: variables(request), limit: QUESTION, to_its_end: false }
+}
+
+/// The versions in the answer to [`versions`], the newest first.
+pub fn read_versions(answer: &Answer) -> Vec<String> {
+    let line = |line: &str| line.split('|').nth(1).map(|version| version.trim().to_owned());
+    answer.output.lines().filter_map(line).collect()
+}
+
+/// How apt is told of a package in one version.
+pub fn target(name: &str, version: Option<&str>) -> String {
+    version.map_or_else(|| name.to_owned(), |version| format!("{name}={version}"))
+}
+
+/// `Inst NAME [OLD] (NEW SOURCES [ARCH])`, `Remv NAME [OLD]`.
+pub fn read_transaction(answer: &Answer) -> Transaction {
+    let mut transaction = Transaction::default();
+    for line in answer.output.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Inst"), Some(name)) => {
+                let Some((_, inner)) = line.split_once('(') else { continue };
+                let version = inner.split_whitespace().next().unwrap_or_default();
+                let architecture =
+                    inner.rsplit_once('[').map_or("", |(_, rest)| rest.trim_end_matches([']', ')', ' ']));
+                transaction.installed.push(Installed {
+                    name: name.to_owned(),
+                    version: version.trim_end_matches(')').to_owned(),
+                    architecture: architecture.split(']').next().unwrap_or_default().to_owned(),
+                    found: false,
+                    held: false,
+                });
+            }
+            (Some("Remv" | "Purg"), Some(name)) => transaction.removed.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    transaction
+}
+
+/// What a failure of apt or dpkg means.
+pub fn failure(doing: &str, answer: &Answer) -> Failure {
+    let all = format!("{}\n{}", answer.complaints, answer.output);
+    let has = |texts: &[&str]| texts.iter().any(|text| all.contains(text));
+    let (kind, help) = if has(&[
+        "Could not get lock",
+        "Unable to acquire the dpkg frontend lock",
+        "is locked by another process",
+    ]) {
+        (Kind::Locked, "wait for the other package manager, or give --lock-timeout")
+    } else if has(&["No space left on device", "You don't have enough free space"]) {
+        (Kind::Filesystem, "free some space in the root filesystem and run again")
+    } else if has(&[
+        "NO_PUBKEY",
+        "BADSIG",
+        "EXPKEYSIG",
+        "REVKEYSIG",
+        "is not signed",
+        "invalid signature",
+        "Hash Sum mismatch",
+        "has unexpected size",
+        "signatures couldn't be verified",
+        "NODATA",
+        "unauthenticated",
+        "Missing key",
+        "Bad signature",
+    ]) {
+        (Kind::Unverified, "the key does not belong to this repository, or somebody changed what it serves")
+    } else if has(&[
+        "Failed to fetch",
+        "Unable to fetch",
+        "Unable to connect",
+        "Could not resolve",
+        "Could not connect",
+        "Temporary failure",
+        "Some index files failed",
+        "Some files failed",
+        "does not have a Release file",
+    ]) {
+        (Kind::Fetch, "see whether the root's sources can be reached from here, then run again")
+    } else if has(&[
+        "unmet dependencies",
+        "held broken packages",
+        "Conflicts:",
+        "Breaks:",
+        "Unable to locate package",
+        "was not found",
+        "has no installation candidate",
+        "glob/regex",
+    ]) {
+        (Kind::Unsupported, "choose another `containerd.package.version` or `repository`")
+    } else {
+        (Kind::Unsupported, "see what the package manager says above; the next run goes on from there")
+    };
+    let telling = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("E:")
+            || line.starts_with("dpkg:")
+            || line.contains("Depends:")
+            || line.contains("Conflicts:")
+    };
+    let mut lines: Vec<String> = all.lines().filter(telling).map(|line| printable(line.trim())).collect();
+    if lines.is_empty() {
+        lines = answer.complaints.lines().rev().take(3).map(printable).collect();
+    }
+    lines.dedup();
+    lines.truncate(6);
+    Failure::new(kind, format!("{doing}: {}", lines.join("; "))).help(help)
+}
+
+fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+    let mut all = vec!["apt-get".to_owned()];
+    all.extend(options(request));
+    all.extend(words.iter().map(|&word| word.to_owned()));
+    Call { words: all, variables: variables(request), limit, to_its_end }
+}
+
+fn program(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+    let words = words.iter().map(|&word| word.to_owned()).collect();
+    Call { words, variables: variables(request), limit, to_its_end }
+}
+
+/// Lists, packages and sources of this run's own; configuration files of ours are never replaced, and
+/// nothing is asked.
+fn options(request: &Request) -> Vec<String> {
+    let mut options = vec![
+        format!("Dir::State::Lists={OWN}/lists"),
+        format!("Dir::Cache={OWN}/cache"),
+        "APT::Update::Error-Mode=any".to_owned(),
+        "APT::Get::Assume-Yes=true".to_owned(),
+        "APT::Get::Allow-Downgrades=true".to_owned(),
+        "APT::Get::Allow-Change-Held-Packages=true".to_owned(),
+        "APT::Install-Recommends=false".to_owned(),
+        "Acquire::Languages=none".to_owned(),
+        format!("Acquire::Retries={}", request.retries),
+        format!("Acquire::http::Timeout={}", request.stall),
+        format!("Acquire::https::Timeout={}", request.stall),
+        format!("DPkg::Lock::Timeout={}", request.patience),
+        "Dpkg::Use-Pty=0".to_owned(),
+        "Dpkg::Options::=--force-confold".to_owned(),
+        "Dpkg::Options::=--force-confdef".to_owned(),
+    ];
+    if !request.root_sources {
+        options.push("Dir::Etc::SourceList=/dev/null".to_owned());
+    }
+    options.push(format!("Dir::Etc::SourceParts={OWN}/sources"));
+    if request.certificates.is_some() {
+        options.push(format!("Acquire::https::CAInfo={OWN}/certificates.pem"));
+    }
+    options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect()
+}
+
+fn variables(request: &Request) -> Vec<(String, String)> {
+    let own = [
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("APT_LISTCHANGES_FRONTEND", "none"),
+        ("NEEDRESTART_SUSPEND", "1"),
+        ("UCF_FORCE_CONFFOLD", "1"),
+        ("APT_CONFIG", "/tmp/nodebake/apt.conf"),
+    ];
+    let own = own.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    own.chain(request.variables.iter().cloned()).collect()
+}
+
+/// Whether the package in `record` is what the spec asks for.
+pub fn satisfies(record: &Record, wanted: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| package::satisfies(&record.version, wanted))
+}

@@ -1,0 +1,77 @@
+//! What a root's package database says, whichever package manager keeps it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+
+use md5::Digest as _;
+
+use crate::digest::{BUFFER, Digest};
+use crate::path::ImagePath;
+use crate::receipt::Installed;
+
+/// All installed packages by name.
+#[derive(Debug, Clone, Default)]
+pub struct Database {
+    /// What is known of each.
+    pub records: BTreeMap<String, Record>,
+}
+
+/// One installed package.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// As the package manager spells it.
+    pub version: String,
+    /// As the package manager spells it.
+    pub architecture: String,
+    /// Unpacked and configured.
+    pub is_whole: bool,
+    /// Kept from upgrades.
+    pub is_held: bool,
+    /// Its files and directories, where they were asked for.
+    pub files: Vec<ImagePath>,
+    /// The digests of its files as it ships them, MD5 or SHA-256 in hexadecimal.
+    pub digests: BTreeMap<ImagePath, String>,
+}
+
+impl Database {
+    /// The package called `name`.
+    pub fn get(&self, name: &str) -> Option<&Record> {
+        self.records.get(name)
+    }
+
+    /// What the receipt says of the package called `name`.
+    pub fn installed(&self, name: &str, found: bool) -> Option<Installed> {
+        let record = self.get(name)?;
+        let (version, architecture) = (record.version.clone(), record.architecture.clone());
+        Some(Installed { name: name.to_owned(), version, architecture, found, held: false })
+    }
+}
+
+impl Record {
+    /// Its file whose path ends with `end`.
+    pub fn file(&self, end: &str) -> Option<&ImagePath> {
+        self.files.iter().find(|path| path.as_str().ends_with(end))
+    }
+}
+
+/// Whether `file` has the digest `expected`; none where that is of a kind that is not known.
+pub fn matches(file: &File, expected: &str) -> anyhow::Result<Option<bool>> {
+    match expected.len() {
+        32 => Ok(Some(md5_of(file)? == expected)),
+        64 => Ok(Some(Digest::of_file(file)?.to_string() == expected)),
+        _ => Ok(None),
+    }
+}
+
+fn md5_of(mut file: &File) -> anyhow::Result<String> {
+    let mut hasher = md5::Md5::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}

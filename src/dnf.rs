@@ -1,0 +1,292 @@
+//! dnf (or yum) and rpm in a root: what they have installed and how they are asked to change it.
+//!
+//! rpm's database is asked through rpm, in an enclosure: its format is rpm's own business.
+//! Sources: dnf(8), dnf.conf(5), rpm(8); the messages are those of dnf 4.14 in LC_ALL=C.
+
+use std::collections::BTreeMap;
+
+use crate::database::{Database, Record};
+use crate::enclosure::{Answer, Call, OWN};
+use crate::error::{Failure, Kind, printable};
+use crate::path::ImagePath;
+use crate::receipt::Installed;
+use crate::root::{LONGEST_TEXT, Root};
+use crate::transaction::{Request, Transaction};
+
+const DOWNLOAD: u64 = 3600;
+const TRANSACTION: u64 = 1800;
+const QUESTION: u64 = 300;
+/// One line a package.
+const QUERY: &str = r"%{NAME}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\t%{ARCH}\n";
+/// Keys that are trusted are packages of one name: their version tells them apart.
+const KEY: &str = "gpg-pubkey";
+/// Where the versionlock plugin of dnf 4, and dnf 5, keep what is held.
+const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
+
+/// The program: yum where there is no dnf.
+pub fn program(root: &Root) -> Result<&'static str, Failure> {
+    for name in ["dnf", "yum"] {
+        if root.file(&ImagePath::new(&format!("/usr/bin/{name}"))?)?.is_some() {
+            return Ok(name);
+        }
+    }
+    Err(Failure::new(Kind::Unsupported, format!("root `{}` has neither dnf nor yum", root.host().display()))
+        .help("install one into the image, or use `install: archive`"))
+}
+
+/// What to ask rpm for [`database`]: all packages, then the files of those called `names`.
+pub fn questions(request: &Request, names: &[&str]) -> Vec<Call> {
+    let all = ["rpm", "--query", "--all", "--queryformat", QUERY];
+    let files = names.iter().map(|name| call(request, &["rpm", "--query", "--dump", name], QUESTION, false));
+    std::iter::once(call(request, &all, QUESTION, false)).chain(files).collect()
+}
+
+/// The answers to [`questions`].
+pub fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Result<Database, Failure> {
+    let Some((all, files)) = answers.split_first() else { return Ok(Database::default()) };
+    if all.code != Some(0) {
+        return Err(failure("reading rpm's database", all));
+    }
+    let held = held(root)?;
+    let mut database = Database::default();
+    for line in all.output.lines() {
+        let mut fields = line.split('\t');
+        let (Some(name), Some(version), Some(architecture)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let name = if name == KEY { format!("{KEY}-{version}") } else { name.to_owned() };
+        let is_held = held
+            .lines()
+            .any(|line| line.contains(&format!("{name}-")) || line.contains(&format!("\"{name}\"")));
+        let record = Record {
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
+            // A transaction that was killed leaves the old one beside the new.
+            is_whole: !database.records.contains_key(&name),
+            is_held,
+            ..Record::default()
+        };
+        database.records.insert(name, record);
+    }
+    for (name, answer) in names.iter().zip(files).filter(|(_, answer)| answer.code == Some(0)) {
+        if let Some(record) = database.records.get_mut(*name) {
+            (record.files, record.digests) = dump(&answer.output);
+        }
+    }
+    Ok(database)
+}
+
+fn held(root: &Root) -> Result<String, Failure> {
+    let mut text = String::new();
+    for path in HELD.map(ImagePath::fixed) {
+        text += &root.linked_text(&path, LONGEST_TEXT)?.unwrap_or_default();
+    }
+    Ok(text)
+}
+
+/// `PATH SIZE MTIME DIGEST MODE OWNER GROUP CONFIG DOC RDEV LINK`; a path may have spaces.
+fn dump(text: &str) -> (Vec<ImagePath>, BTreeMap<ImagePath, String>) {
+    let (mut files, mut digests) = (Vec::new(), BTreeMap::new());
+    for line in text.lines() {
+        let words: Vec<&str> = line.rsplitn(11, ' ').collect();
+        let (Some(path), Some(digest)) =
+            (words.get(10).and_then(|path| ImagePath::new(path).ok()), words.get(7))
+        else {
+            continue;
+        };
+        if digest.bytes().any(|byte| byte != b'0') && digest.len() >= 32 {
+            digests.insert(path.clone(), (*digest).to_owned());
+        }
+        files.push(path);
+    }
+    (files, digests)
+}
+
+/// Reads the repositories anew.
+pub fn refresh(request: &Request, program: &str) -> Call {
+    dnf(request, program, &["makecache"], DOWNLOAD, false)
+}
+
+/// Shows what installing would change.
+pub fn simulate(request: &Request, program: &str, targets: &[String]) -> Call {
+    let words = [&["install", "--assumeno"][..], &words(targets)].concat();
+    dnf(request, program, &words, QUESTION, false)
+}
+
+/// Fetches what installing needs.
+pub fn download(request: &Request, program: &str, targets: &[String]) -> Call {
+    let words = [&["install", "--assumeyes", "--downloadonly"][..], &words(targets)].concat();
+    dnf(request, program, &words, DOWNLOAD, false)
+}
+
+/// Installs what was fetched.
+pub fn install(request: &Request, program: &str, targets: &[String]) -> Call {
+    let words = [&["install", "--assumeyes", "--cacheonly"][..], &words(targets)].concat();
+    dnf(request, program, &words, TRANSACTION, true)
+}
+
+/// Ends what an interrupted transaction has begun.
+pub fn repair(request: &Request, program: &str) -> Vec<Call> {
+    vec![
+        call(request, &["rpm", "--rebuilddb"], TRANSACTION, true),
+        dnf(request, program, &["remove", "--assumeyes", "--duplicates"], TRANSACTION, true),
+    ]
+}
+
+/// Whether those called `names` could go.
+pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
+    call(request, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, false)
+}
+
+/// Takes packages away.
+pub fn remove(request: &Request, names: &[String]) -> Call {
+    call(request, &[&["rpm", "--erase"][..], &words(names)].concat(), TRANSACTION, true)
+}
+
+/// Sets or lifts the hold of a package.
+pub fn hold(request: &Request, program: &str, name: &str, held: bool) -> Call {
+    dnf(request, program, &["versionlock", if held { "add" } else { "delete" }, name], QUESTION, true)
+}
+
+/// How dnf is told of a package in one version.
+pub fn target(name: &str, version: Option<&str>) -> String {
+    version.map_or_else(|| name.to_owned(), |version| format!("{name}-{version}"))
+}
+
+/// The table that dnf shows before it asks: one package a line, its name, architecture, version,
+/// repository and size, below headings such as `Installing dependencies:`.
+pub fn read_transaction(answer: &Answer) -> Transaction {
+    let mut transaction = Transaction::default();
+    let mut section = "";
+    let rows = answer
+        .output
+        .lines()
+        .skip_while(|line| !line.starts_with("===="))
+        .take_while(|line| *line != "Transaction Summary");
+    let mut pending: Vec<&str> = Vec::new();
+    for line in rows {
+        if !line.starts_with(' ') {
+            section = line.trim_end_matches(':');
+            continue;
+        }
+        // A long name stands on a line of its own.
+        pending.extend(line.split_whitespace());
+        if pending.len() < 4 {
+            continue;
+        }
+        let (name, architecture, version) = (pending[0], pending[1], pending[2]);
+        if section.starts_with("Removing") {
+            transaction.removed.push(name.to_owned());
+        } else if ["Installing", "Upgrading", "Downgrading", "Reinstalling"]
+            .iter()
+            .any(|verb| section.starts_with(verb))
+        {
+            transaction.installed.push(Installed {
+                name: name.to_owned(),
+                version: version.to_owned(),
+                architecture: architecture.to_owned(),
+                found: false,
+                held: false,
+            });
+        }
+        pending.clear();
+    }
+    transaction
+}
+
+/// Whether dnf only stopped because it was not to go on.
+pub fn was_simulated(answer: &Answer) -> bool {
+    answer.code == Some(0) || format!("{}{}", answer.output, answer.complaints).contains("Operation aborted")
+}
+
+/// What a failure of dnf or rpm means.
+pub fn failure(doing: &str, answer: &Answer) -> Failure {
+    let all = format!("{}\n{}", answer.complaints, answer.output);
+    let has = |texts: &[&str]| texts.iter().any(|text| all.contains(text));
+    let (kind, help) = if has(&["No space left on device", "At least", "more space needed"])
+        && all.contains("space")
+    {
+        (Kind::Filesystem, "free some space in the root filesystem and run again")
+    } else if has(&[
+        "GPG check FAILED",
+        "is not signed",
+        "GPG Keys are configured",
+        "Public key for",
+        "BAD",
+        "repomd.xml GPG signature verification error",
+        "checksum doesn't match",
+        "Checksum error",
+        "not trusted",
+    ]) {
+        (Kind::Unverified, "the key does not belong to this repository, or somebody changed what it serves")
+    } else if has(&[
+        "Failed to download metadata",
+        "Cannot download",
+        "Curl error",
+        "Error downloading packages",
+        "Cannot prepare internal mirrorlist",
+        "All mirrors were tried",
+        "Status code: ",
+    ]) {
+        (Kind::Fetch, "see whether the root's repositories can be reached from here, then run again")
+    } else if has(&["can't create transaction lock", "waiting for process"]) {
+        (Kind::Locked, "wait for the other package manager")
+    } else if has(&["No such command: versionlock"]) {
+        (
+            Kind::Unsupported,
+            "`hold: true` needs dnf's versionlock plugin in the root: python3-dnf-plugin-versionlock",
+        )
+    } else if has(&[
+        "Unable to find a match",
+        "conflicting requests",
+        "conflicts with",
+        "nothing provides",
+        "Failed dependencies",
+    ]) {
+        (Kind::Unsupported, "choose another `containerd.package.version` or `repository`")
+    } else {
+        (Kind::Unsupported, "see what the package manager says above; the next run goes on from there")
+    };
+    let telling = |line: &&str| {
+        let line = line.trim_start();
+        ["Error", "error:", "Problem", "- ", "No match", "GPG", "Curl", "Failed"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let mut lines: Vec<String> = all.lines().filter(telling).map(|line| printable(line.trim())).collect();
+    if lines.is_empty() {
+        lines = all.lines().rev().filter(|line| !line.is_empty()).take(3).map(printable).collect();
+    }
+    lines.dedup();
+    lines.truncate(6);
+    Failure::new(kind, format!("{doing}: {}", lines.join("; "))).help(help)
+}
+
+fn words(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn dnf(request: &Request, program: &str, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+    let mut options = vec![
+        program.to_owned(),
+        format!("--setopt=cachedir={OWN}/cache"),
+        format!("--setopt=logdir={OWN}/log"),
+        format!("--setopt=reposdir={OWN}/sources"),
+        format!("--setopt=retries={}", request.retries),
+        format!("--setopt=timeout={}", request.stall),
+        "--setopt=install_weak_deps=False".to_owned(),
+        "--setopt=*.skip_if_unavailable=False".to_owned(),
+        "--setopt=keepcache=True".to_owned(),
+    ];
+    if request.certificates.is_some() {
+        options.push(format!("--setopt=sslcacert={OWN}/certificates.pem"));
+    }
+    let all = options.into_iter().chain(words.iter().map(|&word| word.to_owned())).collect();
+    Call { words: all, variables: request.variables.clone(), limit, to_its_end }
+}
+
+fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+    let words = words.iter().map(|&word| word.to_owned()).collect();
+    Call { words, variables: request.variables.clone(), limit, to_its_end }
+}

@@ -1,0 +1,220 @@
+//! A place where a root's own package manager runs: namespaces of its own, which vanish with it.
+//!
+//! Two processes of this program stand between: the first makes the namespaces and waits, the second
+//! is their first process, arranges what is mounted (`enclosed.rs`) and runs one program after the
+//! other. When this process ends, by whatever signal, the kernel ends all of them and takes the
+//! mounts away. It must not know what is run.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::{Failure, Kind, printable};
+use crate::interrupt;
+use crate::root::Root;
+use crate::run;
+
+/// The folder in an enclosure that is its own and holds what it is given.
+pub const OWN: &str = "/tmp/nodebake";
+/// The hidden command that runs in it.
+pub const COMMAND: &str = "enclosed";
+const POLL: Duration = Duration::from_millis(20);
+
+/// What an enclosure may do to its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Nothing: what is written to /etc, /usr and /var goes away with it.
+    Look,
+    /// What its programs do stays.
+    Change,
+}
+
+/// How an enclosure is arranged: the first line that the processes in it read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Arrangement {
+    /// The root on this host.
+    pub host: PathBuf,
+    /// Whether it is this process's own.
+    pub is_own: bool,
+    /// What may be done to it.
+    pub access: Access,
+    /// Leave no network.
+    pub offline: bool,
+    /// Files of this host that are copied to `packages/` below [`OWN`], and their digests.
+    pub files: Vec<(PathBuf, Digest)>,
+}
+
+/// What an enclosure is asked to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Writes a file below [`OWN`].
+    Write {
+        /// Its name, with folders.
+        name: String,
+        /// Its content.
+        bytes: Vec<u8>,
+    },
+    /// Runs a program.
+    Run(Call),
+}
+
+/// A program and how it is run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Call {
+    /// The program and its arguments.
+    pub words: Vec<String>,
+    /// Its environment beside the search path.
+    pub variables: Vec<(String, String)>,
+    /// Seconds after which it is killed.
+    pub limit: u64,
+    /// Let it end when a signal arrives: what it does can't be undone halfway.
+    pub to_its_end: bool,
+}
+
+/// What became of a request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Its exit code; none after a signal.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub output: String,
+    /// What it complained of.
+    pub complaints: String,
+}
+
+/// Why an enclosure could not be arranged, or a request not be carried out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The exit code that it comes to.
+    pub exit_code: u8,
+    /// What went wrong.
+    pub why: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// A running enclosure.
+pub struct Enclosure {
+    first: Child,
+    requests: Option<ChildStdin>,
+    answers: Receiver<String>,
+}
+
+impl Enclosure {
+    /// Arranges one around `root`. [`Kind::Unsupported`] where this host does not let it.
+    pub fn open(
+        root: &Root,
+        access: Access,
+        offline: bool,
+        files: Vec<(PathBuf, Digest)>,
+    ) -> Result<Enclosure, Failure> {
+        let host = std::fs::canonicalize(root.host()).map_err(|error| {
+            Failure::filesystem("opening root", root.host().display(), crate::error::errno(&error))
+        })?;
+        let arrangement = Arrangement { host, is_own: root.is_own()?, access, offline, files };
+        let mut command = Command::new("/proc/self/exe");
+        // Not in this process's group: a terminal's Ctrl-C reaches this process only, which decides.
+        command.arg(COMMAND).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut first = run::start(&mut command).map_err(|why| {
+            Failure::new(Kind::Unsupported, format!("running this program again: {why}"))
+                .help("it is found through /proc: mount it")
+        })?;
+        let (requests, stdout) = (first.stdin.take(), first.stdout.take());
+        let (sender, answers) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()) {
+                if line.map_or(true, |line| sender.send(line).is_err()) {
+                    break;
+                }
+            }
+        });
+        let mut enclosure = Enclosure { first, requests, answers };
+        enclosure.ask::<()>(&arrangement, Duration::from_secs(600), false)?;
+        Ok(enclosure)
+    }
+
+    /// Writes `bytes` to the file `name` below [`OWN`].
+    pub fn write(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<(), Failure> {
+        let request = Request::Write { name: name.to_owned(), bytes: bytes.into() };
+        self.ask(&request, Duration::from_secs(60), false)
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// [`Kind::Interrupted`] where a signal arrived meanwhile, and [`Kind::Unsupported`] where the
+    /// program could not run or took longer than it may.
+    pub fn run(&mut self, call: Call) -> Result<Answer, Failure> {
+        // It is killed from inside after its limit; this one is for an enclosure that does not answer.
+        let (limit, to_its_end) = (Duration::from_secs(call.limit + 30), call.to_its_end);
+        self.ask(&Request::Run(call), limit, to_its_end)
+    }
+
+    fn ask<T: for<'de> Deserialize<'de>>(
+        &mut self,
+        request: &impl Serialize,
+        limit: Duration,
+        to_its_end: bool,
+    ) -> Result<T, Failure> {
+        let broken =
+            |why: &str| Failure::new(Kind::Unsupported, format!("the package manager's enclosure {why}"));
+        let mut line = serde_json::to_vec(request).map_err(|error| broken(&error.to_string()))?;
+        line.push(b'\n');
+        let written =
+            self.requests.as_mut().map(|requests| requests.write_all(&line).and_then(|()| requests.flush()));
+        // A process that has gone says why in its last line.
+        drop(written);
+        let deadline = Instant::now() + limit;
+        let answer = loop {
+            match self.answers.recv_timeout(POLL) {
+                Ok(line) => break line,
+                Err(RecvTimeoutError::Disconnected) => return Err(broken("ended without a word")),
+                Err(RecvTimeoutError::Timeout) if Instant::now() > deadline => {
+                    return Err(broken(&format!("gave no answer within {} s", limit.as_secs())));
+                }
+                Err(RecvTimeoutError::Timeout) if to_its_end => {}
+                Err(RecvTimeoutError::Timeout) => interrupt::check()?,
+            }
+        };
+        match serde_json::from_str::<Result<T, Refusal>>(&answer) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(refusal)) => Err(refusal.into()),
+            Err(error) => Err(broken(&format!("answered `{}`: {error}", printable(&answer)))),
+        }
+    }
+}
+
+impl Drop for Enclosure {
+    /// All that runs in it has ended, and all that is mounted is gone, when this returns.
+    fn drop(&mut self) {
+        // Without requests the second process ends by itself; a signal makes the first end it.
+        drop(self.requests.take());
+        let terminate = || -> Option<()> {
+            let process = rustix::process::Pid::from_raw(i32::try_from(self.first.id()).ok()?)?;
+            rustix::process::kill_process(process, rustix::process::Signal::TERM).ok()
+        };
+        let _ = terminate();
+        let _ = self.first.wait();
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        let kind = match refusal.exit_code {
+            4 => Kind::Fetch,
+            5 => Kind::Unverified,
+            7 => Kind::Filesystem,
+            _ => Kind::Unsupported,
+        };
+        let failure = Failure::new(kind, refusal.why);
+        match refusal.help {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The fingerprints of an OpenPGP key file: which key a repository is about to be trusted for.
+//!
+//! Nothing is verified with it: apt and rpm check the signatures themselves. Written here because the
+//! OpenPGP crates bring a hundred others for what RFC 4880 says in two sentences: a key file is a list
+//! of packets (section 4.2), and a version 4 fingerprint is the SHA-1 of 0x99, the packet's length in
+//! two bytes and its body (section 12.2).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer};
+use sha1::{Digest, Sha1};
+
+use crate::yaml;
+
+/// The packet of a primary public key.
+const PUBLIC_KEY: u8 = 6;
+/// Packets that stand in a public key file: signature, key, user, subkey, user attribute, marker, trust.
+const EXPECTED: [u8; 7] = [2, PUBLIC_KEY, 10, 12, 13, 14, 17];
+
+/// The fingerprint of a primary key: 40 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 20]);
+
+impl FromStr for Fingerprint {
+    type Err = String;
+
+    /// Also as gpg prints it, in groups.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits: Vec<u32> = text.chars().filter(|c| *c != ' ').map_while(|c| c.to_digit(16)).collect();
+        let length = text.chars().filter(|c| *c != ' ').count();
+        let bytes = digits.chunks_exact(2).filter_map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok());
+        match <[u8; 20]>::try_from(bytes.collect::<Vec<_>>()) {
+            Ok(bytes) if length == 40 => Ok(Fingerprint(bytes)),
+            _ => Err("is not a fingerprint: expected 40 hexadecimal digits".to_owned()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(yaml::Checked(|text: &str| text.parse()))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02X}"))
+    }
+}
+
+/// Whether a key file is armoured: apt wants the name of such a file to end in `.asc`.
+pub fn is_armoured(file: &[u8]) -> bool {
+    file.trim_ascii_start().starts_with(b"-----BEGIN ")
+}
+
+/// The fingerprints of all primary keys in `file`, armoured or not.
+///
+/// An error says why it is no public key file. A secret key is none.
+pub fn fingerprints(file: &[u8]) -> Result<Vec<Fingerprint>, String> {
+    let binary = if is_armoured(file) { dearmour(file)? } else { file.to_vec() };
+    let (mut rest, mut found) = (binary.as_slice(), Vec::new());
+    while !rest.is_empty() {
+        let (tag, body, next) = packet(rest).ok_or("it is not an OpenPGP key, or is cut short")?;
+        if !EXPECTED.contains(&tag) {
+            return Err(format!("it holds a packet of type {tag}, which is not of a public key"));
+        }
+        if tag == PUBLIC_KEY {
+            found.push(fingerprint(body)?);
+        }
+        rest = next;
+    }
+    if found.is_empty() { Err("it holds no public key".to_owned()) } else { Ok(found) }
+}
+
+fn fingerprint(body: &[u8]) -> Result<Fingerprint, String> {
+    let (Some(4), Ok(length)) = (body.first(), u16::try_from(body.len())) else {
+        return Err("it holds a key that is not of version 4".to_owned());
+    };
+    let mut hasher = Sha1::new();
+    hasher.update([0x99]);
+    hasher.update(length.to_be_bytes());
+    hasher.update(body);
+    Ok(Fingerprint(hasher.finalize().into()))
+}
+
+/// All armoured blocks, their checksums left to the fingerprint.
+fn dearmour(file: &[u8]) -> Result<Vec<u8>, String> {
+    let text = str::from_utf8(file).map_err(|_| "it is not UTF-8")?;
+    let (mut binary, mut block): (Vec<u8>, Option<String>) = (Vec::new(), None);
+    let mut in_header = false;
+    for line in text.lines().map(str::trim) {
+        match &mut block {
+            _ if line == "-----BEGIN PGP PUBLIC KEY BLOCK-----" => {
+                (block, in_header) = (Some(String::new()), true)
+            }
+            Some(base64) if line == "-----END PGP PUBLIC KEY BLOCK-----" => {
+                binary.extend(STANDARD.decode(base64).map_err(|error| format!("its armour: {error}"))?);
+                block = None;
+            }
+            Some(_) if in_header => in_header = !line.is_empty(),
+            Some(_) if line.starts_with('=') => {}
+            Some(base64) => base64.push_str(line),
+            None if line.starts_with("-----BEGIN") => return Err("it is no public key".to_owned()),
+            None => {}
+        }
+    }
+    if block.is_some() { Err("its armour has no end".to_owned()) } else { Ok(binary) }
+}
+
+/// Type, body and what follows the first packet.
+fn packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (first, rest) = bytes.split_first().filter(|(first, _)| **first & 0x80 != 0)?;
+    let number = |bytes: &[u8]| bytes.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));
+    let (tag, header, length) = match first & 0x40 == 0 {
+        true => {
+            let count = *[1, 2, 4].get(usize::from(first & 3))?;
+            ((first >> 2) & 0xf, count, number(rest.get(..count)?))
+        }
+        false => match *rest.first()? {
+            one @ 0..=191 => (first & 0x3f, 1, usize::from(one)),
+            one @ 192..=223 => {
+                (first & 0x3f, 2, (usize::from(one) - 192) * 256 + usize::from(*rest.get(1)?) + 192)
+            }
+            255 => (first & 0x3f, 5, number(rest.get(1..5)?)),
+            // Partial lengths are for data, never for keys.
+            _ => return None,
+        },
+    };
+    let end = header.checked_add(length)?;
+    Some((tag, rest.get(header..end)?, &rest[end..]))
+}

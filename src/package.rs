@@ -1,0 +1,250 @@
+//! The `containerd.package` key: which package brings containerd, and from where.
+//!
+//! What the user wrote and no more: `repository.rs` makes files of it, `packages.rs` acts.
+
+use std::borrow::{Borrow, Cow};
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::openpgp::Fingerprint;
+use crate::values::{OneLine, text, visit};
+use crate::yaml;
+
+/// The package that containerd comes with.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Package {
+    /// Its name; default: containerd from the distribution, containerd.io from anywhere else
+    pub name: Option<PackageName>,
+    /// Its version, upstream's X.Y.Z or the package's own; default: the one in place, else the newest
+    pub version: Option<PackageVersion>,
+    /// Where it comes from
+    pub repository: Repository,
+    /// Keep upgrades of the system from replacing it
+    pub hold: bool,
+}
+
+impl Package {
+    /// The package's name.
+    pub fn name(&self) -> &str {
+        match (&self.name, &self.repository) {
+            (Some(name), _) => name.as_str(),
+            (None, Repository::Distro) => "containerd",
+            (None, _) => "containerd.io",
+        }
+    }
+}
+
+/// Where a package comes from.
+#[derive(Debug, Clone, Default)]
+pub enum Repository {
+    /// What the root is configured with.
+    #[default]
+    Distro,
+    /// Docker's own.
+    Docker,
+    /// Another one, such as a mirror of Docker's.
+    At(Box<Site>),
+    /// A package file, or a directory of them.
+    Files(PathBuf),
+}
+
+/// A repository that is not built in.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Where it is; dnf's variables such as $basearch are left as they are.
+    pub url: RepositoryUrl,
+    /// Its OpenPGP key, a file beside the spec or a URL; none: Docker's.
+    pub key: Option<OneLine>,
+    /// What the key may be; empty: whatever a file holds.
+    pub fingerprints: Vec<Fingerprint>,
+    /// apt's suite; none: the root's codename.
+    pub suite: Option<Word>,
+    /// apt's components.
+    pub components: Vec<Word>,
+}
+
+/// The keys of a repository, before it is known which kind it is.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Repository")]
+struct Keys {
+    /// A .deb or .rpm file, or a directory of them; stands alone
+    path: Option<PathBuf>,
+    /// Where the repository is
+    url: Option<RepositoryUrl>,
+    /// Its OpenPGP key: a file beside the spec, or a URL; default: Docker's
+    key: Option<OneLine>,
+    /// Fingerprints that the key may have; needed where the key comes from a URL
+    fingerprint: Fingerprints,
+    /// apt's suite, ./ for a flat repository; default: the root's codename
+    suite: Option<Word>,
+    /// apt's components; default: stable
+    components: Option<Vec<Word>>,
+}
+
+impl Keys {
+    fn repository(self) -> Result<Repository, String> {
+        let Keys { path, url, key, fingerprint: Fingerprints(fingerprints), suite, components } = self;
+        let alone = url.is_none()
+            && key.is_none()
+            && fingerprints.is_empty()
+            && suite.is_none()
+            && components.is_none();
+        match (path, url) {
+            (Some(path), None) if alone => Ok(Repository::Files(path)),
+            (Some(_), _) => Err("`path` stands alone: package files need no other key".to_owned()),
+            (None, None) => Err("a repository needs `url`, or `path` for package files".to_owned()),
+            (None, Some(url)) => {
+                let remote = key.as_ref().is_some_and(|key| key.as_str().contains("://"));
+                if remote && fingerprints.is_empty() {
+                    return Err("`key` from a URL needs the `fingerprint` that it must have".to_owned());
+                }
+                let components = components.unwrap_or_else(|| vec![Word::fixed("stable")]);
+                Ok(Repository::At(Box::new(Site { url, key, fingerprints, suite, components })))
+            }
+        }
+    }
+}
+
+text!(
+    /// A package's name, in Debian's or RPM's alphabet.
+    PackageName, "containerd.io", |text| {
+        let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
+        plain.then(|| text.clone()).ok_or_else(|| format!("`{}` is not a package's name", text.escape_default()))
+    }
+);
+
+text!(
+    /// A package's version: upstream's, or with the package's own revision.
+    PackageVersion, "1.7.24-1", |text| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | ':' | '_' | '^');
+        let plain = text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(allowed);
+        plain.then(|| text.clone()).ok_or_else(|| {
+            format!("`{}` is not a package's version; expected for example 1.7.24 or 1.7.24-1", text.escape_default())
+        })
+    }
+);
+
+text!(
+    /// A word of a sources file.
+    Word, "bookworm", |text| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | '_' | '/');
+        let plain = !text.is_empty() && !text.starts_with('-') && text.chars().all(allowed);
+        plain.then(|| text.clone()).ok_or_else(|| format!("`{}` is not one plain word", text.escape_default()))
+    }
+);
+
+text!(
+    /// An http://, https:// or file:// URL without credentials.
+    RepositoryUrl, "https://mirror.example/docker/linux/debian", |text| {
+        if text.contains('@') {
+            return Err("credentials do not belong into a URL that is written into the image".to_owned());
+        }
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+        if !matches!(scheme, Some("http" | "https" | "file")) {
+            return Err(format!("`{}` is no URL of a repository; expected http://, https:// or file://", text.escape_default()));
+        }
+        match text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | '#' | '?' | '[' | ']')) {
+            true => Err(format!("`{}` is not a plain URL", text.escape_default())),
+            false => Ok(text.trim_end_matches('/').to_owned()),
+        }
+    }
+);
+
+/// One fingerprint or several.
+#[derive(Default)]
+struct Fingerprints(Vec<Fingerprint>);
+
+visit!(
+    Fingerprints,
+    "the 40 hexadecimal digits of a fingerprint, or a list",
+    |_| json_schema!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    {
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Fingerprints, E> {
+            value.parse().map(|one| Fingerprints(vec![one])).map_err(E::custom)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<Fingerprints, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(Fingerprints)
+        }
+    }
+);
+
+visit!(
+    Repository,
+    "distro, docker, {url: https://mirror.example/docker} or {path: ./packages}",
+    |generator| {
+        let keys = generator.subschema_for::<Keys>();
+        json_schema!({"anyOf": [{"enum": ["distro", "docker"]}, keys]})
+    },
+    {
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<Repository, E> {
+            match name {
+                "distro" => Ok(Repository::Distro),
+                "docker" => Ok(Repository::Docker),
+                _ => Err(E::invalid_value(de::Unexpected::Str(name), &self)),
+            }
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Repository, A::Error> {
+            let keys = Keys::deserialize(MapAccessDeserializer::new(map))?;
+            keys.repository().map_err(de::Error::custom)
+        }
+    }
+);
+
+/// The upstream part of a package's version: `1.7.24` of `1:1.7.24~ds1-6+b4`. None where it does not
+/// begin with X.Y.Z.
+pub fn upstream(version: &str) -> Option<&str> {
+    let bare = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let end = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
+    let text = bare[..end].trim_end_matches('.');
+    (text.split('.').count() == 3 && semver::Version::parse(text).is_ok()).then_some(text)
+}
+
+/// Whether a package of `version` is what the spec asks for as `wanted`: the same, without its
+/// epoch, or of that upstream version.
+pub fn satisfies(version: &str, wanted: &str) -> bool {
+    let bare = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let revised = |rest: &str| rest.starts_with(['-', '~', '+']);
+    version == wanted || bare == wanted || bare.strip_prefix(wanted).is_some_and(revised)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{satisfies, upstream};
+
+    #[test]
+    fn the_upstream_version_is_found_in_any_packages() {
+        let cases = [
+            ("1.7.24-1", Some("1.7.24")),
+            ("1.6.20~ds1-1+deb12u2", Some("1.6.20")),
+            ("5:2.1.9-1~debian.12~bookworm", Some("2.1.9")),
+            ("1.7.24-1.el9", Some("1.7.24")),
+            ("2.1.9+ds1-5", Some("2.1.9")),
+            ("1.7-1", None),
+            ("git20240101", None),
+        ];
+        for (version, expected) in cases {
+            assert_eq!(upstream(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_asked_for_by_upstreams_or_by_its_own() {
+        for wanted in ["1.7.24", "1.7.24-1", "1.7.24-1~debian.12~bookworm"] {
+            assert!(satisfies("1.7.24-1~debian.12~bookworm", wanted), "{wanted}");
+        }
+        assert!(satisfies("5:1.7.24-1", "1.7.24-1") && satisfies("1.6.20~ds1-1", "1.6.20"));
+        for wanted in ["1.7.2", "1.7.2-1", "1.7", "1.7.24-2"] {
+            assert!(!satisfies("1.7.24-1", wanted), "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A package's repository: its sources file and its key, as Docker documents them, for apt and for dnf.
+//!
+//! Text in, text out: `fetch.rs` brings the key, `packages.rs` decides when any of it is needed.
+//! Sources: <https://docs.docker.com/engine/install/debian/>, …/ubuntu/, …/rhel/, sources.list(5),
+//! dnf.conf(5).
+
+use indoc::formatdoc;
+
+use crate::arch::Arch;
+use crate::distribution::{Distribution, Manager};
+use crate::error::{Failure, Kind, printable};
+use crate::openpgp::{self, Fingerprint};
+use crate::package::{Repository, Site, Word};
+use crate::path::ImagePath;
+use crate::want::Want;
+
+/// Where Docker has its packages.
+const DOCKER: &str = "https://download.docker.com/linux";
+/// The keys of Docker's repositories for apt and for dnf; docs.docker.com printed them for years, and
+/// every distribution's tooling pins the first.
+const DOCKER_KEYS: [(Manager, &str); 2] = [
+    (Manager::Apt, "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"),
+    (Manager::Dnf, "060A61C51B558A7F742B77AAC52FEB6B621E9F35"),
+];
+
+/// A repository for one root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `docker` or `nodebake`: what its files are called.
+    pub name: &'static str,
+    /// Where it is.
+    pub url: String,
+    /// Where its key is: a file beside the spec, or a URL.
+    pub key: String,
+    /// What the key may be; empty: whatever the file holds.
+    pub fingerprints: Vec<Fingerprint>,
+    suite: String,
+    components: Vec<String>,
+}
+
+/// What `choice` means for a root of `distribution`. None: what the root is configured with, or files.
+pub fn origin(choice: &Repository, distribution: &Distribution) -> Result<Option<Origin>, Failure> {
+    match choice {
+        Repository::Distro | Repository::Files(_) => Ok(None),
+        Repository::Docker => docker(distribution).map(Some),
+        Repository::At(site) => at(site, distribution).map(Some),
+    }
+}
+
+fn docker(distribution: &Distribution) -> Result<Origin, Failure> {
+    let known = match distribution.manager {
+        Manager::Apt => ["ubuntu", "debian"].into_iter().find(|id| distribution.is(id)),
+        // Rocky, Alma and CentOS share one, RHEL and Fedora have their own.
+        Manager::Dnf => ["rhel", "fedora", "centos"]
+            .into_iter()
+            .find(|id| distribution.id == *id)
+            .or_else(|| distribution.is("rhel").then_some("centos")),
+    };
+    let Some(folder) = known else {
+        let message = format!("Docker has no packages for `{}`", printable(&distribution.id));
+        return Err(Failure::new(Kind::Unsupported, message)
+            .help("name a repository that fits: `repository: {url: …, key: …}`"));
+    };
+    let url = match distribution.manager {
+        Manager::Apt => format!("{DOCKER}/{folder}"),
+        Manager::Dnf => format!("{DOCKER}/{folder}/$releasever/$basearch/stable"),
+    };
+    Ok(Origin {
+        name: "docker",
+        url,
+        key: format!("{DOCKER}/{folder}/gpg"),
+        fingerprints: docker_keys(distribution.manager),
+        suite: suite(None, distribution)?,
+        components: vec!["stable".to_owned()],
+    })
+}
+
+fn docker_keys(manager: Manager) -> Vec<Fingerprint> {
+    DOCKER_KEYS.iter().filter(|(of, _)| *of == manager).filter_map(|(_, text)| text.parse().ok()).collect()
+}
+
+fn at(site: &Site, distribution: &Distribution) -> Result<Origin, Failure> {
+    let (key, fingerprints) = match &site.key {
+        Some(key) => (key.as_str().to_owned(), site.fingerprints.clone()),
+        // A mirror of Docker's keeps the key beside the suites.
+        None => {
+            let pinned = docker_keys(distribution.manager);
+            let own = if site.fingerprints.is_empty() { pinned } else { site.fingerprints.clone() };
+            (format!("{}/gpg", site.url), own)
+        }
+    };
+    Ok(Origin {
+        name: "nodebake",
+        url: site.url.as_str().to_owned(),
+        key,
+        fingerprints,
+        suite: suite(site.suite.as_ref(), distribution)?,
+        components: site.components.iter().map(|word| word.as_str().to_owned()).collect(),
+    })
+}
+
+/// Only apt has suites.
+fn suite(named: Option<&Word>, distribution: &Distribution) -> Result<String, Failure> {
+    match named {
+        Some(word) => Ok(word.as_str().to_owned()),
+        None if distribution.manager == Manager::Dnf || !distribution.codename.is_empty() => {
+            Ok(distribution.codename.clone())
+        }
+        None => {
+            Err(Failure::new(Kind::Unsupported, "the root's os-release has no codename to tell apt's suite")
+                .help("set `containerd.package.repository.suite`"))
+        }
+    }
+}
+
+impl Origin {
+    /// Refuses a key file that is not what the spec or Docker's documentation says it is.
+    pub fn check_key(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let shown = printable(&self.key);
+        let help = "get the right key, or set `fingerprint` once you have compared it";
+        let refuse = |why: String| Failure::new(Kind::Unverified, format!("key `{shown}`: {why}")).help(help);
+        let found = openpgp::fingerprints(bytes).map_err(refuse)?;
+        let stranger =
+            found.iter().find(|one| !self.fingerprints.is_empty() && !self.fingerprints.contains(one));
+        match stranger {
+            None => Ok(()),
+            Some(one) => {
+                let pinned: Vec<String> = self.fingerprints.iter().map(ToString::to_string).collect();
+                Err(refuse(format!("its fingerprint is {one}, expected {}", pinned.join(" or "))))
+            }
+        }
+    }
+
+    /// Where the key goes in the image.
+    pub fn key_path(&self, manager: Manager, key: &[u8]) -> Result<ImagePath, Failure> {
+        let name = self.name;
+        match manager {
+            // apt takes the form of a keyring from its name.
+            Manager::Apt if openpgp::is_armoured(key) => {
+                ImagePath::new(&format!("/etc/apt/keyrings/{name}.asc"))
+            }
+            Manager::Apt => ImagePath::new(&format!("/etc/apt/keyrings/{name}.gpg")),
+            Manager::Dnf => ImagePath::new(&format!("/etc/pki/rpm-gpg/RPM-GPG-KEY-{name}")),
+        }
+    }
+
+    /// Where the sources file goes in the image.
+    pub fn sources_path(&self, manager: Manager) -> Result<ImagePath, Failure> {
+        let name = self.name;
+        match manager {
+            Manager::Apt => ImagePath::new(&format!("/etc/apt/sources.list.d/{name}.sources")),
+            Manager::Dnf if name == "docker" => Ok(ImagePath::fixed("/etc/yum.repos.d/docker-ce.repo")),
+            Manager::Dnf => ImagePath::new(&format!("/etc/yum.repos.d/{name}.repo")),
+        }
+    }
+
+    /// The sources file, for a key at `key_path`.
+    pub fn sources(&self, manager: Manager, arch: Arch, key_path: &str) -> String {
+        let Origin { name, url, suite, components, .. } = self;
+        match manager {
+            Manager::Apt => {
+                // A flat repository, whose suite ends in a slash, has no components.
+                let components = match suite.ends_with('/') {
+                    true => String::new(),
+                    false => format!("Components: {}\n", components.join(" ")),
+                };
+                formatdoc! {"
+                    # Written by nodebake
+                    Types: deb
+                    URIs: {url}
+                    Suites: {suite}
+                    {components}Architectures: {architecture}
+                    Signed-By: {key_path}
+                ", architecture = arch.debian()}
+            }
+            Manager::Dnf => {
+                let id = if name == &"docker" { "docker-ce-stable" } else { "nodebake" };
+                formatdoc! {"
+                    # Written by nodebake
+                    [{id}]
+                    name={id}
+                    baseurl={url}
+                    enabled=1
+                    gpgcheck=1
+                    gpgkey=file://{key_path}
+                "}
+            }
+        }
+    }
+
+    /// The key and the sources file as they belong into the image.
+    pub fn entries(
+        &self,
+        manager: Manager,
+        arch: Arch,
+        key: &[u8],
+    ) -> Result<Vec<(ImagePath, Want)>, Failure> {
+        let key_path = self.key_path(manager, key)?;
+        let sources = self.sources(manager, arch, key_path.as_str());
+        let key = Want::File { mode: 0o644, content: crate::want::Content::Text(key.to_vec()) };
+        Ok(vec![(key_path, key), (self.sources_path(manager)?, Want::text(0o644, sources))])
+    }
+}

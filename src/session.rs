@@ -1,0 +1,308 @@
+//! One use of a root's package manager: an enclosure, and the same questions for apt and for dnf.
+//!
+//! It must not decide anything: `packages.rs` does.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::apt;
+use crate::arch::Arch;
+use crate::database::Database;
+use crate::digest::Digest;
+use crate::distribution::{Distribution, Manager};
+use crate::dnf;
+use crate::enclosure::{Access, Answer, Call, Enclosure, OWN};
+use crate::error::{Failure, Kind};
+use crate::package;
+use crate::path::ImagePath;
+use crate::repository::Origin;
+use crate::root::{LONGEST_TEXT, Root};
+use crate::transaction::{Request, Transaction};
+
+/// A package manager at work in a root.
+pub struct Session<'a> {
+    root: &'a Root,
+    manager: Manager,
+    /// `dnf` or `yum`; `apt-get`.
+    program: &'static str,
+    request: Request,
+    enclosure: Enclosure,
+    /// Package files that were brought in.
+    files: Vec<String>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens an enclosure around `root`, with the package files in `files`, each checked against its digest.
+    pub fn open(
+        root: &'a Root,
+        access: Access,
+        offline: bool,
+        files: Vec<(PathBuf, Digest)>,
+        request: Request,
+    ) -> Result<Session<'a>, Failure> {
+        let manager = Distribution::of(root)?.manager;
+        let program = match manager {
+            Manager::Apt if root.file(&ImagePath::fixed("/usr/bin/apt-get"))?.is_some() => "apt-get",
+            Manager::Apt => {
+                let message = format!("root `{}` has no apt-get", root.host().display());
+                return Err(Failure::new(Kind::Unsupported, message)
+                    .help("install apt into the image, or use `install: archive`"));
+            }
+            Manager::Dnf => dnf::program(root)?,
+        };
+        let names = files.iter().filter_map(|(path, _)| path.file_name());
+        let brought = names.map(|name| format!("{OWN}/packages/{}", name.to_string_lossy())).collect();
+        let enclosure = Enclosure::open(root, access, offline, files)?;
+        Ok(Session { root, manager, program, request, enclosure, files: brought })
+    }
+
+    /// What is installed in `root`, and the files of the packages called `names`, without a change.
+    pub fn look(
+        root: &Root,
+        manager: Manager,
+        request: &Request,
+        names: &[&str],
+    ) -> Result<Database, Failure> {
+        match manager {
+            Manager::Apt => apt::database(root, names),
+            Manager::Dnf => {
+                let session = Session::open(root, Access::Look, true, Vec::new(), request.clone());
+                session?.database(names)
+            }
+        }
+    }
+
+    /// What is installed now.
+    pub fn database(&mut self, names: &[&str]) -> Result<Database, Failure> {
+        match self.manager {
+            Manager::Apt => apt::database(self.root, names),
+            Manager::Dnf => {
+                let calls = dnf::questions(&self.request, names);
+                let answers: Result<Vec<_>, _> =
+                    calls.into_iter().map(|call| self.enclosure.run(call)).collect();
+                dnf::database(self.root, names, &answers?)
+            }
+        }
+    }
+
+    /// The sources of this session: the root's own, unless there are package files, and `origin`.
+    pub fn bring_sources(&mut self, origin: Option<(&Origin, &[u8])>, arch: Arch) -> Result<(), Failure> {
+        for directory in ["sources", "lists/partial", "cache/archives/partial"] {
+            self.enclosure.write(&format!("{directory}/.keep"), "")?;
+        }
+        self.enclosure.write("apt.conf", apt::configuration())?;
+        if let Some(certificates) = &self.request.certificates {
+            self.enclosure.write("certificates.pem", certificates.as_str())?;
+        }
+        let own = match origin {
+            Some((origin, _)) => origin.sources_path(self.manager)?.name().to_owned(),
+            None => String::new(),
+        };
+        let (directory, endings) = match self.manager {
+            Manager::Apt => ("/etc/apt/sources.list.d", [".list", ".sources"]),
+            Manager::Dnf => ("/etc/yum.repos.d", [".repo", ".repo"]),
+        };
+        let directory = ImagePath::fixed(directory);
+        let names = if self.request.root_sources {
+            self.root.names(&directory)?.unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        for name in names.iter().filter(|name| **name != own && endings.iter().any(|end| name.ends_with(end)))
+        {
+            let text = self.root.linked_text(&directory.join(name)?, LONGEST_TEXT)?.unwrap_or_default();
+            self.enclosure.write(&format!("sources/{name}"), text)?;
+        }
+        let Some((origin, key)) = origin else { return Ok(()) };
+        let name = origin.key_path(self.manager, key)?.name().to_owned();
+        self.enclosure.write(&name, key)?;
+        let text = origin.sources(self.manager, arch, &format!("{OWN}/{name}"));
+        self.enclosure.write(&format!("sources/{own}"), text)
+    }
+
+    /// Ends what an interrupted run has begun.
+    pub fn repair(&mut self) -> Result<(), Failure> {
+        let calls = match self.manager {
+            Manager::Apt => vec![apt::repair(&self.request)],
+            Manager::Dnf => dnf::repair(&self.request, self.program),
+        };
+        for call in calls {
+            // What stays broken is said by what comes next.
+            self.enclosure.run(call)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the repositories anew.
+    pub fn refresh(&mut self) -> Result<(), Failure> {
+        let call = match self.manager {
+            Manager::Apt => apt::refresh(&self.request),
+            Manager::Dnf => dnf::refresh(&self.request, self.program),
+        };
+        self.succeed("reading the package lists", call).map(drop)
+    }
+
+    /// How the package manager is told of `name` in the version that was asked for, or of the files.
+    pub fn targets(
+        &mut self,
+        name: &str,
+        wanted: Option<&str>,
+        before: &Database,
+    ) -> Result<Vec<String>, Failure> {
+        let mut targets = match self.files.is_empty() {
+            true => vec![self.target(name, wanted, before)?],
+            false => self.files.clone(),
+        };
+        if self.manager == Manager::Apt {
+            let broken = before.records.iter().filter(|(_, record)| !record.is_whole);
+            let others: Vec<String> = broken.map(|(other, _)| other.clone()).collect();
+            if !others.is_empty() {
+                targets.extend(others.into_iter().filter(|other| other != name && self.files.is_empty()));
+                apt::reinstall(&mut targets);
+            }
+        }
+        Ok(targets)
+    }
+
+    fn target(&mut self, name: &str, wanted: Option<&str>, before: &Database) -> Result<String, Failure> {
+        // One that is there stays, whatever its version, unless one is asked for.
+        let kept = before
+            .get(name)
+            .filter(|record| wanted.is_none() && record.is_whole)
+            .map(|record| record.version.clone());
+        match self.manager {
+            Manager::Dnf => Ok(dnf::target(name, wanted.or(kept.as_deref()))),
+            Manager::Apt if kept.is_some() || wanted.is_none() => Ok(apt::target(name, kept.as_deref())),
+            Manager::Apt => {
+                let wanted = wanted.unwrap_or_default();
+                let answer = self.enclosure.run(apt::versions(&self.request, name))?;
+                let known = apt::read_versions(&answer);
+                match known.iter().find(|version| package::satisfies(version, wanted)) {
+                    Some(version) => Ok(apt::target(name, Some(version))),
+                    None => Err(no_version(name, wanted, &known)),
+                }
+            }
+        }
+    }
+
+    /// What installing `targets` would change.
+    pub fn simulate(&mut self, targets: &[String]) -> Result<Transaction, Failure> {
+        const DOING: &str = "resolving the package's dependencies";
+        match self.manager {
+            Manager::Apt => {
+                let call = apt::simulate(&self.request, targets);
+                self.succeed(DOING, call).map(|answer| apt::read_transaction(&answer))
+            }
+            Manager::Dnf => {
+                let answer = self.enclosure.run(dnf::simulate(&self.request, self.program, targets))?;
+                match dnf::was_simulated(&answer) {
+                    true => Ok(dnf::read_transaction(&answer)),
+                    false => Err(dnf::failure(DOING, &answer)),
+                }
+            }
+        }
+    }
+
+    /// Fetches what `targets` need.
+    pub fn download(&mut self, targets: &[String]) -> Result<(), Failure> {
+        let call = match self.manager {
+            Manager::Apt => apt::download(&self.request, targets),
+            Manager::Dnf => dnf::download(&self.request, self.program, targets),
+        };
+        self.succeed("fetching packages", call).map(drop)
+    }
+
+    /// Installs `targets`, to its end whatever signal arrives.
+    pub fn install(&mut self, targets: &[String]) -> Result<(), Failure> {
+        let call = match self.manager {
+            Manager::Apt => apt::install(&self.request, targets),
+            Manager::Dnf => dnf::install(&self.request, self.program, targets),
+        };
+        self.succeed("installing packages", call).map(drop)
+    }
+
+    /// Sets or lifts the hold of a package.
+    pub fn hold(&mut self, name: &str, held: bool) -> Result<(), Failure> {
+        let call = match self.manager {
+            Manager::Apt => apt::hold(&self.request, name, held),
+            Manager::Dnf => dnf::hold(&self.request, self.program, name, held),
+        };
+        self.succeed(&format!("holding {name}"), call).map(drop)
+    }
+
+    /// Those of `names` that can go without anything else.
+    pub fn removable(&mut self, names: Vec<String>) -> Result<Vec<String>, Failure> {
+        let mut left = names;
+        while !left.is_empty() {
+            let needed = self.needed(&left)?;
+            if needed.is_empty() {
+                break;
+            }
+            left.retain(|name| !needed.contains(name));
+        }
+        Ok(left)
+    }
+
+    /// Those of `names` without which something else could not stay.
+    fn needed(&mut self, names: &[String]) -> Result<BTreeSet<String>, Failure> {
+        if self.others_lost(names)? == 0 {
+            return Ok(BTreeSet::new());
+        }
+        let mut needed = BTreeSet::new();
+        for name in names {
+            let without: Vec<String> = names.iter().filter(|other| *other != name).cloned().collect();
+            if without.is_empty() || self.others_lost(&without)? < self.others_lost(names)? {
+                needed.insert(name.clone());
+            }
+        }
+        // Where two are needed by the same, neither alone makes a difference.
+        if needed.is_empty() { Ok(names.iter().cloned().collect()) } else { Ok(needed) }
+    }
+
+    /// How many packages would have to go beside `names`.
+    fn others_lost(&mut self, names: &[String]) -> Result<usize, Failure> {
+        match self.manager {
+            Manager::Apt => {
+                let call = apt::simulate_removal(&self.request, names);
+                let answer = self.succeed("looking for what depends on the packages", call)?;
+                let removed = apt::read_transaction(&answer).removed;
+                Ok(removed.iter().filter(|name| !names.contains(name)).count())
+            }
+            Manager::Dnf => {
+                let answer = self.enclosure.run(dnf::simulate_removal(&self.request, names))?;
+                Ok(answer.complaints.lines().filter(|line| line.contains("is needed by")).count())
+            }
+        }
+    }
+
+    /// Takes packages away.
+    pub fn remove(&mut self, names: &[String], keep_configuration: bool) -> Result<(), Failure> {
+        let call = match self.manager {
+            Manager::Apt => apt::remove(&self.request, names, keep_configuration),
+            Manager::Dnf => dnf::remove(&self.request, names),
+        };
+        self.succeed("taking packages away", call).map(drop)
+    }
+
+    fn succeed(&mut self, doing: &str, call: Call) -> Result<Answer, Failure> {
+        let answer = self.enclosure.run(call)?;
+        match (answer.code, self.manager) {
+            (Some(0), _) => Ok(answer),
+            (_, Manager::Apt) => Err(apt::failure(doing, &answer)),
+            (_, Manager::Dnf) => Err(dnf::failure(doing, &answer)),
+        }
+    }
+}
+
+fn no_version(name: &str, wanted: &str, known: &[String]) -> Failure {
+    let message = format!("the root's package sources have no {name} {wanted}");
+    let mut known = known.to_vec();
+    known.dedup();
+    known.truncate(5);
+    Failure::new(Kind::Unsupported, message).help(match known.is_empty() {
+        true => {
+            format!("they have no {name} at all: set `containerd.package.repository`, for example to docker")
+        }
+        false => format!("they have {}", known.join(", ")),
+    })
+}
