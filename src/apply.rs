@@ -21,11 +21,13 @@ use crate::parallel;
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::receipt::Receipt;
 use crate::resolve::{self, Artifact, Target};
+use crate::retire::{self, Rule};
 use crate::root::Root;
 use crate::spec::{Base, Spec};
 use crate::spool::{self, Member, Place};
 use crate::state::{self, State};
 use crate::target;
+use crate::transaction::Request;
 
 /// What is baked, the same for every root.
 pub struct Job {
@@ -346,8 +348,15 @@ fn with_commit<T>(
 fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::Error {
     let Some(state) = state else { return error };
     let undone = || -> Result<(), Failure> {
-        if commit::recover(root, &state)?.is_some() {
-            return Ok(());
+        match commit::recover(root, &state)? {
+            // Packages were all that had come: they go as well.
+            Some(receipt) if receipt.paths.is_empty() && !receipt.packages.is_empty() => {
+                let request = Request::offline(Duration::ZERO);
+                retire::retire(root, Some(&state), &receipt.packages, request, Rule::Unneeded)?;
+                return state.destroy(&receipt.directories);
+            }
+            Some(_) => return Ok(()),
+            None => {}
         }
         let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
         state.destroy(&created)

@@ -135,7 +135,7 @@ pub fn reinstall(targets: &mut Vec<String>) {
 /// Which packages would go if those called `names` did.
 pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
     let words = [&["purge", "--simulate"][..], &words(names)].concat();
-    call(request, &words, QUESTION, false)
+    call(request, &words, QUESTION, true)
 }
 
 /// Takes packages away; with their configuration files, unless `keep_configuration`.
@@ -254,14 +254,13 @@ pub fn failure(doing: &str, answer: &Answer) -> Failure {
     ]) {
         (Kind::Unsupported, "choose another `containerd.package.version` or `repository`")
     } else {
-        (Kind::Unsupported, "see what the package manager says above; the next run goes on from there")
+        (Kind::Unsupported, "see what the package manager says above, and its log in the root")
     };
     let telling = |line: &&str| {
         let line = line.trim_start();
-        line.starts_with("E:")
-            || line.starts_with("dpkg:")
-            || line.contains("Depends:")
-            || line.contains("Conflicts:")
+        let starts = ["E:", "dpkg:", "installed ", "cannot ", "W: GPG error", "W: OpenPGP"];
+        starts.iter().any(|start| line.starts_with(start))
+            || ["Depends:", "Conflicts:", "Breaks:"].iter().any(|word| line.contains(word))
     };
     let mut lines: Vec<String> = all.lines().filter(telling).map(|line| printable(line.trim())).collect();
     if lines.is_empty() {

@@ -13,7 +13,6 @@ use crate::distribution::Distribution;
 use crate::elf;
 use crate::error::{Failure, Kind, printable};
 use crate::finding::{APPLY, Finding, Outcome};
-use crate::packages;
 use crate::path::ImagePath;
 use crate::receipt::{Node, Receipt};
 use crate::root::{LONGEST_TEXT, Root};
@@ -100,7 +99,7 @@ fn packages(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
     }
     let names: Vec<&str> = receipt.packages.iter().map(|package| package.name.as_str()).collect();
     let manager = Distribution::of(root)?.manager;
-    let database = match Session::look(root, manager, &packages::bare_request(), &names) {
+    let database = match Session::look(root, manager, &names) {
         Ok(database) => database,
         Err(failure) if failure.kind == Kind::Unsupported => {
             return Ok(Outcome::Skipped(failure.to_string()));

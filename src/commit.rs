@@ -6,10 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::claim;
 use crate::diff::{Action, Change, Diff};
 use crate::error::{Failure, Kind};
 use crate::interrupt;
-use crate::packages;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::Plan;
@@ -241,7 +241,7 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
     let old = held.receipt()?;
     let Some(intent) = held.intent()? else { return Ok(old) };
     if let Some(placeholder) = &intent.placeholder {
-        packages::take_placeholder(root, placeholder)?;
+        claim::take_placeholder(root, placeholder)?;
     }
     let packages = recover_packages(root, old.as_ref(), &intent)?;
     let nothing = intent.paths.is_empty() && packages.is_empty();
@@ -296,7 +296,7 @@ pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
 fn recover_packages(root: &Root, old: Option<&Receipt>, intent: &Intent) -> Result<Vec<Installed>, Failure> {
     match intent.packages.is_empty() {
         true => Ok(old.map(|old| old.packages.clone()).unwrap_or_default()),
-        false => packages::reconcile(root, &intent.packages),
+        false => claim::reconcile(root, &intent.packages),
     }
 }
 

@@ -20,6 +20,8 @@ const QUESTION: u64 = 300;
 const QUERY: &str = r"%{NAME}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\t%{ARCH}\n";
 /// Keys that are trusted are packages of one name: their version tells them apart.
 const KEY: &str = "gpg-pubkey";
+/// Where a containerd's package has files.
+const TORN: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/etc/containerd"];
 /// Where the versionlock plugin of dnf 4, and dnf 5, keep what is held.
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
@@ -37,8 +39,8 @@ pub fn program(root: &Root) -> Result<&'static str, Failure> {
 /// What to ask rpm for [`database`]: all packages, then the files of those called `names`.
 pub fn questions(request: &Request, names: &[&str]) -> Vec<Call> {
     let all = ["rpm", "--query", "--all", "--queryformat", QUERY];
-    let files = names.iter().map(|name| call(request, &["rpm", "--query", "--dump", name], QUESTION, false));
-    std::iter::once(call(request, &all, QUESTION, false)).chain(files).collect()
+    let files = names.iter().map(|name| call(request, &["rpm", "--query", "--dump", name], QUESTION, true));
+    std::iter::once(call(request, &all, QUESTION, true)).chain(files).collect()
 }
 
 /// The answers to [`questions`].
@@ -136,7 +138,7 @@ pub fn repair(request: &Request, program: &str) -> Vec<Call> {
 
 /// Whether those called `names` could go.
 pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
-    call(request, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, false)
+    call(request, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, true)
 }
 
 /// Takes packages away.
@@ -172,6 +174,11 @@ pub fn read_transaction(answer: &Answer) -> Transaction {
         }
         // A long name stands on a line of its own.
         pending.extend(line.split_whitespace());
+        // `replacing  NAME.ARCH EVR` below the package that obsoletes it.
+        if let ["replacing", old, ..] = pending.as_slice() {
+            transaction.removed.push(old.rsplit_once('.').map_or(*old, |(name, _)| name).to_owned());
+            pending.clear();
+        }
         if pending.len() < 4 {
             continue;
         }
@@ -198,6 +205,29 @@ pub fn read_transaction(answer: &Answer) -> Transaction {
 /// Whether dnf only stopped because it was not to go on.
 pub fn was_simulated(answer: &Answer) -> bool {
     answer.code == Some(0) || format!("{}{}", answer.output, answer.complaints).contains("Operation aborted")
+}
+
+/// dnf calls it a success when a package's script has failed.
+pub fn has_failed_script(answer: &Answer) -> bool {
+    format!("{}{}", answer.output, answer.complaints).contains("scriptlet failed")
+}
+
+/// Files of a containerd that a killed rpm had not renamed yet, `NAME;` and eight hexadecimal digits: no
+/// later run of rpm takes them away.
+pub fn torn(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+    let mut torn = Vec::new();
+    for directory in TORN.map(ImagePath::fixed) {
+        for name in root.names(&directory)?.unwrap_or_default() {
+            let Some((name_of, digits)) = name.rsplit_once(';') else { continue };
+            let is_torn = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if is_torn
+                && ["containerd", "ctr", "runc", "config.toml"].iter().any(|start| name_of.starts_with(start))
+            {
+                torn.push(directory.join(&name)?);
+            }
+        }
+    }
+    Ok(torn)
 }
 
 /// What a failure of dnf or rpm means.
@@ -239,6 +269,8 @@ pub fn failure(doing: &str, answer: &Answer) -> Failure {
         )
     } else if has(&[
         "Unable to find a match",
+        "filtered out by exclude filtering",
+        "scriptlet failed",
         "conflicting requests",
         "conflicts with",
         "nothing provides",
@@ -246,7 +278,7 @@ pub fn failure(doing: &str, answer: &Answer) -> Failure {
     ]) {
         (Kind::Unsupported, "choose another `containerd.package.version` or `repository`")
     } else {
-        (Kind::Unsupported, "see what the package manager says above; the next run goes on from there")
+        (Kind::Unsupported, "see what the package manager says above")
     };
     let telling = |line: &&str| {
         let line = line.trim_start();
@@ -278,6 +310,7 @@ fn dnf(request: &Request, program: &str, words: &[&str], limit: u64, to_its_end:
         "--setopt=install_weak_deps=False".to_owned(),
         "--setopt=*.skip_if_unavailable=False".to_owned(),
         "--setopt=keepcache=True".to_owned(),
+        "--disableplugin=generate_completion_cache".to_owned(),
     ];
     if request.certificates.is_some() {
         options.push(format!("--setopt=sslcacert={OWN}/certificates.pem"));

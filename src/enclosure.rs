@@ -135,14 +135,14 @@ impl Enclosure {
             }
         });
         let mut enclosure = Enclosure { first, requests, answers };
-        enclosure.ask::<()>(&arrangement, Duration::from_secs(600), false)?;
+        enclosure.ask::<()>(&arrangement, Duration::from_secs(600), true)?;
         Ok(enclosure)
     }
 
     /// Writes `bytes` to the file `name` below [`OWN`].
     pub fn write(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<(), Failure> {
         let request = Request::Write { name: name.to_owned(), bytes: bytes.into() };
-        self.ask(&request, Duration::from_secs(60), false)
+        self.ask(&request, Duration::from_secs(60), true)
     }
 
     /// Runs a program to its end.

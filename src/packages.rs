@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::arch::Arch;
+use crate::claim;
+use crate::conflict;
 use crate::containerd;
 use crate::database::{self, Database};
 use crate::digest::Digest;
@@ -15,11 +17,13 @@ use crate::distribution::{Distribution, Manager};
 use crate::enclosure::Access;
 use crate::error::{Failure, Kind, printable};
 use crate::fetch::Fetcher;
+use crate::interrupt;
 use crate::lock::Lock;
 use crate::package::{self, Package, Repository};
 use crate::path::ImagePath;
 use crate::receipt::{Installed, Node, Receipt};
 use crate::repository::{self, Origin};
+use crate::retire::{self, Rule};
 use crate::root::{LONGEST_TEXT, Root};
 use crate::session::Session;
 use crate::spec::Spec;
@@ -28,14 +32,8 @@ use crate::systemd;
 use crate::transaction::{Request, Transaction};
 use crate::want::Want;
 
-/// Packages that bring a containerd, or need one of their own.
-const RUNTIMES: [&str; 6] =
-    ["containerd", "containerd.io", "docker.io", "moby-containerd", "containerd2", "docker-engine"];
 /// Where distributions' packages keep CNI plugins, where they are not in /opt/cni/bin.
 const PACKAGED_CNI: [&str; 2] = ["/usr/lib/cni", "/usr/libexec/cni"];
-
-/// Where dpkg puts a configuration file that does not replace ours.
-const REFUSED_CONFIG: &str = "/etc/containerd/config.toml.dpkg-dist";
 
 /// One root and how its packages are got.
 pub struct Shop<'a> {
@@ -94,6 +92,8 @@ pub enum Change {
     Upgrade(Installed, String),
     /// It goes.
     Remove(Installed),
+    /// It is not wanted any more, and stays: other packages need it.
+    Leave(Installed),
     /// Its hold is set or lifted.
     Hold(Installed),
 }
@@ -105,26 +105,28 @@ pub fn supply(shop: &Shop) -> anyhow::Result<Option<Supply>> {
     match shop.spec.package() {
         Some(package) => provide(shop, package, &earlier).map(Some),
         None if earlier.is_empty() => {
-            refuse_packaged_runtime(shop)?;
+            conflict::refuse_packaged_runtime(shop)?;
             Ok(None)
         }
         None => {
-            let changes = retire(shop.root, shop.state, &earlier, &request(shop)?, false)?;
-            if shop.state.is_some() {
-                refuse_packaged_runtime(shop)?;
+            // It was there before the first bake, and stays.
+            if earlier.iter().any(|package| package.found) {
+                conflict::refuse_packaged_runtime(shop)?;
             }
+            let request = Request::offline(shop.patience);
+            let changes = retire::retire(shop.root, shop.state, &earlier, request, Rule::All)?;
             Ok(Some(Supply { changes, ..Supply::default() }))
         }
     }
 }
 
 fn provide(shop: &Shop, package: &Package, earlier: &[Installed]) -> anyhow::Result<Supply> {
-    refuse_archived_runtime(shop)?;
+    conflict::refuse_archived_runtime(shop)?;
     let distribution = Distribution::of(shop.root)?;
     let manager = distribution.manager;
     let name = package.name();
-    let before = read(shop, manager, &[name])?;
-    refuse_other_runtimes(shop.root, name, &before, earlier)?;
+    let before = Session::look(shop.root, manager, &[name])?;
+    conflict::refuse_other_runtimes(shop.root, name, &before, earlier)?;
     let origin = repository::origin(&package.repository, &distribution)?;
     let key = origin.as_ref().map(|origin| key(shop, manager, origin)).transpose()?;
     let wanted = shop.spec.package_version();
@@ -174,37 +176,42 @@ fn transact(
             .help("give package files: `repository: {path: ./packages}`")
             .into());
     }
-    let mut request = request(shop)?;
+    let mut request = Request::online(shop.root, &shop.fetcher.network, shop.patience)?;
     request.root_sources = files.is_empty();
     let access = if shop.state.is_some() { Access::Change } else { Access::Look };
-    if files.is_empty() {
-        claim_resolver(shop)?;
+    let remote = files.is_empty();
+    if let Some(state) = shop.state.filter(|_| remote) {
+        claim::claim_resolver(shop.root, state)?;
     }
-    let count = files.len();
     let mut session = Session::open(shop.root, access, shop.fetcher.offline, files, request)?;
-    session.bring_sources(sources, shop.arch)?;
+    if let Some((origin, key)) = sources {
+        session.add(origin, key, shop.arch)?;
+    }
     if before.records.values().any(|record| !record.is_whole) {
         session.repair()?;
     }
-    if count == 0 {
+    let held = before.get(name).is_some_and(|record| record.is_held);
+    if held {
+        session.lift_hold(name)?;
+    }
+    if remote {
         progress.step(&format!("reading the package lists for {name}"));
         session.refresh()?;
     }
     let wanted = shop.spec.package_version();
     let targets = session.targets(name, wanted.as_deref(), before)?;
     let transaction = session.simulate(&targets)?;
-    refuse_removals(name, &transaction, earlier)?;
+    conflict::refuse_removals(name, &transaction, earlier)?;
     changes.extend(planned(&transaction, before));
-    let held = before.get(name).is_some_and(|record| record.is_held);
-    if access == Access::Look {
+    let Some(state) = shop.state else {
         return Ok(simulated(before, &transaction, name, package.hold));
-    }
-    claim(shop, name, before, earlier, &transaction)?;
-    let had_refused = shop.root.node(&ImagePath::fixed(REFUSED_CONFIG))?.is_some();
+    };
+    let refused = claim::refused(shop.root)?;
+    claim::claim(state, name, before, earlier, &transaction)?;
     if !transaction.installed.is_empty() {
         let all: Vec<String> = transaction.installed.iter().map(ToString::to_string).collect();
         progress.step(&format!("installing {}", all.join(", ")));
-        if count == 0 {
+        if remote {
             session.download(&targets)?;
         }
         session.install(&targets)?;
@@ -217,145 +224,9 @@ fn transact(
     }
     changes.extend(after.installed(name, false).filter(|_| held != package.hold).map(Change::Hold));
     drop(session);
-    release_resolver(shop)?;
-    if !had_refused {
-        // The package's own version of our file, which dpkg puts beside it.
-        shop.root.remove_file(&ImagePath::fixed(REFUSED_CONFIG))?;
-    }
-    crate::interrupt::check()?;
+    claim::release(shop.root, state, &refused)?;
+    interrupt::check()?;
     Ok(after)
-}
-
-/// What is about to happen, durable before it does.
-fn claim(
-    shop: &Shop,
-    name: &str,
-    before: &Database,
-    earlier: &[Installed],
-    transaction: &Transaction,
-) -> Result<(), Failure> {
-    let Some(state) = shop.state else { return Ok(()) };
-    let mut claimed: BTreeMap<String, Installed> = BTreeMap::new();
-    for installed in &transaction.installed {
-        let was_there = before.get(&installed.name).is_some();
-        if !was_there || installed.name == name {
-            let found = was_there;
-            claimed.insert(installed.name.clone(), Installed { found, ..installed.clone() });
-        }
-    }
-    claimed.extend(earlier.iter().map(|package| (package.name.clone(), package.clone())));
-    state.amend_intent(|intent| {
-        intent.arch = shop.arch.name().to_owned();
-        intent.packages = claimed.into_values().collect();
-    })
-}
-
-/// Of `claimed` what is really there, as the database has it. What a killed run has left is told by it.
-pub fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, Failure> {
-    let manager = Distribution::of(root)?.manager;
-    let database = Session::look(root, manager, &bare_request(), &[])?;
-    let kept = claimed.iter().filter_map(|package| {
-        let installed = database.installed(&package.name, package.found)?;
-        Some(Installed { held: package.held, ..installed })
-    });
-    Ok(kept.collect())
-}
-
-/// Takes away those of `packages` that nodebake has brought and that nothing else needs by now. With
-/// `keep_configuration` their configuration files stay where the package manager can tell them apart.
-pub fn retire(
-    root: &Root,
-    state: Option<&State>,
-    packages: &[Installed],
-    request: &Request,
-    keep_configuration: bool,
-) -> Result<Vec<Change>, Failure> {
-    let ours: Vec<&Installed> = packages.iter().filter(|package| !package.found).collect();
-    let held: Vec<&Installed> = packages.iter().filter(|package| package.held).collect();
-    if ours.is_empty() && held.is_empty() {
-        return Ok(Vec::new());
-    }
-    let access = if state.is_some() { Access::Change } else { Access::Look };
-    let mut session = Session::open(root, access, true, Vec::new(), request.clone())?;
-    session.bring_sources(None, Arch::Amd64)?;
-    let there = session.database(&[])?;
-    let mut names: Vec<String> =
-        ours.iter().map(|package| package.name.clone()).filter(|name| there.get(name).is_some()).collect();
-    names = session.removable(names)?;
-    let changes = packages
-        .iter()
-        .filter(|package| names.contains(&package.name))
-        .cloned()
-        .map(Change::Remove)
-        .collect();
-    if access == Access::Look {
-        return Ok(changes);
-    }
-    if let Some(state) = state {
-        state.amend_intent(|intent| intent.packages = packages.to_vec())?;
-    }
-    for package in held {
-        if there.get(&package.name).is_some_and(|record| record.is_held) {
-            session.hold(&package.name, false)?;
-        }
-    }
-    if !names.is_empty() {
-        session.remove(&names, keep_configuration)?;
-    }
-    Ok(changes)
-}
-
-/// How package managers are run when nothing is fetched.
-pub fn bare_request() -> Request {
-    Request {
-        retries: 0,
-        stall: 30,
-        patience: 0,
-        root_sources: false,
-        certificates: None,
-        variables: quiet_services(),
-    }
-}
-
-fn request(shop: &Shop) -> anyhow::Result<Request> {
-    let network = &shop.fetcher.network;
-    let mut variables = quiet_services();
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "no_proxy",
-        "HTTPS_PROXY",
-        "NO_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-        "SOURCE_DATE_EPOCH",
-    ] {
-        variables.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
-    }
-    let has_own = shop.root.file(&ImagePath::fixed("/etc/ssl/certs/ca-certificates.crt"))?.is_some()
-        || shop.root.file(&ImagePath::fixed("/etc/pki/tls/certs/ca-bundle.crt"))?.is_some();
-    let certificates = match has_own && network.ca_file.is_none() {
-        true => None,
-        false => Some(crate::download::pem(network)?),
-    };
-    Ok(Request {
-        retries: network.retries,
-        stall: network.stall.as_secs(),
-        patience: shop.patience.as_secs(),
-        root_sources: true,
-        certificates,
-        variables,
-    })
-}
-
-/// systemctl then changes links and starts nothing (systemd's ENVIRONMENT.md).
-fn quiet_services() -> Vec<(String, String)> {
-    let pairs = [("LC_ALL", "C"), ("HOME", "/root"), ("SYSTEMD_OFFLINE", "1"), ("TERM", "dumb")];
-    pairs.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-fn read(shop: &Shop, manager: Manager, names: &[&str]) -> anyhow::Result<Database> {
-    Ok(Session::look(shop.root, manager, &bare_request(), names)?)
 }
 
 /// The repository's key: from the root where a bake has put it, from beside the spec, or fetched.
@@ -404,34 +275,6 @@ fn files(shop: &Shop, package: &Package) -> anyhow::Result<Vec<(PathBuf, Digest)
         files.push((host, digest));
     }
     Ok(files)
-}
-
-/// A file for the resolver to be mounted on, where the root has none.
-fn claim_resolver(shop: &Shop) -> Result<(), Failure> {
-    let path = ImagePath::fixed("/etc/resolv.conf");
-    let Some(state) = shop.state else { return Ok(()) };
-    if shop.root.is_own()? || shop.root.node(&path)?.is_some() {
-        return Ok(());
-    }
-    state.amend_intent(|intent| intent.placeholder = Some(path.clone()))?;
-    shop.root.write_new(&path, 0o644, b"", 0)
-}
-
-fn release_resolver(shop: &Shop) -> Result<(), Failure> {
-    let Some(state) = shop.state else { return Ok(()) };
-    match state.intent()?.and_then(|intent| intent.placeholder) {
-        Some(path) => {
-            take_placeholder(shop.root, &path)?;
-            state.amend_intent(|intent| intent.placeholder = None)
-        }
-        None => Ok(()),
-    }
-}
-
-/// Takes away the empty file that stood where the resolver was mounted.
-pub fn take_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
-    let is_empty = matches!(root.node(path)?, Some(Node::File { sha256, .. }) if sha256 == Digest::of(b""));
-    if is_empty { root.remove_file(path) } else { Ok(()) }
 }
 
 fn planned(transaction: &Transaction, before: &Database) -> Vec<Change> {
@@ -558,74 +401,4 @@ fn say_what_is_wrong(shop: &Shop, name: &str, shipped: &BTreeSet<ImagePath>) -> 
         shop.fetcher.progress.step(&format!("{config} of package {name} {wrong}: it is replaced"));
     }
     Ok(())
-}
-
-/// `install: package`, and somebody has unpacked an archive.
-fn refuse_archived_runtime(shop: &Shop) -> Result<(), Failure> {
-    let binary = ImagePath::fixed(containerd::BINARY);
-    let owned = shop.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
-    if owned || shop.root.node(&binary)?.is_none() {
-        return Ok(());
-    }
-    let message = format!("{} is there already, and not from nodebake", shop.root.shown(&binary));
-    Err(Failure::new(Kind::Unsupported, message)
-        .help("a node has one containerd: take that one away, or use `install: archive`"))
-}
-
-/// `install: archive`, and a package has brought one.
-fn refuse_packaged_runtime(shop: &Shop) -> Result<(), Failure> {
-    if !shop.spec.wants("containerd") && !shop.spec.wants("containerd-static") {
-        return Ok(());
-    }
-    for path in containerd::PACKAGED.map(ImagePath::fixed) {
-        if shop.root.node(&path)?.is_none() {
-            continue;
-        }
-        let database = crate::apt::database(shop.root, &RUNTIMES)?;
-        let owner = database.records.iter().find(|(_, record)| record.files.contains(&path));
-        let of =
-            owner.map(|(name, record)| format!(" of package {name} {}", record.version)).unwrap_or_default();
-        let message = format!("{} is there already{of}, and not from nodebake", shop.root.shown(&path));
-        return Err(Failure::new(Kind::Unsupported, message)
-            .help("a node has one containerd: take that one away, or use `install: package`"));
-    }
-    Ok(())
-}
-
-/// Another package with a containerd is there, and not from nodebake.
-fn refuse_other_runtimes(
-    root: &Root,
-    name: &str,
-    database: &Database,
-    earlier: &[Installed],
-) -> Result<(), Failure> {
-    let ours = |other: &str| earlier.iter().any(|package| package.name == other && !package.found);
-    // Debian's docker.io lives beside Debian's containerd.
-    let goes_with = |other: &str| other == name || (name == "containerd" && other == "docker.io");
-    let other =
-        RUNTIMES.iter().find(|other| database.get(other).is_some() && !goes_with(other) && !ours(other));
-    let Some((other, record)) = other.and_then(|other| Some((other, database.get(other)?))) else {
-        return Ok(());
-    };
-    let message = format!(
-        "package {name} can't be installed into root `{}` beside {other} {}",
-        root.host().display(),
-        record.version
-    );
-    Err(Failure::new(Kind::Unsupported, message).help(format!(
-        "a node has one containerd: take {other} away, or set `containerd.package.name: {other}`"
-    )))
-}
-
-/// The solver would take away what is not ours.
-fn refuse_removals(name: &str, transaction: &Transaction, earlier: &[Installed]) -> Result<(), Failure> {
-    let ours = |other: &String| earlier.iter().any(|package| package.name == *other && !package.found);
-    let lost: Vec<&str> =
-        transaction.removed.iter().filter(|other| !ours(other)).map(String::as_str).collect();
-    if lost.is_empty() {
-        return Ok(());
-    }
-    let message = format!("installing {name} would take away {}", printable(&lost.join(", ")));
-    Err(Failure::new(Kind::Unsupported, message)
-        .help("take them away first if they may go, or choose another package"))
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::commit::{self, Commit};
 use crate::diff::{self, Change, Diff};
-use crate::packages;
 use crate::plan::Plan;
+use crate::retire::{self, Rule};
 use crate::root::Root;
 use crate::state::State;
 use crate::transaction::Request;
@@ -42,8 +42,8 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
         }
     })?;
     let edited = diff.changes.iter().any(|change| change.edited);
-    let request = Request { patience: patience.as_secs(), ..packages::bare_request() };
-    diff.packages = packages::retire(&root, Some(&state), &receipt.packages, &request, edited)?;
+    let rule = if edited { Rule::KeepConfiguration } else { Rule::Unneeded };
+    diff.packages = retire::retire(&root, Some(&state), &receipt.packages, Request::offline(patience), rule)?;
     let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
     state.destroy(&created)?;
     Ok(Some(diff))

@@ -50,6 +50,7 @@ fn package_line(change: &packages::Change) -> String {
         packages::Change::Install(package) => format!("+ package {package}"),
         packages::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
         packages::Change::Remove(package) => format!("- package {package}"),
+        packages::Change::Leave(package) => format!("  package {package} stays: other packages need it"),
         packages::Change::Hold(package) => format!("~ package {package} hold changed"),
     }
 }
@@ -224,6 +225,7 @@ fn changed_package(change: &packages::Change) -> ChangedPackage {
         packages::Change::Install(package) => ("install", package),
         packages::Change::Upgrade(package, _) => ("upgrade", package),
         packages::Change::Remove(package) => ("remove", package),
+        packages::Change::Leave(package) => ("leave", package),
         packages::Change::Hold(package) => ("hold", package),
     };
     ChangedPackage { action, package: package.clone() }

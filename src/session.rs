@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::apt;
 use crate::arch::Arch;
@@ -53,21 +54,18 @@ impl<'a> Session<'a> {
         let names = files.iter().filter_map(|(path, _)| path.file_name());
         let brought = names.map(|name| format!("{OWN}/packages/{}", name.to_string_lossy())).collect();
         let enclosure = Enclosure::open(root, access, offline, files)?;
-        Ok(Session { root, manager, program, request, enclosure, files: brought })
+        let mut session = Session { root, manager, program, request, enclosure, files: brought };
+        session.furnish()?;
+        Ok(session)
     }
 
     /// What is installed in `root`, and the files of the packages called `names`, without a change.
-    pub fn look(
-        root: &Root,
-        manager: Manager,
-        request: &Request,
-        names: &[&str],
-    ) -> Result<Database, Failure> {
+    pub fn look(root: &Root, manager: Manager, names: &[&str]) -> Result<Database, Failure> {
         match manager {
             Manager::Apt => apt::database(root, names),
             Manager::Dnf => {
-                let session = Session::open(root, Access::Look, true, Vec::new(), request.clone());
-                session?.database(names)
+                let request = Request::offline(Duration::ZERO);
+                Session::open(root, Access::Look, true, Vec::new(), request)?.database(names)
             }
         }
     }
@@ -85,8 +83,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The sources of this session: the root's own, unless there are package files, and `origin`.
-    pub fn bring_sources(&mut self, origin: Option<(&Origin, &[u8])>, arch: Arch) -> Result<(), Failure> {
+    /// The folders, settings and sources that the package manager is told of.
+    fn furnish(&mut self) -> Result<(), Failure> {
         for directory in ["sources", "lists/partial", "cache/archives/partial"] {
             self.enclosure.write(&format!("{directory}/.keep"), "")?;
         }
@@ -94,30 +92,27 @@ impl<'a> Session<'a> {
         if let Some(certificates) = &self.request.certificates {
             self.enclosure.write("certificates.pem", certificates.as_str())?;
         }
-        let own = match origin {
-            Some((origin, _)) => origin.sources_path(self.manager)?.name().to_owned(),
-            None => String::new(),
-        };
         let (directory, endings) = match self.manager {
             Manager::Apt => ("/etc/apt/sources.list.d", [".list", ".sources"]),
             Manager::Dnf => ("/etc/yum.repos.d", [".repo", ".repo"]),
         };
         let directory = ImagePath::fixed(directory);
-        let names = if self.request.root_sources {
-            self.root.names(&directory)?.unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        for name in names.iter().filter(|name| **name != own && endings.iter().any(|end| name.ends_with(end)))
-        {
-            let text = self.root.linked_text(&directory.join(name)?, LONGEST_TEXT)?.unwrap_or_default();
-            self.enclosure.write(&format!("sources/{name}"), text)?;
+        let names = if self.request.root_sources { self.root.names(&directory)? } else { None };
+        for name in names.unwrap_or_default() {
+            if endings.iter().any(|end| name.ends_with(end)) {
+                let text = self.root.linked_text(&directory.join(&name)?, LONGEST_TEXT)?.unwrap_or_default();
+                self.enclosure.write(&format!("sources/{name}"), text)?;
+            }
         }
-        let Some((origin, key)) = origin else { return Ok(()) };
+        Ok(())
+    }
+
+    /// Adds a repository; a sources file of the root that has its name does not count.
+    pub fn add(&mut self, origin: &Origin, key: &[u8], arch: Arch) -> Result<(), Failure> {
         let name = origin.key_path(self.manager, key)?.name().to_owned();
         self.enclosure.write(&name, key)?;
         let text = origin.sources(self.manager, arch, &format!("{OWN}/{name}"));
-        self.enclosure.write(&format!("sources/{own}"), text)
+        self.enclosure.write(&format!("sources/{}", origin.sources_path(self.manager)?.name()), text)
     }
 
     /// Ends what an interrupted run has begun.
@@ -218,7 +213,20 @@ impl<'a> Session<'a> {
             Manager::Apt => apt::install(&self.request, targets),
             Manager::Dnf => dnf::install(&self.request, self.program, targets),
         };
-        self.succeed("installing packages", call).map(drop)
+        let answer = self.succeed("installing packages", call)?;
+        match self.manager == Manager::Dnf && dnf::has_failed_script(&answer) {
+            true => Err(dnf::failure("installing packages", &answer)),
+            false => Ok(()),
+        }
+    }
+
+    /// Lets a package that is held be replaced, where the package manager would not even see another.
+    pub fn lift_hold(&mut self, name: &str) -> Result<(), Failure> {
+        match self.manager {
+            // apt is told so by an option.
+            Manager::Apt => Ok(()),
+            Manager::Dnf => self.hold(name, false),
+        }
     }
 
     /// Sets or lifts the hold of a package.

@@ -1,6 +1,12 @@
 //! What is asked of a package manager, and what it would change.
 
+use std::time::Duration;
+
+use crate::download::{self, Network};
+use crate::error::Failure;
+use crate::path::ImagePath;
 use crate::receipt::Installed;
+use crate::root::Root;
 
 /// How the package manager is run.
 #[derive(Debug, Clone)]
@@ -26,4 +32,46 @@ pub struct Transaction {
     pub installed: Vec<Installed>,
     /// Names of packages that go.
     pub removed: Vec<String>,
+}
+
+/// What of this process's environment the package manager's network use depends on.
+const PASSED_ON: [&str; 7] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"];
+/// Where distributions keep the certificates that apt and dnf trust.
+const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
+impl Request {
+    /// Without a network: for questions, and to take something away.
+    pub fn offline(patience: Duration) -> Request {
+        // systemctl then changes links and starts nothing (systemd's ENVIRONMENT.md).
+        let variables = [("LC_ALL", "C"), ("HOME", "/root"), ("SYSTEMD_OFFLINE", "1"), ("TERM", "dumb")];
+        Request {
+            retries: 0,
+            stall: 30,
+            patience: patience.as_secs(),
+            root_sources: false,
+            certificates: None,
+            variables: variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        }
+    }
+
+    /// With the root's own sources and this process's proxies; with the embedded certificates where `root`
+    /// has none, or `--ca-file` is given.
+    pub fn online(root: &Root, network: &Network, patience: Duration) -> Result<Request, Failure> {
+        let mut request = Request::offline(patience);
+        request.retries = network.retries;
+        request.stall = network.stall.as_secs();
+        request.root_sources = true;
+        for name in PASSED_ON {
+            request.variables.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+        }
+        let mut own = false;
+        for path in CERTIFICATES.map(ImagePath::fixed) {
+            own |= root.file(&path)?.is_some();
+        }
+        if !own || network.ca_file.is_some() {
+            request.certificates = Some(download::pem(network)?);
+        }
+        Ok(request)
+    }
 }
