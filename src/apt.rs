@@ -109,9 +109,11 @@ pub fn download(request: &Request, targets: &[String]) -> Call {
     call(request, &words, DOWNLOAD, false)
 }
 
-/// Installs what was fetched.
+/// Installs what was fetched, or package files.
 pub fn install(request: &Request, targets: &[String]) -> Call {
-    let words = [&["install", "--no-download"][..], &words(targets)].concat();
+    // For files apt would look in its cache as well.
+    let no_download = if request.root_sources { "--no-download" } else { "--quiet" };
+    let words = [&["install", no_download][..], &words(targets)].concat();
     call(request, &words, TRANSACTION, true)
 }
 
@@ -183,14 +185,15 @@ pub fn read_transaction(answer: &Answer) -> Transaction {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("Inst"), Some(name)) => {
-                let Some((_, inner)) = line.split_once('(') else { continue };
+                let Some((inner, _)) = line.split_once('(').and_then(|(_, rest)| rest.split_once(')')) else {
+                    continue;
+                };
                 let version = inner.split_whitespace().next().unwrap_or_default();
-                let architecture =
-                    inner.rsplit_once('[').map_or("", |(_, rest)| rest.trim_end_matches([']', ')', ' ']));
+                let architecture = inner.rsplit_once('[').map_or("", |(_, rest)| rest.trim_end_matches(']'));
                 transaction.installed.push(Installed {
                     name: name.to_owned(),
-                    version: version.trim_end_matches(')').to_owned(),
-                    architecture: architecture.split(']').next().unwrap_or_default().to_owned(),
+                    version: version.to_owned(),
+                    architecture: architecture.to_owned(),
                     found: false,
                     held: false,
                 });
@@ -332,4 +335,59 @@ fn variables(request: &Request) -> Vec<(String, String)> {
 /// Whether the package in `record` is what the spec asks for.
 pub fn satisfies(record: &Record, wanted: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| package::satisfies(&record.version, wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{failure, read_transaction, record};
+    use crate::enclosure::Answer;
+    use crate::error::Kind;
+
+    fn answer(output: &str, complaints: &str) -> Answer {
+        Answer { code: Some(100), output: output.to_owned(), complaints: complaints.to_owned() }
+    }
+
+    #[test]
+    fn a_status_paragraph_is_read() {
+        let text = "Package: containerd.io\nStatus: hold ok half-configured\nArchitecture: amd64\nVersion: 1.7.24-1\nConffiles:\n /etc/containerd/config.toml 0123456789abcdef0123456789abcdef\nDescription: x\n Version: 9\n";
+        let (name, found) = record(text).unwrap();
+        assert_eq!((name.as_str(), found.version.as_str()), ("containerd.io", "1.7.24-1"));
+        assert!(found.is_held && !found.is_whole && found.digests.len() == 1);
+        assert!(record(&text.replace("half-configured", "config-files")).is_none());
+        assert!(record("").is_none());
+    }
+
+    #[test]
+    fn a_simulation_is_read() {
+        let text = "NOTE: This is only a simulation!\nRemv containerd [1.6.20~ds1-1]\nInst runc (1.1.5+ds1-1 Debian:12/oldstable [amd64])\nInst containerd.io [1.7.24-1] (2.1.9-1~debian.12~bookworm bookworm [amd64]) []\nConf runc (1.1.5 x [amd64])\n";
+        let found = read_transaction(&answer(text, ""));
+        let installed: Vec<String> = found.installed.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            installed,
+            ["runc 1.1.5+ds1-1 (amd64)", "containerd.io 2.1.9-1~debian.12~bookworm (amd64)"]
+        );
+        assert_eq!(found.removed, ["containerd"]);
+    }
+
+    #[test]
+    fn a_failure_is_told_by_its_kind() {
+        let cases = [
+            ("E: The repository 'http://x bookworm InRelease' is not signed.", Kind::Unverified),
+            ("E: Failed to fetch http://x/Packages  Hash Sum mismatch", Kind::Unverified),
+            ("E: Failed to fetch http://x/InRelease  Could not connect to x:80", Kind::Fetch),
+            ("E: The repository 'http://x ./ Release' does not have a Release file.", Kind::Fetch),
+            ("E: Unable to locate package containerd.io", Kind::Unsupported),
+            ("E: Unable to correct problems, you have held broken packages.", Kind::Unsupported),
+            (
+                "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 297 (perl)",
+                Kind::Locked,
+            ),
+            ("E: You don't have enough free space in /tmp/nodebake/cache/archives/.", Kind::Filesystem),
+        ];
+        for (text, kind) in cases {
+            let found = failure("installing", &answer("", text));
+            assert_eq!(found.kind, kind, "{text}");
+            assert!(found.to_string().contains(text), "{found}");
+        }
+    }
 }

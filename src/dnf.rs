@@ -323,3 +323,80 @@ fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call
     let words = words.iter().map(|&word| word.to_owned()).collect();
     Call { words, variables: request.variables.clone(), limit, to_its_end }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{dump, failure, read_transaction};
+    use crate::enclosure::Answer;
+    use crate::error::Kind;
+
+    fn answer(output: &str) -> Answer {
+        Answer { code: Some(1), output: output.to_owned(), complaints: String::new() }
+    }
+
+    #[test]
+    fn the_table_is_read() {
+        let table = "Dependencies resolved.\n\
+            ==========================================\n \
+            Package           Arch    Version       Repository  Size\n\
+            ==========================================\n\
+            Installing:\n \
+            containerd.io     x86_64  2.1.9-1.el9   nodebake    41 M\n     \
+            replacing  containerd.x86_64 1.6.20-1.el9\n\
+            Installing dependencies:\n \
+            a-package-with-a-very-long-name-that-stands-alone\n                   \
+            noarch  3:2.1-2.el9   base        10 k\n\
+            Upgrading:\n \
+            libseccomp        x86_64  2.5.5-1.el9   base        70 k\n\
+            Removing dependent packages:\n \
+            old-thing         x86_64  1-1.el9       @System     1 k\n\n\
+            Transaction Summary\n\
+            ==========================================\n\
+            Install  2 Packages\n\nOperation aborted.\n";
+        let found = read_transaction(&answer(table));
+        let installed: Vec<String> = found.installed.iter().map(ToString::to_string).collect();
+        let expected = [
+            "containerd.io 2.1.9-1.el9 (x86_64)",
+            "a-package-with-a-very-long-name-that-stands-alone 3:2.1-2.el9 (noarch)",
+            "libseccomp 2.5.5-1.el9 (x86_64)",
+        ];
+        assert_eq!(installed, expected);
+        assert_eq!(found.removed, ["containerd", "old-thing"]);
+    }
+
+    #[test]
+    fn a_dump_gives_files_and_digests() {
+        let digest = "a".repeat(64);
+        let text = format!(
+            "/etc/containerd/config.toml 27 0 {digest} 0100644 root root 1 0 0 X\n/usr/bin 0 0 {} 040755 root root 0 0 0 X\n",
+            "0".repeat(64)
+        );
+        let (files, digests) = dump(&text);
+        assert_eq!(files.len(), 2);
+        assert_eq!(digests.values().collect::<Vec<_>>(), [&digest]);
+    }
+
+    #[test]
+    fn a_failure_is_told_by_its_kind() {
+        let cases = [
+            (
+                "Error: Failed to download metadata for repo 'nodebake': Cannot download repomd.xml",
+                Kind::Fetch,
+            ),
+            (
+                "[MIRROR] x.rpm: Downloading successful, but checksum doesn't match. Calculated: 1",
+                Kind::Unverified,
+            ),
+            ("Error: GPG check FAILED", Kind::Unverified),
+            ("Error: Unable to find a match: containerd.io-9.9", Kind::Unsupported),
+            (
+                "Error: \n Problem: conflicting requests\n  - nothing provides x needed by y",
+                Kind::Unsupported,
+            ),
+            ("error: can't create transaction lock on /var/lib/rpm/.rpm.lock", Kind::Locked),
+        ];
+        for (text, kind) in cases {
+            assert_eq!(failure("installing", &answer(text)).kind, kind, "{text}");
+        }
+    }
+}

@@ -132,3 +132,67 @@ fn packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let end = header.checked_add(length)?;
     Some((tag, rest.get(header..end)?, &rest[end..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::{dearmour, fingerprints};
+
+    /// Made with `gpg --quick-gen-key`, which also printed its fingerprint.
+    const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\
+        \n\
+        mDMEawXWBBYJKwYBBAHaRw8BAQdAk+qNXS/AVKAQGm5HZ8kpr3Qzh+wn25t42+6F\n\
+        325Chgm0JG5vZGViYWtlIHRlc3QgPHRlc3RAZXhhbXBsZS5pbnZhbGlkPoiQBBMW\n\
+        CAA4FiEEJBY/yKjkR1/sF0t4GJHvLgsILVsFAmsF1gQCGwMFCwkIBwIGFQoJCAsC\n\
+        BBYCAwECHgECF4AACgkQGJHvLgsILVuwhwEA7QX8RVvN4WzdQthXCYMrAxqMW/Qo\n\
+        nxf//sCtmk13xPwBAJ6FSg6bVHwCq0qUHKIEOO3MJPxtoAOLbwmME/1SisgI\n\
+        =uAW7\n\
+        -----END PGP PUBLIC KEY BLOCK-----\n";
+    const FINGERPRINT: &str = "24163FC8A8E4475FEC174B781891EF2E0B082D5B";
+
+    fn found(file: &[u8]) -> Result<Vec<String>, String> {
+        Ok(fingerprints(file)?.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn the_fingerprint_is_gpgs() {
+        assert_eq!(found(KEY.as_bytes()).unwrap(), [FINGERPRINT]);
+        let binary = dearmour(KEY.as_bytes()).unwrap();
+        assert_eq!(found(&binary).unwrap(), [FINGERPRINT]);
+        let crlf = KEY.replace('\n', "\r\n");
+        assert_eq!(found(crlf.as_bytes()).unwrap(), [FINGERPRINT]);
+        let grouped = "2416 3FC8 A8E4 475F EC17  4B78 1891 EF2E 0B08 2D5B";
+        assert_eq!(grouped.parse::<super::Fingerprint>().unwrap().to_string(), FINGERPRINT);
+        assert!("2416 3FC8".parse::<super::Fingerprint>().is_err());
+    }
+
+    #[test]
+    fn a_second_key_is_seen_wherever_it_stands() {
+        let binary = dearmour(KEY.as_bytes()).unwrap();
+        let mut other = binary.clone();
+        // One bit of the key's own bytes: another key.
+        other[20] ^= 1;
+        let both = [binary.clone(), other.clone()].concat();
+        assert_eq!(found(&both).unwrap().len(), 2);
+        let armoured = format!(
+            "{KEY}-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n{}\n-----END PGP PUBLIC KEY BLOCK-----\n",
+            STANDARD.encode(&other)
+        );
+        assert_eq!(found(armoured.as_bytes()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_public_key_is_refused() {
+        let binary = dearmour(KEY.as_bytes()).unwrap();
+        let secret = KEY.replace("PUBLIC", "PRIVATE");
+        for file in [&b""[..], b"<html>", &binary[..binary.len() - 1], secret.as_bytes(), &[0x94, 0x01, 0x04]]
+        {
+            assert!(found(file).is_err(), "{}", file.escape_ascii());
+        }
+        for length in 0..binary.len() {
+            let _ = found(&binary[..length]);
+        }
+    }
+}

@@ -86,7 +86,9 @@ fn at(site: &Site, distribution: &Distribution) -> Result<Origin, Failure> {
         None => {
             let pinned = docker_keys(distribution.manager);
             let own = if site.fingerprints.is_empty() { pinned } else { site.fingerprints.clone() };
-            (format!("{}/gpg", site.url), own)
+            // Above the part that dnf fills in.
+            let above = site.url.as_str().split("/$").next().unwrap_or_default();
+            (format!("{above}/gpg"), own)
         }
     };
     Ok(Origin {
@@ -199,5 +201,54 @@ impl Origin {
         let sources = self.sources(manager, arch, key_path.as_str());
         let key = Want::File { mode: 0o644, content: crate::want::Content::Text(key.to_vec()) };
         Ok(vec![(key_path, key), (self.sources_path(manager)?, Want::text(0o644, sources))])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::origin;
+    use crate::arch::Arch;
+    use crate::distribution::{Distribution, Manager};
+    use crate::error::Kind;
+    use crate::spec::Spec;
+
+    fn distribution(id: &str, like: &[&str], codename: &str, manager: Manager) -> Distribution {
+        let like = like.iter().map(|&id| id.to_owned()).collect();
+        Distribution { id: id.into(), like, version: String::new(), codename: codename.into(), manager }
+    }
+
+    fn sources(repository: &str, distribution: &Distribution) -> String {
+        let yaml = format!("containerd: {{install: package, package: {{repository: {repository}}}}}");
+        let spec = Spec::parse(&yaml, "nodebake.yaml", Path::new(".")).unwrap();
+        let origin = origin(&spec.containerd.package.repository, distribution).unwrap().unwrap();
+        let key_path = origin.key_path(distribution.manager, b"-----BEGIN PGP").unwrap();
+        let path = origin.sources_path(distribution.manager).unwrap();
+        let keys: Vec<String> = origin.fingerprints.iter().map(ToString::to_string).collect();
+        let text = origin.sources(distribution.manager, Arch::Arm64, key_path.as_str());
+        format!("key {} ({})\n== {path}\n{text}", origin.key, keys.join(", "))
+    }
+
+    #[test]
+    fn sources_are_as_docker_documents_them() {
+        let debian = distribution("debian", &[], "bookworm", Manager::Apt);
+        let mint = distribution("linuxmint", &["ubuntu", "debian"], "noble", Manager::Apt);
+        let rocky = distribution("rocky", &["rhel", "centos", "fedora"], "", Manager::Dnf);
+        insta::assert_snapshot!("docker_debian", sources("docker", &debian));
+        insta::assert_snapshot!("docker_ubuntu", sources("docker", &mint));
+        insta::assert_snapshot!("docker_rocky", sources("docker", &rocky));
+        let mirror = "{url: 'https://mirror.example/docker/linux/debian/'}";
+        insta::assert_snapshot!("mirror_of_docker", sources(mirror, &debian));
+        let flat = "{url: 'http://mirror.example/packages', key: packages.asc, suite: ./}";
+        insta::assert_snapshot!("flat_repository", sources(flat, &debian));
+        insta::assert_snapshot!("rpm_repository", sources(flat, &rocky));
+    }
+
+    #[test]
+    fn a_distribution_that_docker_does_not_build_for_is_refused() {
+        let suse = distribution("openEuler", &[], "", Manager::Dnf);
+        let refused = origin(&crate::package::Repository::Docker, &suse).unwrap_err();
+        assert_eq!(refused.kind, Kind::Unsupported);
     }
 }
