@@ -12,6 +12,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind, printable};
 use crate::path::ImagePath;
+use crate::receipt::Node;
 use crate::spec::{Base, Config};
 use crate::want::Want;
 
@@ -96,6 +97,17 @@ pub fn entries(config: String) -> Vec<(ImagePath, Want)> {
 pub fn binary<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
     let known = std::iter::once(BINARY).chain(PACKAGED).map(ImagePath::fixed);
     known.into_iter().find(|path| paths.contains_key(path))
+}
+
+/// The daemon among `nodes` that a package brought, and the package's name.
+pub fn packaged<'a>(
+    nodes: impl Iterator<Item = (&'a ImagePath, &'a Node)>,
+) -> Option<(&'a ImagePath, &'a str)> {
+    let mut brought = nodes.filter_map(|(path, node)| match node {
+        Node::Present { package } => Some((path, package.as_str())),
+        _ => None,
+    });
+    brought.find(|(path, _)| PACKAGED.contains(&path.as_str()))
 }
 
 /// What clients of the CRI on the node read.
@@ -276,6 +288,7 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::{Basis, Release, config as text_of};
+    use crate::receipt::Node;
     use crate::spec::{Base, Config};
 
     fn config(

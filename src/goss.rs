@@ -10,6 +10,7 @@ use crate::catalog;
 use crate::containerd;
 use crate::error::{Failure, Kind};
 use crate::kernel;
+use crate::package;
 use crate::path::ImagePath;
 use crate::plan::Plan;
 use crate::receipt::{Installed, Node, Owner};
@@ -130,6 +131,12 @@ pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let service = Service { enabled: true, running: live.then_some(true) };
     let mut command: BTreeMap<String, Command> =
         artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
+    if let Some((binary, brought)) = containerd::packaged(paths.iter()) {
+        let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
+        let said = version.and_then(|version| package::upstream(version)).map(said).unwrap_or_default();
+        let run = Command::new(&format!("{binary} --version"), &[&said]);
+        command.insert("containerd --version".to_owned(), run);
+    }
     if paths.contains_key("/opt/cni/bin/loopback") {
         // Without a command it says which protocol it speaks.
         command.insert("cni-plugins".to_owned(), Command::new("/opt/cni/bin/loopback", &[]));
@@ -149,7 +156,7 @@ pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
     let text = serde_yaml::to_string(&Gossfile {
         file: paths.iter().map(|(path, node)| (path.to_string(), file(node))).collect(),
-        package: packages.iter().map(package).collect(),
+        package: packages.iter().map(expected_package).collect(),
         service: has_service.then_some(("containerd", service)).into_iter().collect(),
         command,
         kernel_param: parameters
@@ -188,7 +195,7 @@ fn file(node: &Node) -> File {
     }
 }
 
-fn package(package: &Installed) -> (String, Package) {
+fn expected_package(package: &Installed) -> (String, Package) {
     (package.name.clone(), Package { installed: true, versions: vec![package.version.clone()] })
 }
 
@@ -205,11 +212,14 @@ fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(St
             .next()?,
     };
     paths.contains_key(program.as_str()).then(|| {
-        // `containerd … v2.1.9 …` of upstream, `1.6.20~ds1` of Debian; a version's other characters are plain.
-        let version = artifact.version.replace('.', r"\.").replace('+', r"\+");
-        let said = format!(r"/\bv?{version}\b/");
+        let said = said(&artifact.version);
         (format!("{component} --version"), Command::new(&format!("{program} --version"), &[&said]))
     })
+}
+
+/// `containerd … v2.1.9 …` of upstream, `1.6.20~ds1` of Debian; a version's other characters are plain.
+fn said(version: &str) -> String {
+    format!(r"/\bv?{}\b/", version.replace('.', r"\.").replace('+', r"\+"))
 }
 
 impl Command {

@@ -10,6 +10,7 @@ use crate::cri::{Condition, Cri};
 use crate::error::Failure;
 use crate::finding::{APPLY, Finding, Outcome, Verdict};
 use crate::kernel;
+use crate::package;
 use crate::path::ImagePath;
 use crate::pod;
 use crate::pull;
@@ -186,16 +187,26 @@ fn runtime(receipt: &Receipt, cri: &mut Cri, condition: &Condition) -> Outcome {
         Err(why) => return Outcome::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]),
     };
     let mut findings = Vec::new();
-    let installed = receipt.artifacts.iter().find(|artifact| artifact.component == "containerd");
-    if let Some(artifact) = installed.filter(|artifact| !is_version(&runtime.version, &artifact.version)) {
-        let problem =
-            format!("{} {} answers, {} was installed", runtime.name, runtime.version, artifact.version);
+    if let Some(version) = installed(receipt).filter(|version| !is_version(&runtime.version, version)) {
+        let problem = format!("{} {} answers, {version} was installed", runtime.name, runtime.version);
         findings.push(Finding::new("cri", None, problem, RESTART));
     }
     if let Err(why) = &condition.runtime {
         findings.push(Finding::new("cri", None, format!("RuntimeReady is false: {why}"), LOG));
     }
     Outcome::of(findings, format!("{} {}, RuntimeReady", runtime.name, runtime.version))
+}
+
+/// Upstream's version of what was installed, from an archive or a package.
+fn installed(receipt: &Receipt) -> Option<&str> {
+    let artifact = receipt.artifacts.iter().find(|artifact| artifact.component == "containerd");
+    let packaged = || {
+        let (_, brought) =
+            containerd::packaged(receipt.paths.iter().map(|(path, owned)| (path, &owned.node)))?;
+        let package = receipt.packages.iter().find(|package| package.name == brought)?;
+        package::upstream(&package.version)
+    };
+    artifact.map(|artifact| artifact.version.as_str()).or_else(packaged)
 }
 
 /// `v2.1.9` and what distributions make of it: `2.1.9+unknown`, `1.6.20~ds1`.
