@@ -87,7 +87,7 @@ fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The file of [`variables`]' APT_CONFIG: programs that apt's hooks run know no other options.
+/// The file that APT_CONFIG names: programs that apt's hooks run know no other options.
 pub fn configuration() -> String {
     format!("Dir::State::Lists \"{OWN}/lists\";\nDir::Cache \"{OWN}/cache\";\n")
 }

@@ -7,7 +7,6 @@ use crate::containerd;
 use crate::diff::Found;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
-use crate::packages::Supply;
 use crate::path::ImagePath;
 use crate::plan::Placed;
 use crate::progress::Progress;
@@ -18,6 +17,7 @@ use crate::spec::{Base, Spec};
 use crate::spool::Spooled;
 use crate::staged;
 use crate::state::State;
+use crate::supply::Supply;
 
 /// What was fetched and decoded, by the artifact's digest.
 pub type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Failure, Kind};
-use crate::packages;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::plan::{Entry, Plan};
 use crate::receipt::{Before, Node, Owned, Receipt, Step};
 use crate::root::Root;
+use crate::supply;
 use crate::want::{Content, Want};
 
 /// Longer texts are replaced without being shown.
@@ -61,7 +61,7 @@ pub struct Change {
 #[derive(Debug, Clone, Default)]
 pub struct Diff {
     /// What the package manager did, or would do.
-    pub packages: Vec<packages::Change>,
+    pub packages: Vec<supply::Change>,
     /// Every planned and every owned path, sorted.
     pub changes: Vec<Change>,
     /// Directories that have to be created on the way.

@@ -17,7 +17,7 @@
 //! - [`resolve`] the artifacts with their digests; [`pin`] writes the lock
 //! - [`source`] where they come from, [`fetch`] verified bytes, [`download`] the network
 //! - [`package`] the package that the spec asks for, [`distribution`] whose package manager the root has,
-//!   [`repository`] where it comes from, its key known by [`openpgp`]; [`packages`] brings it: [`conflict`]
+//!   [`repository`] where it comes from, its key known by [`openpgp`]; [`packages`] brings a [`supply`]: [`conflict`]
 //!   refuses two containerds, [`claim`] says beforehand what is done, [`retire`] takes it away; a [`session`]
 //!   asks [`apt`] or [`dnf`] for a [`transaction`] and a [`database`], in an [`enclosure`] of which
 //!   [`enclosed`] is the inside
@@ -100,6 +100,7 @@ pub mod spool;
 pub mod staged;
 pub mod start;
 pub mod state;
+pub mod supply;
 pub mod systemd;
 pub mod target;
 pub mod transaction;

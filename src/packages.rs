@@ -3,7 +3,7 @@
 //! What would change is known before anything does: the package manager's own solver is asked first, and
 //! the intent is durable before it runs. It must not write a file of the root itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ use crate::root::{LONGEST_TEXT, Root};
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::state::State;
+use crate::supply::{self, Change, Runtime, Supply};
 use crate::systemd;
 use crate::transaction::{Request, Transaction};
-use crate::want::Want;
 
 /// Where distributions' packages keep CNI plugins, where they are not in /opt/cni/bin.
 const PACKAGED_CNI: [&str; 2] = ["/usr/lib/cni", "/usr/libexec/cni"];
@@ -53,49 +53,6 @@ pub struct Shop<'a> {
     pub state: Option<&'a State<'a>>,
     /// What is owned in it.
     pub receipt: Option<&'a Receipt>,
-}
-
-/// What packages bring into one root.
-#[derive(Debug, Clone, Default)]
-pub struct Supply {
-    /// What the receipt will say of packages.
-    pub packages: Vec<Installed>,
-    /// What the package manager has done, or would do.
-    pub changes: Vec<Change>,
-    /// The containerd that comes with them.
-    pub runtime: Option<Runtime>,
-    /// The repository's files.
-    pub entries: Vec<(ImagePath, Want)>,
-    /// Files that are as a package of ours has brought them: nobody's original.
-    pub shipped: BTreeSet<ImagePath>,
-}
-
-/// A containerd that a package brought.
-#[derive(Debug, Clone)]
-pub struct Runtime {
-    /// Upstream's X.Y.Z.
-    pub version: String,
-    /// Files that a node depends on, and their package.
-    pub present: Vec<(ImagePath, String)>,
-    /// Its unit.
-    pub unit: ImagePath,
-    /// Where the root has CNI plugins, where it is not the usual place.
-    pub cni_bin: Option<&'static str>,
-}
-
-/// What happens to a package.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// It comes.
-    Install(Installed),
-    /// It comes in another version; the one that was there.
-    Upgrade(Installed, String),
-    /// It goes.
-    Remove(Installed),
-    /// It is not wanted any more, and stays: other packages need it.
-    Leave(Installed),
-    /// Its hold is set or lifted.
-    Hold(Installed),
 }
 
 /// Brings what the spec asks for and takes away what nodebake has brought and is not asked for any more.
@@ -129,104 +86,155 @@ fn provide(shop: &Shop, package: &Package, earlier: &[Installed]) -> anyhow::Res
     conflict::refuse_other_runtimes(shop.root, name, &before, earlier)?;
     let origin = repository::origin(&package.repository, &distribution)?;
     let key = origin.as_ref().map(|origin| key(shop, manager, origin)).transpose()?;
-    let wanted = shop.spec.package_version();
-    let ours = earlier.iter().filter(|package| !package.found);
-    let is_there = |name: &str| before.get(name).is_some_and(|record| record.is_whole);
-    let satisfied = before.get(name).is_some_and(|record| {
-        record.is_whole
-            && wanted.as_deref().is_none_or(|wanted| package::satisfies(&record.version, wanted))
-            && record.is_held == package.hold
-    }) && ours.clone().all(|package| package.name == name || is_there(&package.name));
+    let sources = origin.as_ref().zip(key.as_deref());
+    let deal = Deal { shop, package, name, before, earlier };
     let mut supply = Supply::default();
-    let after = match satisfied {
-        true => before.clone(),
-        false => {
-            let sources = origin.as_ref().zip(key.as_deref());
-            transact(shop, package, &before, earlier, sources, &mut supply.changes)?
-        }
+    let after = match (deal.is_installed(), deal.is_held() == package.hold) {
+        (true, true) => deal.before.clone(),
+        (true, false) => deal.change_hold(&mut supply.changes)?,
+        (false, _) => deal.transact(sources, &mut supply.changes)?,
     };
-    supply.packages = brought(name, package.hold, &before, &after, earlier);
+    supply.packages = supply::brought(name, package.hold, &deal.before, &after, earlier);
     let is_ours = supply.packages.iter().any(|package| package.name == name && !package.found);
     supply.runtime = Some(runtime(shop, name, &after)?);
     if is_ours {
         supply.shipped = shipped(shop.root, name, &after)?;
         say_what_is_wrong(shop, name, &supply.shipped)?;
     }
-    if let (Some(origin), Some(key)) = (&origin, &key) {
+    if let Some((origin, key)) = sources {
         supply.entries = origin.entries(manager, shop.arch, key)?;
     }
     Ok(supply)
 }
 
-/// Has the package manager do it, or say what it would do; gives the database as it is then.
-fn transact(
-    shop: &Shop,
-    package: &Package,
-    before: &Database,
-    earlier: &[Installed],
-    sources: Option<(&Origin, &[u8])>,
-    changes: &mut Vec<Change>,
-) -> anyhow::Result<Database> {
-    let name = package.name();
-    let progress = &shop.fetcher.progress;
-    let files = files(shop, package)?;
-    if shop.fetcher.offline && files.is_empty() {
-        let message = format!("package {name} has to be fetched, and `--offline` was given");
-        return Err(Failure::new(Kind::Fetch, message)
-            .help("give package files: `repository: {path: ./packages}`")
-            .into());
+/// One package, what is there, and what the receipt knows of it.
+struct Deal<'a> {
+    shop: &'a Shop<'a>,
+    package: &'a Package,
+    name: &'a str,
+    before: Database,
+    earlier: &'a [Installed],
+}
+
+impl Deal<'_> {
+    /// Whether the package is there as the spec wants it, and all that came with it.
+    fn is_installed(&self) -> bool {
+        let wanted = self.shop.spec.package_version();
+        let is_whole = |name: &str| self.before.get(name).is_some_and(|record| record.is_whole);
+        let mut ours = self.earlier.iter().filter(|package| !package.found);
+        let right = self.before.get(self.name).is_some_and(|record| {
+            wanted.as_deref().is_none_or(|wanted| package::satisfies(&record.version, wanted))
+        });
+        right && is_whole(self.name) && ours.all(|package| is_whole(&package.name))
     }
-    let mut request = Request::online(shop.root, &shop.fetcher.network, shop.patience)?;
-    request.root_sources = files.is_empty();
-    let access = if shop.state.is_some() { Access::Change } else { Access::Look };
-    let remote = files.is_empty();
-    if let Some(state) = shop.state.filter(|_| remote) {
-        claim::claim_resolver(shop.root, state)?;
+
+    fn is_held(&self) -> bool {
+        self.before.get(self.name).is_some_and(|record| record.is_held)
     }
-    let mut session = Session::open(shop.root, access, shop.fetcher.offline, files, request)?;
-    if let Some((origin, key)) = sources {
-        session.add(origin, key, shop.arch)?;
+
+    /// The package is right, only its hold is not.
+    fn change_hold(&self, changes: &mut Vec<Change>) -> anyhow::Result<Database> {
+        changes.extend(self.before.installed(self.name, false).map(Change::Hold));
+        let Some(state) = self.shop.state else {
+            return Ok(supply::simulated(
+                &self.before,
+                &Transaction::default(),
+                self.name,
+                self.package.hold,
+            ));
+        };
+        claim::claim(state, self.name, &self.before, self.earlier, &Transaction::default())?;
+        let request = Request::offline(self.shop.patience);
+        let mut session = Session::open(self.shop.root, Access::Change, true, Vec::new(), request)?;
+        session.hold(self.name, self.package.hold)?;
+        Ok(session.database(&[self.name])?)
     }
-    if before.records.values().any(|record| !record.is_whole) {
-        session.repair()?;
-    }
-    let held = before.get(name).is_some_and(|record| record.is_held);
-    if held {
-        session.lift_hold(name)?;
-    }
-    if remote {
-        progress.step(&format!("reading the package lists for {name}"));
-        session.refresh()?;
-    }
-    let wanted = shop.spec.package_version();
-    let targets = session.targets(name, wanted.as_deref(), before)?;
-    let transaction = session.simulate(&targets)?;
-    conflict::refuse_removals(name, &transaction, earlier)?;
-    changes.extend(planned(&transaction, before));
-    let Some(state) = shop.state else {
-        return Ok(simulated(before, &transaction, name, package.hold));
-    };
-    let refused = claim::refused(shop.root)?;
-    claim::claim(state, name, before, earlier, &transaction)?;
-    if !transaction.installed.is_empty() {
-        let all: Vec<String> = transaction.installed.iter().map(ToString::to_string).collect();
-        progress.step(&format!("installing {}", all.join(", ")));
+
+    /// Has the package manager do it, or say what it would do; gives the database as it is then.
+    fn transact(
+        &self,
+        sources: Option<(&Origin, &[u8])>,
+        changes: &mut Vec<Change>,
+    ) -> anyhow::Result<Database> {
+        let Deal { shop, package, name, before, earlier } = self;
+        let files = files(shop, package)?;
+        let remote = files.is_empty();
+        let mut session = self.open(files, sources)?;
         if remote {
-            session.download(&targets)?;
+            shop.fetcher.progress.step(&format!("reading the package lists for {name}"));
+            session.refresh()?;
         }
-        session.install(&targets)?;
+        let targets = session.targets(name, shop.spec.package_version().as_deref(), before)?;
+        let transaction = session.simulate(&targets)?;
+        conflict::refuse_removals(name, &transaction, earlier)?;
+        changes.extend(supply::planned(&transaction, before));
+        if self.is_held() != package.hold {
+            changes.extend(
+                supply::simulated(before, &transaction, name, package.hold)
+                    .installed(name, false)
+                    .map(Change::Hold),
+            );
+        }
+        let Some(state) = shop.state else {
+            return Ok(supply::simulated(before, &transaction, name, package.hold));
+        };
+        let refused = claim::refused(shop.root)?;
+        claim::claim(state, name, before, earlier, &transaction)?;
+        self.install(&mut session, &targets, &transaction)?;
+        let after = session.database(&[name])?;
+        drop(session);
+        claim::release(shop.root, state, &refused)?;
+        interrupt::check()?;
+        Ok(after)
     }
-    let mut after = session.database(&[name])?;
-    // An upgrade has lifted it.
-    if after.get(name).is_some_and(|record| record.is_held != package.hold) {
-        session.hold(name, package.hold)?;
-        after = session.database(&[name])?;
+
+    fn open(
+        &self,
+        files: Vec<(PathBuf, Digest)>,
+        sources: Option<(&Origin, &[u8])>,
+    ) -> anyhow::Result<Session<'_>> {
+        let Deal { shop, name, before, .. } = self;
+        let remote = files.is_empty();
+        if shop.fetcher.offline && remote {
+            let message = format!("package {name} has to be fetched, and `--offline` was given");
+            let help = "give package files: `repository: {path: ./packages}`";
+            return Err(Failure::new(Kind::Fetch, message).help(help).into());
+        }
+        let mut request = Request::online(shop.root, &shop.fetcher.network, shop.patience)?;
+        request.root_sources = remote;
+        if let Some(state) = shop.state.filter(|_| remote) {
+            claim::claim_resolver(shop.root, state)?;
+        }
+        let access = if shop.state.is_some() { Access::Change } else { Access::Look };
+        let mut session = Session::open(shop.root, access, shop.fetcher.offline, files, request)?;
+        if let Some((origin, key)) = sources {
+            session.add(origin, key, shop.arch)?;
+        }
+        if before.records.values().any(|record| !record.is_whole) {
+            session.repair()?;
+        }
+        if self.is_held() {
+            session.lift_hold(name)?;
+        }
+        Ok(session)
     }
-    changes.extend(after.installed(name, false).filter(|_| held != package.hold).map(Change::Hold));
-    drop(session);
-    claim::release(shop.root, state, &refused)?;
-    interrupt::check()?;
-    Ok(after)
+
+    fn install(
+        &self,
+        session: &mut Session,
+        targets: &[String],
+        transaction: &Transaction,
+    ) -> Result<(), Failure> {
+        if !transaction.installed.is_empty() {
+            let all: Vec<String> = transaction.installed.iter().map(ToString::to_string).collect();
+            self.shop.fetcher.progress.step(&format!("installing {}", all.join(", ")));
+            session.download(targets)?;
+            session.install(targets)?;
+        }
+        // An upgrade has lifted it.
+        let held = session.database(&[])?.get(self.name).is_some_and(|record| record.is_held);
+        if held == self.package.hold { Ok(()) } else { session.hold(self.name, self.package.hold) }
+    }
 }
 
 /// The repository's key: from the root where a bake has put it, from beside the spec, or fetched.
@@ -275,64 +283,6 @@ fn files(shop: &Shop, package: &Package) -> anyhow::Result<Vec<(PathBuf, Digest)
         files.push((host, digest));
     }
     Ok(files)
-}
-
-fn planned(transaction: &Transaction, before: &Database) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
-    for installed in &transaction.installed {
-        changes.push(match before.get(&installed.name) {
-            Some(record) => Change::Upgrade(installed.clone(), record.version.clone()),
-            None => Change::Install(installed.clone()),
-        });
-    }
-    changes.extend(
-        transaction.removed.iter().filter_map(|name| before.installed(name, false)).map(Change::Remove),
-    );
-    changes
-}
-
-/// The database as the transaction would leave it.
-fn simulated(before: &Database, transaction: &Transaction, name: &str, held: bool) -> Database {
-    let mut after = before.clone();
-    for removed in &transaction.removed {
-        after.records.remove(removed);
-    }
-    for installed in &transaction.installed {
-        let record = after.records.entry(installed.name.clone()).or_default();
-        record.version.clone_from(&installed.version);
-        record.architecture.clone_from(&installed.architecture);
-        record.is_whole = true;
-    }
-    if let Some(record) = after.records.get_mut(name) {
-        record.is_held = held;
-    }
-    after
-}
-
-/// What the receipt will say: the package, and everything that came with it.
-fn brought(
-    name: &str,
-    held: bool,
-    before: &Database,
-    after: &Database,
-    earlier: &[Installed],
-) -> Vec<Installed> {
-    let known: BTreeMap<&str, &Installed> =
-        earlier.iter().map(|package| (package.name.as_str(), package)).collect();
-    let mut packages = Vec::new();
-    for other in after.records.keys() {
-        let is_new = before.get(other).is_none();
-        let found = match known.get(other.as_str()) {
-            Some(package) => package.found,
-            None => !is_new,
-        };
-        let is_of_interest =
-            is_new || other == name || known.get(other.as_str()).is_some_and(|package| !package.found);
-        if is_of_interest && let Some(installed) = after.installed(other, found) {
-            packages.push(Installed { held: held && other == name, ..installed });
-        }
-    }
-    packages
 }
 
 /// The containerd that the package has brought, or would bring where only the plan is asked for.

@@ -9,13 +9,13 @@ use crate::containerd::{self, Basis, Release};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::kernel;
-use crate::packages::Supply;
 use crate::path::{ImagePath, LONGEST_COMPONENT};
 use crate::receipt::Installed;
 use crate::registry;
 use crate::resolve::Artifact;
 use crate::spec::Spec;
 use crate::spool::EXECUTABLE;
+use crate::supply::Supply;
 use crate::systemd;
 use crate::want::{Content, Want};
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::diff::{Action, Change, Diff};
 use crate::error::{Kind, failure, kind, printable};
 use crate::finding::{Finding, Passed, Skipped, Verdict};
-use crate::packages;
 use crate::receipt::{Installed, Node};
+use crate::supply;
 use crate::want::{Content, Want};
 
 /// One line a changed path, with a diff for text where it is only planned, and a closing count.
@@ -45,13 +45,13 @@ pub fn changes(diff: &Diff, planned: bool) -> String {
     text
 }
 
-fn package_line(change: &packages::Change) -> String {
+fn package_line(change: &supply::Change) -> String {
     match change {
-        packages::Change::Install(package) => format!("+ package {package}"),
-        packages::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
-        packages::Change::Remove(package) => format!("- package {package}"),
-        packages::Change::Leave(package) => format!("  package {package} stays: other packages need it"),
-        packages::Change::Hold(package) => format!("~ package {package} hold changed"),
+        supply::Change::Install(package) => format!("+ package {package}"),
+        supply::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
+        supply::Change::Remove(package) => format!("- package {package}"),
+        supply::Change::Leave(package) => format!("  package {package} stays: other packages need it"),
+        supply::Change::Hold(package) => format!("~ package {package} hold changed"),
     }
 }
 
@@ -220,13 +220,13 @@ pub fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
     baked
 }
 
-fn changed_package(change: &packages::Change) -> ChangedPackage {
+fn changed_package(change: &supply::Change) -> ChangedPackage {
     let (action, package) = match change {
-        packages::Change::Install(package) => ("install", package),
-        packages::Change::Upgrade(package, _) => ("upgrade", package),
-        packages::Change::Remove(package) => ("remove", package),
-        packages::Change::Leave(package) => ("leave", package),
-        packages::Change::Hold(package) => ("hold", package),
+        supply::Change::Install(package) => ("install", package),
+        supply::Change::Upgrade(package, _) => ("upgrade", package),
+        supply::Change::Remove(package) => ("remove", package),
+        supply::Change::Leave(package) => ("leave", package),
+        supply::Change::Hold(package) => ("hold", package),
     };
     ChangedPackage { action, package: package.clone() }
 }

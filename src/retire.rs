@@ -2,11 +2,11 @@
 
 use crate::enclosure::Access;
 use crate::error::{Failure, Kind};
-use crate::packages::Change;
 use crate::receipt::Installed;
 use crate::root::Root;
 use crate::session::Session;
 use crate::state::State;
+use crate::supply::Change;
 use crate::transaction::Request;
 
 /// What is done about packages that are not wanted any more.

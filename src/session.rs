@@ -198,8 +198,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Fetches what `targets` need.
+    /// Fetches what `targets` need; package files are there.
     pub fn download(&mut self, targets: &[String]) -> Result<(), Failure> {
+        if !self.files.is_empty() {
+            return Ok(());
+        }
         let call = match self.manager {
             Manager::Apt => apt::download(&self.request, targets),
             Manager::Dnf => dnf::download(&self.request, self.program, targets),
