@@ -83,4 +83,9 @@ END
   mv "$work/index.new" "$work/index"
 }
 
+# What this machine's apt needs to reach its mirror: proxies and leniency.
+acquire_configuration() {
+  apt-config dump | grep -E '^Acquire::(https?::(Proxy|CaInfo|Verify)|Check-|Retries)' || true
+}
+
 hide_hosts() { sed -E 's#(https?://)[^/ ]+#\1…#g'; }

@@ -12,6 +12,7 @@ debian_packages=(
   qemu-system-x86 e2fsprogs genisoimage # qemu: disks and a seed for cloud-init
   packer xorriso openssh-client         # sshd, and the builds of packer/:
   dosfstools fdisk mtools ovmf          # disks that boot by UEFI
+  apt-utils gnupg rpm createrepo-c      # repositories and their signatures
   musl-tools                            # static binaries: C code in crates is compiled for both
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 )

@@ -5,6 +5,7 @@
 roots() {
   keep "$LAB/roots/bookworm" native_root bookworm
   keep "$LAB/roots/trixie" native_root trixie
+  keep "$LAB/roots/rocky" dnf_root bookworm
   keep "$LAB/roots/trixie-arm64" foreign_root trixie
   keep "$LAB/roots/bookworm-vm" vm_root bookworm
   keep "$LAB/roots/trixie-vm" vm_root trixie
@@ -16,6 +17,46 @@ roots() {
 native_root() {
   debootstrap "$2" "$1" --variant=apt --architectures=amd64 \
     --include=systemd,systemd-sysv,udev,dbus,iptables,kmod,iproute2,ca-certificates,netbase,procps "${@:3}"
+}
+
+# Stands for Rocky Linux 9, whose packages no mirror of Debian has: its os-release, its presets, and
+# real dnf and rpm with a database and repositories of their own. All else is Debian's bookworm: the
+# base system is no package of rpm's but base-stub, which provides what packages ask of it. So this
+# shows what dnf and rpm do, and no SELinux, no systemd of EL's, no package of EL's.
+dnf_root() {
+  native_root "$@" --include=dnf,rpm,dnf-plugins-core
+  as_root chroot "$1" dpkg --purge --force-all apt >/dev/null
+  as_root rm -rf "$1"/usr/bin/{apt,dpkg}* "$1"/usr/lib/apt "$1"/etc/{apt,dpkg} "$1"/var/{lib,cache}/{apt,dpkg} \
+    "$1"/var/log/{apt,dpkg.log}
+  as_root tee "$1/usr/lib/os-release" >/dev/null <<'END'
+NAME="Rocky Linux"
+VERSION="9.4 (Blue Onyx)"
+ID="rocky"
+ID_LIKE="rhel centos fedora"
+VERSION_ID="9.4"
+PLATFORM_ID="platform:el9"
+PRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"
+END
+  # EL has this plugin in a package of its own, and it keeps packages
+  as_root rm "$1"/usr/lib/python3/dist-packages/dnf-plugins/local.py "$1/etc/dnf/plugins/local.conf"
+  # where EL has its database; Debian's rpm has one in each home
+  as_root mkdir -p "$1"/etc/{rpm,yum.repos.d,pki/rpm-gpg} "$1/var/lib/rpm"
+  as_root tee "$1/etc/rpm/macros.lab" >/dev/null <<<'%_dbpath /var/lib/rpm'
+  as_root tee "$1/etc/dnf/dnf.conf" >/dev/null <<'END'
+[main]
+gpgcheck=1
+installonly_limit=3
+clean_requirements_on_remove=True
+best=True
+skip_if_unavailable=False
+END
+  # what EL turns on is what its presets name
+  as_root tee "$1/usr/lib/systemd/system-preset/99-default-disable.preset" >/dev/null <<<'disable *'
+  base_stub "$work/stub"
+  as_root cp "$work/stub/base-stub.rpm" "$1/base-stub.rpm"
+  as_root chroot "$1" rpm --install --force-debian /base-stub.rpm
+  as_root rm "$1/base-stub.rpm"
+  [[ $(as_root chroot "$1" rpm --query --all) == base-stub-* && ! -e $1/root/.rpmdb ]] || fail "rpm keeps its database elsewhere"
 }
 
 # With a kernel that has ext4 and NVMe built in, so that it boots without an initramfs, which takes
@@ -45,8 +86,7 @@ foreign_root() {
 debootstrap() {
   local suite=$1 folder=$2 base
   base=$(mirror)
-  # the proxies and the leniency that this machine's apt needs
-  apt-config dump | grep -E '^Acquire::(https?::(Proxy|CaInfo|Verify)|Check-|Retries)' >"$work/acquire.conf" || true
+  acquire_configuration >"$work/acquire.conf"
   # a mount namespace of its own, so that an interrupted run leaves no /dev mounted in the tree
   as_root unshare --mount mmdebstrap --mode=root "${@:3}" \
     --aptopt="$work/acquire.conf" --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
