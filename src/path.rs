@@ -82,6 +82,14 @@ impl ImagePath {
         self.0.strip_prefix(&directory.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// What a file at this path is going to be called: the reverse of [`ImagePath::temporary`].
+    pub fn settled(&self) -> ImagePath {
+        let name = self.name();
+        let settled =
+            name.strip_prefix(".nodebake-").and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
+        ImagePath(format!("{}{settled}", &self.0[..self.0.len() - name.len()]))
+    }
+
     /// Its temporary name beside it while it is staged.
     pub fn temporary(&self) -> ImagePath {
         let name = self.name();
@@ -122,6 +130,7 @@ mod tests {
         let path = ImagePath::new("/usr/local/bin/ctr").unwrap();
         assert!(ImagePath::new(&format!("/{}", "n".repeat(256))).is_err());
         assert_eq!(path.temporary().as_str(), "/usr/local/bin/.nodebake-ctr.tmp");
+        assert_eq!((path.temporary().settled(), path.settled()), (path.clone(), path.clone()));
         let above: Vec<_> = path.ancestors().iter().map(ToString::to_string).collect();
         assert_eq!(above, ["/usr", "/usr/local", "/usr/local/bin"]);
         assert!(path.is_below(&ImagePath::fixed("/usr")) && !path.is_below(&ImagePath::fixed("/us")));

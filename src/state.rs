@@ -287,6 +287,9 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
     root.write_new(&moved(&inside("pending.json"), top)?, 0o644, intent.text()?.as_bytes(), 0)?;
     root.write_new(&moved(&inside(".lock"), top)?, 0o600, b"", 0)?;
+    for path in missing.iter().chain(&[inside("pending.json"), inside(".lock")]) {
+        root.label_as(&moved(path, top)?, path)?;
+    }
     for directory in missing.iter().rev() {
         root.sync_directory(Some(&moved(directory, top)?))?;
     }
