@@ -391,7 +391,7 @@ impl Root {
         let directory = match self.inside.open(relative, flags) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(self.failed("opening", shown, errno)),
+            Err(errno) => return Err(self.refused(shown, errno)),
         };
         match rustix::fs::fsync(&directory) {
             // Some filesystems have nothing to do for a directory and say so.
@@ -430,7 +430,10 @@ impl Root {
             Some(parent) => self.inside.open(parent.relative(), flags),
             None => self.inside.open(".", flags),
         };
-        let directory = opened.map_err(|errno| self.failed("opening the parent of", path, errno))?;
+        let directory = opened.map_err(|errno| match path.parent() {
+            Some(parent) => self.refused(&parent, errno),
+            None => self.failed("opening", "/", errno),
+        })?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(directory)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -689,9 +692,9 @@ impl Root {
     }
 
     /// A path on the way that can't be walked.
-    fn refused(&self, path: &ImagePath, errno: Errno) -> Failure {
+    fn refused(&self, path: impl Display, errno: Errno) -> Failure {
         let unsafe_ = |why: &str| {
-            Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(path)))
+            Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(&path)))
                 .help("replace it in the root by a directory or by a link to one inside the root")
         };
         match errno {
