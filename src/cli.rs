@@ -347,7 +347,7 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
             Ok(report) => {
                 tell(&host, &report, progress);
                 if several && !json {
-                    text += &format!("{}:\n", host.display());
+                    text += &format!("{}:\n", error::printable(&host.display().to_string()));
                 }
                 let baked = report::baked(&host, &report.diff);
                 document.push(report.started.iter().fold(baked, report::Baked::started));

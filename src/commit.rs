@@ -60,6 +60,7 @@ impl Commit<'_> {
 
     /// Everything that can fail for want of space or rights: nothing is visible after it.
     pub fn stage(&self) -> Result<(), Failure> {
+        self.state.admit_receipt(&self.wanted())?;
         self.state.save_intent(&self.intent()?)?;
         for directory in &self.diff.directories {
             self.root.make_directory(directory, ON_THE_WAY)?;

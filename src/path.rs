@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, printable, steers};
 
 /// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
 pub const LONGEST_COMPONENT: usize = 241;
@@ -15,7 +15,7 @@ const NAME_MAX: usize = 255;
 
 /// An absolute, normalised path as seen from inside the image.
 ///
-/// It starts with `/`, has no empty, `.` or `..` component and no control character.
+/// It starts with `/`, has no empty, `.` or `..` component and no character that steers a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ImagePath(String);
@@ -25,7 +25,7 @@ impl ImagePath {
     pub fn new(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| Failure::new(Kind::Unsafe, format!("path `{}` {why}", printable(text)));
         let Some(relative) = text.strip_prefix('/') else { return Err(refuse("is not absolute")) };
-        if text.chars().any(char::is_control) {
+        if text.chars().any(steers) {
             return Err(refuse("has a control character"));
         }
         // Not Path::components(): it drops `.` in silence.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn only_normalised_absolute_paths_are_paths() {
-        for bad in ["", "/", "a", "/a/", "//a", "/a/./b", "/a/../b", "/a\nb", "/a\u{1b}"] {
+        for bad in ["", "/", "a", "/a/", "//a", "/a/./b", "/a/../b", "/a\nb", "/a\u{1b}", "/a\u{202e}b"] {
             assert!(ImagePath::new(bad).is_err(), "{bad:?}");
         }
         let path = ImagePath::new("/usr/local/bin/ctr").unwrap();
