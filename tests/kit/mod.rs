@@ -375,7 +375,11 @@ impl std::fmt::Display for Run {
     }
 }
 
-/// Runs to the end, or kills after [`PATIENCE`] and fails.
+/// What nodebake needs at most, in KiB, whatever it is fed.
+pub const MEMORY: u64 = 64 << 10;
+
+/// Runs to the end, or kills after [`PATIENCE`] and fails. Fails as well where nodebake itself has
+/// needed more than [`MEMORY`]: that holds for every attack, not for the tests of bombs alone.
 #[track_caller]
 pub fn run(command: &mut Command) -> Run {
     let line = words(command);
@@ -385,6 +389,7 @@ pub fn run(command: &mut Command) -> Run {
     let stdout = drain(child.stdout.take().unwrap());
     let stderr = drain(child.stderr.take().unwrap());
     let (code, peak) = watch(&mut child, start, &line);
+    assert!(peak < MEMORY || !line.starts_with(NODEBAKE), "{peak} KiB of memory: {line}");
     Run {
         command: line,
         code,
