@@ -366,7 +366,7 @@ impl Root {
 
     /// Removes a file, link or device. It is no error where there is none.
     pub fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
-        let Some(place) = self.place(path)? else { return Ok(()) };
+        let Some(place) = self.place(path)? else { return self.was_missing(path) };
         match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("removing", path, errno)),
@@ -576,11 +576,22 @@ impl Root {
     }
 
     fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
-        self.place(path)?.ok_or_else(|| {
-            let message =
-                format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
-            Failure::new(Kind::Unsafe, message).help(MOVING)
-        })
+        self.place(path)?.ok_or_else(|| self.moved(path))
+    }
+
+    /// The refusal of a root that changes under a run.
+    pub fn moved(&self, path: &ImagePath) -> Failure {
+        let message = format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
+        Failure::new(Kind::Unsafe, message).help(MOVING)
+    }
+
+    /// Refused where the directory of `path`, missing a moment ago, is there again or leads astray: what
+    /// is in it would be taken for gone, and left behind.
+    fn was_missing(&self, path: &ImagePath) -> Result<(), Failure> {
+        match self.missing_directories(path)?.is_empty() {
+            true => Err(self.moved(path)),
+            false => Ok(()),
+        }
     }
 
     fn directory(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {

@@ -191,7 +191,10 @@ impl<'root> State<'root> {
     pub fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
         self.root.remove_empty_directory(&inside("original"))?;
         self.root.remove_empty_directory(&inside("edited"))?;
-        let names = self.root.names(&directory())?.unwrap_or_default();
+        // It is locked, so it is there: out of sight, what is kept in it would be taken for nothing.
+        let Some(names) = self.root.names(&directory())? else {
+            return Err(self.root.moved(&inside("receipt.json")));
+        };
         if names.iter().any(|name| !FILES.contains(&name.as_str())) {
             self.clear("receipt.json")?;
             self.clear("pending.json")?;

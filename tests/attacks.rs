@@ -55,7 +55,7 @@ const DIRECTORIES: [&str; 21] = [
 
 #[test]
 fn r11_every_directory_becomes_a_link_and_back_while_roots_are_baked() {
-    race(150, Duration::from_secs(240), &|command| command);
+    race(100, Duration::from_secs(240), &|command| command);
 }
 
 #[test]
