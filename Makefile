@@ -3,15 +3,23 @@
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 DIST := $(TARGET)/dist
+# What tests/matrix makes its table from.
+RUN := $(TARGET)/test.log $(TARGET)/tmp/tally $(TARGET)/fuzz
 MUSL := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
-.PHONY: help demo boot test test-fast dist clean
+.PHONY: help demo boot test test-fast matrix fuzz dist clean
+
+# A failing test fails the line that it is written down by.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 
 help:
 	@echo "make demo       bake real archives into a real Debian root, verify it, start its containerd"
 	@echo "make boot       bake a Debian root with a kernel and boot it in QEMU, on this terminal"
 	@echo "make test       everything that CI runs"
 	@echo "make test-fast  formatting, lints and the hermetic tests: seconds, no root filesystem needed"
+	@echo "make matrix     tests/README.md anew, from the last make test"
+	@echo "make fuzz       ten minutes for each fuzz target"
 	@echo "make dist       static binaries for amd64 and arm64 in $(DIST)"
 
 demo:
@@ -28,12 +36,21 @@ test: dist
 	tests/lab/prepare
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
-	cargo test --locked --no-fail-fast -- --include-ignored
+	rm -rf $(TARGET)/tmp/tally
+	cargo test --locked --no-fail-fast -- --include-ignored 2>&1 | tee $(TARGET)/test.log
+	fuzz/run 10
+	tests/matrix --check tests/README.md $(RUN)
 
 test-fast:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo test --locked
+
+matrix:
+	tests/matrix $(RUN) >tests/README.md
+
+fuzz:
+	fuzz/run 600
 
 dist:
 	tests/lab/prepare packages

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tar::{Archive, EntryType};
 
 use crate::digest::{Digest, Hasher};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, printable, steers};
 use crate::interrupt;
 use crate::path::LONGEST_COMPONENT;
 
@@ -248,7 +248,7 @@ fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<R>) -> bool {
 /// A member's name without `./` and a trailing slash; none for the archive's own `./`.
 fn normalise(raw: &[u8]) -> Result<Option<String>, String> {
     let name = std::str::from_utf8(raw).map_err(|_| "has a name that is not UTF-8")?;
-    if name.is_empty() || name.chars().any(char::is_control) {
+    if name.is_empty() || name.chars().any(steers) {
         return Err("has an empty name or a control character in it".to_owned());
     }
     if name.starts_with('/') {

@@ -13,8 +13,9 @@ use crate::distribution::Distribution;
 use crate::elf;
 use crate::error::{Failure, Kind, printable};
 use crate::finding::{APPLY, Finding, Outcome};
+use crate::labels::{Comparison, RELABEL};
 use crate::path::ImagePath;
-use crate::receipt::{Node, Receipt};
+use crate::receipt::{Before, Node, Receipt};
 use crate::root::{LONGEST_TEXT, Root};
 use crate::session::Session;
 use crate::settings::Settings;
@@ -30,13 +31,17 @@ const PRESETS: [&str; 4] = [
     "/usr/lib/systemd/system-preset",
 ];
 
+/// The remedy for a label: a bake changes none of what is in place.
+const RELABEL_HELP: &str = "run `restorecon` on it on the node, or create /.autorelabel in the root";
+
 /// A check of `root`, of which the receipt owns something.
 pub type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
 
 /// Every check, in the order in which they run.
-pub const CHECKS: [(&str, Check); 8] = [
+pub const CHECKS: [(&str, Check); 9] = [
     ("receipt", drift),
     ("packages", packages),
+    ("labels", labels),
     ("enabled", enabled),
     ("preset", preset),
     ("executable", executable),
@@ -85,6 +90,37 @@ fn kind(node: &Node) -> &'static str {
         Node::Link { .. } => "a symlink",
         Node::Other => "a FIFO, a socket or a device",
     }
+}
+
+/// What nodebake put there carries the label that the root's SELinux policy has for it.
+fn labels(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+    if !root.labels().are_wanted() {
+        return Ok(Outcome::Passed("the root has no SELinux policy".to_owned()));
+    }
+    if !root.labels().are_known() {
+        return Ok(Outcome::Skipped("the root's SELinux policy can't be read".to_owned()));
+    }
+    if root.node(&ImagePath::fixed(RELABEL))?.is_some() {
+        return Ok(Outcome::Skipped(format!("{RELABEL} is set: the next boot labels the root")));
+    }
+    let (mut findings, mut unknown) = (Vec::new(), 0);
+    // A directory that was there before belongs to somebody else, and so does its label.
+    let ours = receipt.paths.iter().filter(|(_, owned)| !matches!(owned.before, Before::Directory(..)));
+    for path in ours.map(|(path, _)| path).chain(&receipt.directories) {
+        match root.compare_label(path)? {
+            Some(Comparison::Differs(found, wanted)) => {
+                let found = found.map_or("has no label".to_owned(), |label| format!("is labelled `{label}`"));
+                let problem = format!("{found}, the policy says `{wanted}`");
+                findings.push(Finding::new("labels", Some(path), problem, RELABEL_HELP));
+            }
+            Some(Comparison::Unknown) => unknown += 1,
+            Some(Comparison::Same) | None => {}
+        }
+    }
+    if findings.is_empty() && unknown > 0 {
+        return Ok(Outcome::Skipped(format!("the labels of {unknown} paths can't be told here")));
+    }
+    Ok(Outcome::of(findings, "as the root's SELinux policy says"))
 }
 
 fn owns(receipt: &Receipt, path: &'static str) -> bool {

@@ -14,6 +14,7 @@ use crate::arch::Arch;
 use crate::enclosed;
 use crate::error::{self, Failure, Kind};
 use crate::goss;
+use crate::labels::RELABEL;
 use crate::live::Live;
 use crate::load::{self, Input, Inputs};
 use crate::pin::{self, Architectures};
@@ -353,9 +354,9 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
     for Outcome { host, result } in outcomes {
         match result {
             Ok(report) => {
-                tell(&report, progress);
+                tell(&host, &report, progress);
                 if several && !json {
-                    text += &format!("{}:\n", host.display());
+                    text += &format!("{}:\n", error::printable(&host.display().to_string()));
                 }
                 let baked = report::baked(&host, &report.diff);
                 document.push(report.started.iter().fold(baked, report::Baked::started));
@@ -383,9 +384,15 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
     }
 }
 
-fn tell(report: &Report, progress: &Progress) {
+fn tell(host: &Path, report: &Report, progress: &Progress) {
     for warning in &report.warnings {
         progress.warn(warning);
+    }
+    if report.kept.unlabelled {
+        progress.warn(&format!(
+            "SELinux labels can't be set in root `{}`: {RELABEL} is set, and the next boot labels the root",
+            host.display()
+        ));
     }
     for (path, kept) in &report.kept.edits {
         progress.warn(&format!("{path} was edited; the edit is kept as {kept}"));

@@ -46,6 +46,8 @@ pub struct Commit<'a> {
 pub struct Kept {
     /// Edited files: the path, and where the edit is kept.
     pub edits: Vec<(ImagePath, ImagePath)>,
+    /// SELinux labels could not be set: the root is marked so that the next boot does it.
+    pub unlabelled: bool,
 }
 
 impl Commit<'_> {
@@ -60,6 +62,7 @@ impl Commit<'_> {
 
     /// Everything that can fail for want of space or rights: nothing is visible after it.
     pub fn stage(&self) -> Result<(), Failure> {
+        self.state.admit_receipt(&self.wanted())?;
         self.state.save_intent(&self.intent()?)?;
         for directory in &self.diff.directories {
             self.root.make_directory(directory, ON_THE_WAY)?;
@@ -77,7 +80,11 @@ impl Commit<'_> {
 
     /// Makes it visible. Not interrupted by signals: it takes milliseconds.
     pub fn publish(&self) -> Result<Kept, Failure> {
-        let kept = self.keep()?;
+        let mut kept = self.keep()?;
+        // Before anything is in place. What is taken away, or put back as it was, needs no label.
+        if self.acting().any(|change| change.want.is_some()) {
+            kept.unlabelled = self.root.mark_for_relabelling()?;
+        }
         // Directories are durable before links: a unit is never enabled before its binary is there.
         for links in [false, true] {
             let staged = self.acting().filter(|change| change.is_staged() && change.is_link() == links);

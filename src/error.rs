@@ -121,15 +121,20 @@ pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
+/// Whether a terminal does something else with `c` than show it: control characters of both kinds, and
+/// those that turn the direction of writing, so that a name reads as another one.
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// `text` fit for a log: control characters and escapes made visible.
 ///
 /// Names come from archives and roots that others made (RUSTSEC-2025-0055 is such a case).
 pub fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
-            let escape = c.is_control() || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
             let escaped: Box<dyn Iterator<Item = char>> =
-                if escape { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
+                if steers(c) { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
             escaped
         })
         .collect()

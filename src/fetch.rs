@@ -70,7 +70,8 @@ impl Fetcher {
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
     pub fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
         match self.source.locate(url, name)? {
-            Location::Local(path) => match File::open(&path) {
+            // Without waiting: somebody may have put a FIFO there.
+            Location::Local(path) => match File::options().read(true).custom_flags(no_wait()).open(&path) {
                 Ok(file) => {
                     let mut text = String::new();
                     let read = file.take(SMALL).read_to_string(&mut text);
@@ -229,6 +230,10 @@ impl Fetcher {
 
 fn no_follow() -> i32 {
     i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
+}
+
+fn no_wait() -> i32 {
+    i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0)
 }
 
 struct Partial {

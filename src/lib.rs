@@ -25,7 +25,8 @@
 //!   [`elf`] says what an executable is
 //! - [`plan`] every path and what belongs there (a [`want`]): [`containerd`], [`registry`], [`systemd`], [`kernel`]
 //! - [`root`] the only module that touches a target, through [`inside`]; [`target`] what a root says of
-//!   itself, [`caution`] what the user should know of it
+//!   itself, [`caution`] what the user should know of it, [`labels`] what its SELinux policy wants, by its
+//!   [`file_contexts`]
 //! - [`receipt`] what is owned, [`state`] where that is kept
 //! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots, each a [`bake`];
 //!   [`remove`] is the empty plan
@@ -63,11 +64,13 @@ pub mod enclosed;
 pub mod enclosure;
 pub mod error;
 pub mod fetch;
+pub mod file_contexts;
 pub mod finding;
 pub mod goss;
 pub mod inside;
 pub mod interrupt;
 pub mod kernel;
+pub mod labels;
 pub mod live;
 pub mod load;
 pub mod lock;

@@ -1,7 +1,8 @@
 //! What the user gave, read from this host: the spec, the lock, certificates, the environment.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::source::Source;
 use crate::spec::Spec;
 
 const DEFAULT_SPEC: &str = "nodebake.yaml";
+/// Far longer than any spec, lock or certificate.
+const LONGEST: u64 = 16 << 20;
 /// The lock's name, beside the spec.
 pub const LOCK: &str = "nodebake.lock";
 
@@ -88,10 +91,20 @@ pub fn spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
 
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("`{}`: {why}", path.display()));
-    match std::fs::read(path) {
+    match read_bytes(path) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| refuse("is not UTF-8".to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(refuse(error.to_string())),
+    }
+}
+
+/// A file of the user's, at most [`LONGEST`] bytes: a device or somebody's log must not fill the memory.
+fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > LONGEST {
+        true => Err(std::io::Error::other(format!("longer than {LONGEST} bytes"))),
+        false => Ok(bytes),
     }
 }
 
@@ -99,7 +112,7 @@ fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>
     let mut certificates = BTreeMap::new();
     for path in registry::certificate_paths(spec) {
         let host = folder.join(&path);
-        let bytes = std::fs::read(&host).map_err(|error| {
+        let bytes = read_bytes(&host).map_err(|error| {
             Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {error}", host.display()))
                 .help("paths in the spec start from its own folder")
         })?;

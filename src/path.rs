@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, printable, steers};
 
 /// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
 pub const LONGEST_COMPONENT: usize = 241;
@@ -15,7 +15,7 @@ const NAME_MAX: usize = 255;
 
 /// An absolute, normalised path as seen from inside the image.
 ///
-/// It starts with `/`, has no empty, `.` or `..` component and no control character.
+/// It starts with `/`, has no empty, `.` or `..` component and no character that steers a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ImagePath(String);
@@ -25,7 +25,7 @@ impl ImagePath {
     pub fn new(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| Failure::new(Kind::Unsafe, format!("path `{}` {why}", printable(text)));
         let Some(relative) = text.strip_prefix('/') else { return Err(refuse("is not absolute")) };
-        if text.chars().any(char::is_control) {
+        if text.chars().any(steers) {
             return Err(refuse("has a control character"));
         }
         // Not Path::components(): it drops `.` in silence.
@@ -82,6 +82,14 @@ impl ImagePath {
         self.0.strip_prefix(&directory.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// What a file at this path is going to be called: the reverse of [`ImagePath::temporary`].
+    pub fn settled(&self) -> ImagePath {
+        let name = self.name();
+        let settled =
+            name.strip_prefix(".nodebake-").and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
+        ImagePath(format!("{}{settled}", &self.0[..self.0.len() - name.len()]))
+    }
+
     /// Its temporary name beside it while it is staged.
     pub fn temporary(&self) -> ImagePath {
         let name = self.name();
@@ -116,12 +124,13 @@ mod tests {
 
     #[test]
     fn only_normalised_absolute_paths_are_paths() {
-        for bad in ["", "/", "a", "/a/", "//a", "/a/./b", "/a/../b", "/a\nb", "/a\u{1b}"] {
+        for bad in ["", "/", "a", "/a/", "//a", "/a/./b", "/a/../b", "/a\nb", "/a\u{1b}", "/a\u{202e}b"] {
             assert!(ImagePath::new(bad).is_err(), "{bad:?}");
         }
         let path = ImagePath::new("/usr/local/bin/ctr").unwrap();
         assert!(ImagePath::new(&format!("/{}", "n".repeat(256))).is_err());
         assert_eq!(path.temporary().as_str(), "/usr/local/bin/.nodebake-ctr.tmp");
+        assert_eq!((path.temporary().settled(), path.settled()), (path.clone(), path.clone()));
         let above: Vec<_> = path.ancestors().iter().map(ToString::to_string).collect();
         assert_eq!(above, ["/usr", "/usr/local", "/usr/local/bin"]);
         assert!(path.is_below(&ImagePath::fixed("/usr")) && !path.is_below(&ImagePath::fixed("/us")));

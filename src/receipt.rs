@@ -13,6 +13,8 @@ use crate::path::ImagePath;
 use crate::resolve::Artifact;
 
 const VERSION: u32 = 1;
+/// No receipt that is written has so many: see `state.rs`. A root may say what it likes.
+const MOST_PATHS: usize = 10_000;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +197,9 @@ impl Receipt {
         let receipt: Receipt =
             serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
         match receipt.version {
+            _ if receipt.paths.len().max(receipt.directories.len()) > MOST_PATHS => {
+                Err(unreadable(shown, "it has more paths than any receipt"))
+            }
             VERSION => Ok(receipt),
             other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
         }
@@ -251,6 +256,9 @@ impl Intent {
         let intent: Intent =
             serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
         match intent.version {
+            _ if intent.paths.len().max(intent.directories.len()) > MOST_PATHS => {
+                Err(unreadable(shown, "it has more paths than any intent"))
+            }
             VERSION => Ok(intent),
             other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
         }

@@ -42,7 +42,7 @@ pub fn changes(diff: &Diff, planned: bool) -> String {
         words[2],
         count(&[Action::Keep])
     );
-    text
+    lines(&text)
 }
 
 fn package_line(change: &supply::Change) -> String {
@@ -122,7 +122,7 @@ pub fn verdict(host: &Path, verdict: &Verdict) -> String {
         1 => writeln!(text, "{}: 1 finding", host.display()),
         count => writeln!(text, "{}: {count} findings", host.display()),
     };
-    text
+    lines(&text)
 }
 
 /// `--json` of plan and apply.
@@ -263,6 +263,11 @@ pub fn error(error: &anyhow::Error) {
         text += &format!("  help: {}\n", printable(help));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Text for people, whatever names stand in it: from roots, receipts and archives.
+fn lines(text: &str) -> String {
+    text.lines().flat_map(|line| [printable(line), "\n".to_owned()]).collect()
 }
 
 /// Line breaks stay: a TOML error shows the line that it is about.

@@ -11,16 +11,19 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, Timespec, Timestamps,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags, Timespec, Timestamps, XattrFlags,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::digest::{BUFFER, Digest};
 use crate::error::{Failure, Kind, errno, printable};
+use crate::file_contexts;
 use crate::inside::Inside;
+use crate::labels::{Comparison, Labelled, Labels, RELABEL};
 use crate::path::ImagePath;
 use crate::receipt::{Node, Octal, Owner};
 
@@ -33,12 +36,21 @@ const MOVING: &str = "something else changes this root: stop it and run again";
 pub struct Root {
     inside: Inside,
     host: PathBuf,
+    /// Read when the first file is made.
+    labels: OnceLock<Labels>,
 }
 
 /// A name in a directory that has been resolved: what the `*at()` calls take.
 struct Place {
     directory: OwnedFd,
     name: String,
+}
+
+impl Place {
+    /// The symlink of this name. Without /proc it is not found.
+    fn link(&self) -> Labelled<'static> {
+        Labelled::Link(format!("/proc/self/fd/{}/{}", self.directory.as_raw_fd(), self.name))
+    }
 }
 
 impl Root {
@@ -50,7 +62,9 @@ impl Root {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(host, flags, Mode::empty()) {
-            Ok(directory) => Ok(Root { inside: Inside::new(directory), host: host.to_owned() }),
+            Ok(directory) => {
+                Ok(Root { inside: Inside::new(directory), host: host.to_owned(), labels: OnceLock::new() })
+            }
             Err(Errno::NOENT) => Err(refuse("does not exist")),
             Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
             Err(errno) => Err(Failure::filesystem("opening root", host.display(), errno)),
@@ -241,6 +255,7 @@ impl Root {
             rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o700))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty())?;
+            self.label(&Labelled::open(&made), &place, path, file_contexts::Kind::Directory)?;
             own(&made, mode)
         };
         make().map_err(|errno| self.failed("creating directory", path, errno))
@@ -261,8 +276,21 @@ impl Root {
     /// Writes a new file with `bytes`, durable when it returns. `path` must not exist.
     pub fn write_new(&self, path: &ImagePath, mode: u32, bytes: &[u8], mtime: i64) -> Result<(), Failure> {
         let mut file = self.create(path)?;
-        let written = file.write_all(bytes).map_err(|e| errno(&e)).and_then(|()| finish(&file, mode, mtime));
-        written.and_then(|()| rustix::fs::fsync(&file)).map_err(|errno| self.failed("writing", path, errno))
+        file.write_all(bytes).map_err(|error| self.failed("writing", path, errno(&error)))?;
+        self.finish(&file, path, mode, mtime)
+    }
+
+    /// Makes `file`, which has or will have the name `path`, what is installed: root:root, exactly
+    /// `mode`, the time that all installed files carry, its label; durable when it returns.
+    pub fn finish(&self, file: &File, path: &ImagePath, mode: u32, mtime: i64) -> Result<(), Failure> {
+        let place = self.existing_place(path)?;
+        let finish = || -> Result<(), Errno> {
+            own(file, mode)?;
+            self.label(&Labelled::open(file), &place, path, file_contexts::Kind::File)?;
+            rustix::fs::futimens(file, &times(mtime))?;
+            rustix::fs::fsync(file)
+        };
+        finish().map_err(|errno| self.failed("writing", path, errno))
     }
 
     /// A file without a name on the filesystem that holds `directory` (or will hold it), to be
@@ -315,8 +343,8 @@ impl Root {
         mtime: i64,
     ) -> Result<(), Failure> {
         let copy = self.create(path)?;
-        let copied = copy_all(source, &copy, size).and_then(|()| finish(&copy, mode, mtime));
-        copied.and_then(|()| rustix::fs::fsync(&copy)).map_err(|errno| self.failed("writing", path, errno))
+        copy_all(source, &copy, size).map_err(|errno| self.failed("writing", path, errno))?;
+        self.finish(&copy, path, mode, mtime)
     }
 
     /// Creates the symlink `path`.
@@ -326,6 +354,7 @@ impl Root {
             rustix::fs::symlinkat(target, &place.directory, &place.name)?;
             let flags = AtFlags::SYMLINK_NOFOLLOW;
             rustix::fs::chownat(&place.directory, &place.name, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
+            self.label(&place.link(), &place, path, file_contexts::Kind::Link)?;
             rustix::fs::utimensat(&place.directory, &place.name, &times(mtime), flags)
         };
         link().map_err(|errno| self.failed("linking", path, errno))
@@ -362,7 +391,7 @@ impl Root {
 
     /// Removes a file, link or device. It is no error where there is none.
     pub fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
-        let Some(place) = self.place(path)? else { return Ok(()) };
+        let Some(place) = self.place(path)? else { return self.was_missing(path) };
         match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("removing", path, errno)),
@@ -387,7 +416,7 @@ impl Root {
         let directory = match self.inside.open(relative, flags) {
             Ok(directory) => directory,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(self.failed("opening", shown, errno)),
+            Err(errno) => return Err(self.refused(shown, errno)),
         };
         match rustix::fs::fsync(&directory) {
             // Some filesystems have nothing to do for a directory and say so.
@@ -426,7 +455,10 @@ impl Root {
             Some(parent) => self.inside.open(parent.relative(), flags),
             None => self.inside.open(".", flags),
         };
-        let directory = opened.map_err(|errno| self.failed("opening the parent of", path, errno))?;
+        let directory = opened.map_err(|errno| match path.parent() {
+            Some(parent) => self.refused(&parent, errno),
+            None => self.failed("opening", "/", errno),
+        })?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(directory)),
             Err(Errno::WOULDBLOCK) => Ok(None),
@@ -450,6 +482,113 @@ impl Root {
         Ok(same.then_some(true))
     }
 
+    // --- labels --------------------------------------------------------------------------------
+
+    /// What the root's own SELinux policy says of its files.
+    pub fn labels(&self) -> &Labels {
+        self.labels.get_or_init(|| Labels::read(self))
+    }
+
+    /// Gives what is at `path` the label that belongs at `final_path`, where it is going to be moved.
+    pub fn label_as(&self, path: &ImagePath, final_path: &ImagePath) -> Result<(), Failure> {
+        if !self.labels().are_wanted() {
+            return Ok(());
+        }
+        let Some((found, kind)) = self.labelled(path)? else { return Ok(()) };
+        let set = self.labels().set(&Labelled::open(&found), final_path.as_str(), kind);
+        set.map_err(|errno| self.failed("labelling", path, errno))
+    }
+
+    /// Compares the label at `path`, nothing followed, with the policy's. None where nothing is.
+    pub fn compare_label(&self, path: &ImagePath) -> Result<Option<Comparison>, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let Some(stat) = self.stat_at(&place, path)? else { return Ok(None) };
+        let named = self.named(&place, path);
+        let compared = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => self.labels().compare(&place.link(), &named, file_contexts::Kind::Link),
+            _ => match self.labelled(path)? {
+                Some((found, kind)) => self.labels().compare(&Labelled::open(&found), &named, kind),
+                None => return Ok(None),
+            },
+        };
+        compared.map(Some).map_err(|errno| self.failed("reading the label of", path, errno))
+    }
+
+    /// Has the next boot label the root if something could not be given its label. Durable when it returns.
+    pub fn mark_for_relabelling(&self) -> Result<bool, Failure> {
+        if !self.labels().are_lacking() {
+            return Ok(false);
+        }
+        let mark = ImagePath::fixed(RELABEL);
+        if self.node(&mark)?.is_none() {
+            self.write_new(&mark, 0o644, b"", 0)?;
+            self.sync_directory(None)?;
+        }
+        Ok(true)
+    }
+
+    /// Labels what has just been made at `place`: by the policy or, without one, as what it replaces.
+    fn label(
+        &self,
+        made: &Labelled,
+        place: &Place,
+        path: &ImagePath,
+        kind: file_contexts::Kind,
+    ) -> Result<(), Errno> {
+        let labels = self.labels();
+        if labels.are_wanted() {
+            return labels.set(made, &self.named(place, &path.settled()), kind);
+        }
+        let replaced = path.settled();
+        if replaced != *path
+            && let Some(label) = self.label_at(place, replaced.name(), kind)
+        {
+            made.set(&label)?;
+        }
+        Ok(())
+    }
+
+    /// The label of `name` beside `place`, if it is of that kind and has one that can be read.
+    fn label_at(&self, place: &Place, name: &str, kind: file_contexts::Kind) -> Option<Vec<u8>> {
+        let other = Place { directory: place.directory.try_clone().ok()?, name: name.to_owned() };
+        if kind == file_contexts::Kind::Link {
+            return other.link().label().ok()?;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let replaced = rustix::fs::openat(&other.directory, name, flags, Mode::empty()).ok()?;
+        Labelled::open(&replaced).label().ok()?
+    }
+
+    /// Where `path` really lies inside the root, links on its way resolved: what a boot that labels the
+    /// root will call it. `place` is the directory that was opened for it.
+    fn named(&self, place: &Place, path: &ImagePath) -> String {
+        let real = |directory: &OwnedFd| {
+            let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            rustix::fs::readlink(name, Vec::new()).ok()?.into_string().ok()
+        };
+        let inside = || {
+            let (root, directory) = (real(self.inside.directory())?, real(&place.directory)?);
+            let below = directory.strip_prefix(root.trim_end_matches('/'))?.trim_end_matches('/').to_owned();
+            (below.is_empty() || below.starts_with('/')).then(|| format!("{below}/{}", path.name()))
+        };
+        inside().unwrap_or_else(|| path.to_string())
+    }
+
+    /// The file or directory at `path`, nothing followed, open. None for anything else.
+    fn labelled(&self, path: &ImagePath) -> Result<Option<(OwnedFd, file_contexts::Kind)>, Failure> {
+        let Some(place) = self.place(path)? else { return Ok(None) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Ok(found) = rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty()) else {
+            return Ok(None);
+        };
+        let stat = rustix::fs::fstat(&found).map_err(|e| self.failed("reading", path, e))?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Some((found, file_contexts::Kind::File)),
+            FileType::Directory => Some((found, file_contexts::Kind::Directory)),
+            _ => None,
+        })
+    }
+
     // --- resolving -----------------------------------------------------------------------------
 
     /// The parent of `path` as a descriptor and the name below it. None where there is no parent.
@@ -462,11 +601,22 @@ impl Root {
     }
 
     fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
-        self.place(path)?.ok_or_else(|| {
-            let message =
-                format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
-            Failure::new(Kind::Unsafe, message).help(MOVING)
-        })
+        self.place(path)?.ok_or_else(|| self.moved(path))
+    }
+
+    /// The refusal of a root that changes under a run.
+    pub fn moved(&self, path: &ImagePath) -> Failure {
+        let message = format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
+        Failure::new(Kind::Unsafe, message).help(MOVING)
+    }
+
+    /// Refused where the directory of `path`, missing a moment ago, is there again or leads astray: what
+    /// is in it would be taken for gone, and left behind.
+    fn was_missing(&self, path: &ImagePath) -> Result<(), Failure> {
+        match self.missing_directories(path)?.is_empty() {
+            true => Err(self.moved(path)),
+            false => Ok(()),
+        }
     }
 
     fn directory(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
@@ -532,16 +682,21 @@ impl Root {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let target = self.link_at(&from, path)?;
             rustix::fs::symlinkat(target.as_str(), &to.directory, &to.name).map_err(failed)?;
+            if let Ok(Some(label)) = from.link().label() {
+                to.link().set(&label).map_err(failed)?;
+            }
             return own(AtFlags::SYMLINK_NOFOLLOW).map_err(failed);
         }
         let Some(source) = self.open_at(&from, path)? else { return Err(failed(Errno::XDEV)) };
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let mode = stat.st_mode & 0o7777;
         self.copy_new(&source, size, copy, mode, stat.st_mtime)?;
+        let Some(copied) = self.open_at(&to, copy)? else { return Err(failed(Errno::XDEV)) };
         own(AtFlags::empty()).map_err(failed)?;
+        copy_attributes(&source, &copied).map_err(failed)?;
         // chown clears setuid: the mode once more.
-        rustix::fs::chmodat(&to.directory, &to.name, Mode::from_raw_mode(mode), AtFlags::empty())
-            .map_err(failed)
+        rustix::fs::fchmod(&copied, Mode::from_raw_mode(mode)).map_err(failed)?;
+        rustix::fs::fsync(&copied).map_err(failed)
     }
 
     // --- saying what went wrong ----------------------------------------------------------------
@@ -573,9 +728,9 @@ impl Root {
     }
 
     /// A path on the way that can't be walked.
-    fn refused(&self, path: &ImagePath, errno: Errno) -> Failure {
+    fn refused(&self, path: impl Display, errno: Errno) -> Failure {
         let unsafe_ = |why: &str| {
-            Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(path)))
+            Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(&path)))
                 .help("replace it in the root by a directory or by a link to one inside the root")
         };
         match errno {
@@ -604,12 +759,6 @@ fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
 }
 
-/// [`own`], and the time that all installed files carry.
-pub fn finish(file: &File, mode: u32, mtime: i64) -> Result<(), Errno> {
-    own(file, mode)?;
-    rustix::fs::futimens(file, &times(mtime))
-}
-
 fn times(mtime: i64) -> Timestamps {
     let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
@@ -626,6 +775,30 @@ fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
             }
             Ok(count) => offset += count as u64,
             Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Access control lists, capabilities and what users have set; of what else the kernel's modules keep, a
+/// label among it, as much as can be set here.
+fn copy_attributes(source: &File, copy: &File) -> Result<(), Errno> {
+    // Two limits of the kernel: for all names together, and for one value.
+    let (mut names, mut value) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let length = match rustix::fs::flistxattr(source, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let required =
+            [&b"user."[..], b"system.", b"security.capability"].iter().any(|it| name.starts_with(it));
+        if !required && !name.starts_with(b"security.") {
+            continue;
+        }
+        let size = rustix::fs::fgetxattr(source, name, &mut value[..])?;
+        match rustix::fs::fsetxattr(copy, name, &value[..size], XattrFlags::empty()) {
+            Err(_) if !required => {}
+            other => other?,
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::fetch::Fetched;
 use crate::interrupt;
 use crate::path::ImagePath;
 use crate::resolve::Artifact;
-use crate::root::{self, Root};
+use crate::root::Root;
 
 /// Executables carry this mode, whatever the archive says.
 pub const EXECUTABLE: u32 = 0o755;
@@ -73,9 +73,7 @@ impl Member {
     /// Gives the content the name `path` in `root`: the first time by a link, later by a copy.
     pub fn install(&self, root: &Root, path: &ImagePath, mtime: i64) -> Result<(), Failure> {
         if self.nameless.swap(false, Ordering::AcqRel) {
-            let finished =
-                root::finish(&self.file, EXECUTABLE, mtime).and_then(|()| rustix::fs::fsync(&self.file));
-            finished.map_err(|errno| Failure::filesystem("writing", root.shown(path), errno))?;
+            root.finish(&self.file, path, EXECUTABLE, mtime)?;
             if root.link_anonymous(&self.file, path)? {
                 return Ok(());
             }

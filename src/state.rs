@@ -17,8 +17,9 @@ const DIRECTORY: &str = "/var/lib/nodebake";
 const UNDER_WORK: &str = ".nodebake-state";
 /// All files that it holds, beside `original/` and `edited/`.
 const FILES: [&str; 5] = [".lock", "pending.json", "pending.json.new", "receipt.json", "receipt.json.new"];
-/// A receipt of 4,000 paths has about a megabyte.
-const LONGEST: u64 = 64 << 20;
+/// A receipt of 4,000 paths has about a megabyte, an intent twice as much; either is read into memory,
+/// where the shortest of paths needs ten times its text.
+const LONGEST: u64 = 3 << 20;
 /// Directories of what is kept: it may have been private where it was.
 const KEPT: u32 = 0o700;
 const POLL: Duration = Duration::from_millis(50);
@@ -114,7 +115,23 @@ impl<'root> State<'root> {
 
     /// Makes the intent durable.
     pub fn save_intent(&self, intent: &Intent) -> Result<(), Failure> {
-        self.save("pending.json", &intent.text()?)
+        let text = intent.text()?;
+        self.admit("pending.json", text.len(), LONGEST)?;
+        self.save("pending.json", &text)
+    }
+
+    /// Refuses a receipt that is too long to be read again, or to be taken away: before anything is done.
+    pub fn admit_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
+        self.admit("receipt.json", receipt.text()?.len(), LONGEST / 2)
+    }
+
+    fn admit(&self, name: &str, length: usize, longest: u64) -> Result<(), Failure> {
+        if length as u64 <= longest {
+            return Ok(());
+        }
+        let shown = self.root.shown(inside(name));
+        let message = format!("`{shown}` would be longer than {longest} bytes: too many files for one root");
+        Err(Failure::new(Kind::Unsafe, message).help("is each artifact the release that it should be?"))
     }
 
     /// Makes one more thing of the intent durable.
@@ -181,7 +198,10 @@ impl<'root> State<'root> {
     pub fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
         self.root.remove_empty_directory(&inside("original"))?;
         self.root.remove_empty_directory(&inside("edited"))?;
-        let names = self.root.names(&directory())?.unwrap_or_default();
+        // It is locked, so it is there: out of sight, what is kept in it would be taken for nothing.
+        let Some(names) = self.root.names(&directory())? else {
+            return Err(self.root.moved(&inside("receipt.json")));
+        };
         if names.iter().any(|name| !FILES.contains(&name.as_str())) {
             self.clear("receipt.json")?;
             self.clear("pending.json")?;
@@ -294,6 +314,9 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
     root.write_new(&moved(&inside("pending.json"), top)?, 0o644, intent.text()?.as_bytes(), 0)?;
     root.write_new(&moved(&inside(".lock"), top)?, 0o600, b"", 0)?;
+    for path in missing.iter().chain(&[inside("pending.json"), inside(".lock")]) {
+        root.label_as(&moved(path, top)?, path)?;
+    }
     for directory in missing.iter().rev() {
         root.sync_directory(Some(&moved(directory, top)?))?;
     }

@@ -336,6 +336,10 @@ visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["int
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+        // sysctl.d(5) strips them: another value would be set than stands in the spec.
+        if value.starts_with(' ') || value.ends_with(' ') {
+            return Err(E::custom("begins or ends with a space, which sysctl.d does not keep"));
+        }
         OneLine::try_from(value.to_owned()).map(|text| Scalar(text.0)).map_err(E::custom)
     }
 });

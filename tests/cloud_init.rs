@@ -40,7 +40,7 @@ runcmd:
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
-fn the_schema_of_both_versions_accepts_what_it_covers() {
+fn s10_the_schema_of_both_versions_accepts_what_it_covers() {
     for debian in [BOOKWORM, TRIXIE] {
         let node = image(debian);
         assert!(text(inside(&node, "cloud-init --version 2>&1")).contains(debian.cloud_init));

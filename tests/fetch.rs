@@ -915,7 +915,7 @@ fn lock_checks_what_the_catalogue_knows() {
 }
 
 #[test]
-fn lock_of_an_unknown_version_or_form_is_refused() {
+fn v7_lock_of_an_unknown_version_or_form_is_refused() {
     let lab = unpinned();
     lock(&lab, &upstream(|_| {}).url(), &["amd64"]).exits(0);
     let good = lock_text(&lab);

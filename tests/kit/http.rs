@@ -18,6 +18,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::kit::tally::tally;
+
 /// Longer than any test waits, shorter than a person does.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -104,6 +106,13 @@ impl Reply {
     pub fn rest_of(whole: &[u8], start: usize) -> Self {
         let range = format!("bytes {start}-{}/{}", whole.len() - 1, whole.len());
         Self { status: 206, ..Self::ok(&whole[start..]) }.header("Content-Range", range)
+    }
+
+    /// Whether it is anything else than a whole answer, or a redirect.
+    fn is_faulty(&self) -> bool {
+        let lies = matches!(self.framing, Framing::Length(length) if length != self.body.len() as u64);
+        let whole = matches!(self.ending, Ending::Whole | Ending::Tunnel(_));
+        lies || !whole || !matches!(self.status, 200 | 206 | 302)
     }
 
     /// Joins the client of a CONNECT request with `server`.
@@ -293,6 +302,9 @@ impl Shared {
         stream: &mut dyn Stream,
         wire: &TcpStream,
     ) -> io::Result<()> {
+        if reply.is_faulty() {
+            tally("http", 1);
+        }
         // The request's last byte stays unread: Linux resets a connection that is closed with unread bytes.
         if !matches!(reply.ending, Ending::Reset(_)) {
             stream.read_exact(&mut [0])?;

@@ -16,6 +16,7 @@
 pub mod guest;
 pub mod ready;
 pub mod real;
+pub mod tally;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -32,6 +33,8 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use tally::tally;
 
 pub const NODEBAKE: &str = env!("CARGO_BIN_EXE_nodebake");
 
@@ -102,15 +105,20 @@ impl Lab {
             mode(&lab.dir.join(empty), 0o755);
         }
         write_root(&lab.root);
-        lab.ship(CONTAINERD, &gzip(&tar(&containerd_members())));
-        lab.ship(RUNC, &elf(Machine::X86_64, b"runc"));
-        lab.ship(CNI, &gzip(&tar(&cni_members())));
+        lab.place(CONTAINERD, &gzip(&tar(&containerd_members())));
+        lab.place(RUNC, &elf(Machine::X86_64, b"runc"));
+        lab.place(CNI, &gzip(&tar(&cni_members())));
         lab
     }
 
     /// Puts `bytes` into the artifacts as that component, with the matching digest in the spec:
     /// an attack that a trusted digest covers.
     pub fn ship(&mut self, component: Component, bytes: &[u8]) -> &mut Lab {
+        tally("archives", 1);
+        self.place(component, bytes)
+    }
+
+    fn place(&mut self, component: Component, bytes: &[u8]) -> &mut Lab {
         write(&self.artifacts.join(component.file), bytes);
         self.digests.insert(component.name, (component, sha256(bytes)));
         self.write_spec();
@@ -244,6 +252,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if !thread::panicking() {
             self.host_is_untouched();
+            tally("sentinels", 1);
         }
     }
 }
@@ -260,6 +269,7 @@ fn write_sentinel(host: &Path) {
 
 /// A usr-merged root: enough for its architecture to be read, and no libc.
 fn write_root(root: &Path) {
+    tally("roots", 1);
     for dir in ["usr/bin", "usr/sbin", "usr/lib", "etc", "var/lib", "tmp"] {
         make_dir(&root.join(dir));
     }
@@ -365,7 +375,11 @@ impl std::fmt::Display for Run {
     }
 }
 
-/// Runs to the end, or kills after [`PATIENCE`] and fails.
+/// What nodebake needs at most, in KiB, whatever it is fed.
+pub const MEMORY: u64 = 64 << 10;
+
+/// Runs to the end, or kills after [`PATIENCE`] and fails. Fails as well where nodebake itself has
+/// needed more than [`MEMORY`]: that holds for every attack, not for the tests of bombs alone.
 #[track_caller]
 pub fn run(command: &mut Command) -> Run {
     let line = words(command);
@@ -375,6 +389,7 @@ pub fn run(command: &mut Command) -> Run {
     let stdout = drain(child.stdout.take().unwrap());
     let stderr = drain(child.stderr.take().unwrap());
     let (code, peak) = watch(&mut child, start, &line);
+    assert!(peak < MEMORY || !line.starts_with(NODEBAKE), "{peak} KiB of memory: {line}");
     Run {
         command: line,
         code,

@@ -8,6 +8,8 @@ debian_packages=(
   openssl                               # a private CA
   file                                  # what a binary says of itself
   iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
+  xfsprogs btrfs-progs                  # power cuts and quotas on filesystems of their own
+  g++                                   # the fuzzer's engine
   systemd-container                     # nspawn
   qemu-system-x86 e2fsprogs genisoimage # qemu: disks and a seed for cloud-init
   packer xorriso openssh-client         # sshd, and the builds of packer/:

@@ -1,0 +1,207 @@
+//! What is fuzzed: everything that reads bytes which somebody else has written, and the resolver of
+//! paths inside a root. Each target takes any bytes; it panics where a promise is broken.
+//!
+//! `tests/corpus.rs` plays the committed inputs to the same functions, without a fuzzer.
+
+// Every fuzz target compiles its own copy and uses one function.
+#![allow(dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "fuzz targets set up their own host"
+)]
+
+#[path = "hostile_root.rs"]
+mod hostile_root;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Component, Path, PathBuf};
+
+use nodebake::containerd::Release;
+use nodebake::path::ImagePath;
+use nodebake::receipt::{Intent, Receipt};
+use nodebake::settings::Settings;
+use nodebake::spec::Spec;
+use nodebake::want::{Content, Want};
+use nodebake::{archive, containerd, elf, kernel, lock, registry, systemd};
+use toml_edit::{DocumentMut, Item};
+
+/// Paths inside a root that somebody hostile has prepared.
+pub fn root(data: &[u8]) {
+    hostile_root::play(data);
+}
+
+/// Archives: as they are, with header checksums put right, and that compressed.
+pub fn archive(data: &[u8]) {
+    let Some((form, tar)) = data.split_first() else { return };
+    let bytes = match form % 3 {
+        0 => tar.to_vec(),
+        1 => sealed(tar),
+        _ => compressed(&sealed(tar)),
+    };
+    let (mut names, mut short) = (Vec::new(), false);
+    let read = archive::read(&file(&bytes), "fuzz", |member| {
+        names.push(member.name.to_owned());
+        short |= std::io::copy(member.content, &mut std::io::sink())? != member.size;
+        Ok(())
+    });
+    for name in &names {
+        let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        assert!(plain && !name.chars().any(char::is_control), "{name:?} was handed out");
+        assert!(names.iter().filter(|other| *other == name).count() == 1, "{name:?} twice");
+    }
+    if let Ok(digest) = read {
+        assert_eq!(digest, nodebake::digest::Digest::of(&bytes), "not all of the file was read");
+        assert!(!short, "an intact archive with a member of another size than it says");
+    }
+}
+
+/// The archive with right header checksums, so that a fuzzer gets beyond them.
+fn sealed(tar: &[u8]) -> Vec<u8> {
+    let mut tar = tar.to_vec();
+    let mut offset = 0;
+    while let Some(header) = tar.get_mut(offset..offset + 512) {
+        if header.iter().all(|byte| *byte == 0) {
+            offset += 512;
+            continue;
+        }
+        header[148..156].fill(b' ');
+        let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let size = std::str::from_utf8(&header[124..135]).ok().and_then(|t| u64::from_str_radix(t, 8).ok());
+        let size = size.unwrap_or(0).min(1 << 20) as usize;
+        offset += 512 + size.next_multiple_of(512);
+    }
+    tar
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+/// A spec that is accepted gives files that their readers accept.
+pub fn spec(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(spec) = Spec::parse(text, "nodebake.yaml", Path::new(".")) else { return };
+    let paths = registry::certificate_paths(&spec);
+    let certificates: BTreeMap<PathBuf, Vec<u8>> =
+        paths.into_iter().map(|path| (path, b"PEM\n".to_vec())).collect();
+    let mut entries = kernel::entries(&spec.kernel);
+    let directory = spec.containerd.config.registry_config_path.path().unwrap();
+    entries.extend(registry::entries(&spec, &directory, &certificates).unwrap_or_default());
+    for version in ["1.7.24", "2.1.9"] {
+        let release = Release::parse(version).unwrap();
+        entries.extend(systemd::entries(release, &spec.containerd));
+        if let Ok(text) = containerd::config(release, &spec.containerd.config, None) {
+            entries.extend(containerd::entries(text));
+        }
+    }
+    entries.iter().for_each(|(path, want)| is_readable(path, want));
+}
+
+/// TOML is TOML, and every other file has one setting a line.
+fn is_readable(path: &ImagePath, want: &Want) {
+    let Want::File { content: Content::Text(bytes), .. } = want else { return };
+    let text = std::str::from_utf8(bytes).unwrap();
+    if path.name().ends_with(".toml") {
+        text.parse::<DocumentMut>().unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
+    } else if path.as_str().starts_with("/etc/sysctl.d") || path.as_str() == systemd::DROP_IN {
+        let whole = |line: &str| line.starts_with(['#', '[']) || line.split_once('=').is_some();
+        assert!(text.lines().all(whole), "{path}:\n{text}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{path}:\n{text}");
+    }
+}
+
+/// What is read is written and read as the same.
+pub fn lock(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(read) = lock::Lock::parse(text, "nodebake.lock") {
+        assert_eq!(lock::Lock::parse(&read.text().unwrap(), "nodebake.lock").unwrap(), read);
+    }
+}
+
+/// The file's name, a line break, and a checksum document.
+pub fn checksums(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (name, document) = text.split_once('\n').unwrap_or(("runc.amd64", &text));
+    for alone in [false, true] {
+        if let Some(digest) = lock::checksum(document, name, alone) {
+            let hex = digest.to_string();
+            assert!(document.to_ascii_lowercase().contains(&hex), "{hex} is not in\n{document}");
+        }
+    }
+}
+
+/// Receipts and intents: what is read is written and read as the same.
+pub fn receipt(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(read) = Receipt::parse(text, "receipt.json") {
+        // Credentials are not written down: the first copy may differ, the second may not.
+        let once = read.text().unwrap();
+        assert_eq!(Receipt::parse(&once, "receipt.json").unwrap().text().unwrap(), once);
+    }
+    if let Ok(read) = Intent::parse(text, "pending.json") {
+        let once = read.text().unwrap();
+        assert_eq!(Intent::parse(&once, "pending.json").unwrap().text().unwrap(), once);
+    }
+}
+
+/// An image reference, a line break, and the registry's hosts.toml.
+pub fn hosts(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (image, hosts) = text.split_once('\n').unwrap_or((&text, ""));
+    let registry = registry::of_image(image);
+    assert!(!registry::directories(registry).is_empty());
+    let asked = registry::candidates(registry, Some(hosts));
+    assert!(!asked.is_empty(), "nobody is asked");
+    assert_eq!(registry::candidates(registry, None).len(), 1);
+}
+
+/// A base configuration, a NUL, and a fragment that is merged into it.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (base, fragment) = text.split_once('\0').unwrap_or((text, ""));
+    if let Ok(document) = base.parse::<DocumentMut>() {
+        let settings = Settings::of_file(document.as_item());
+        let equal = settings.beside(&settings);
+        assert!(equal.iter().all(|(_, ours, theirs)| ours == theirs));
+    }
+    if let Ok(status) = serde_json::from_str(base) {
+        Settings::of_status(&status);
+    }
+    let Ok(merge) = fragment.to_owned().try_into() else { return };
+    for (release, base_is) in
+        [("1.7.24", nodebake::spec::Base::Default), ("2.1.9", nodebake::spec::Base::Minimal)]
+    {
+        let release = Release::parse(release).unwrap();
+        let config =
+            nodebake::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
+        let Ok(text) = containerd::config(release, &config, Some(base)) else { continue };
+        let document: DocumentMut = text.parse().unwrap();
+        assert_eq!(document.get("version").and_then(Item::as_integer), Some(release.config_version()));
+    }
+}
+
+/// ELF files, whole and from the disk.
+pub fn elf(data: &[u8]) {
+    let file = file(data);
+    let _ = elf::read(&file);
+    if let Ok(Some(marked)) = elf::containerd_version(&file) {
+        assert!(marked.says(&marked.0));
+    }
+    let mut whole = Vec::new();
+    std::io::Seek::rewind(&mut &file).unwrap();
+    (&file).read_to_end(&mut whole).unwrap();
+    assert_eq!(whole, data, "reading has changed it");
+}

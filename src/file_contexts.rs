@@ -1,0 +1,335 @@
+//! SELinux's file_contexts(5): which label a policy gives to a path, as libselinux reads it.
+//!
+//! Text in, labels out; it opens nothing. The texts come from a root that nobody vouches for: what
+//! they may cost is limited, and where a limit is met the label is unknown.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// Fedora's policy has 6,700 rules.
+const MOST_RULES: usize = 50_000;
+/// The longest expression of Debian's and Fedora's policies needs a tenth.
+const LARGEST_EXPRESSION: usize = 1 << 18;
+/// How many bytes of paths are held against expressions in one run. A bake needs about 200,000.
+const BUDGET: usize = 4 << 20;
+/// The longest label that the kernel takes, less its end.
+const LONGEST_LABEL: usize = 4095;
+
+/// What a rule can be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `--`
+    File,
+    /// `-d`
+    Directory,
+    /// `-l`
+    Link,
+    /// `-b`, `-c`, `-p` and `-s`: nothing that is installed.
+    Other,
+}
+
+/// The files of `contexts/files/`; one that a policy lacks is empty.
+#[derive(Debug, Default)]
+pub struct Texts {
+    /// `file_contexts`
+    pub base: String,
+    /// `file_contexts.homedirs`
+    pub homedirs: String,
+    /// `file_contexts.local`, what the administrator adds.
+    pub local: String,
+    /// `file_contexts.subs_dist`
+    pub substitutions: String,
+    /// `file_contexts.subs`, what the administrator adds.
+    pub local_substitutions: String,
+}
+
+/// The label can't be told: an expression is not understood, or costs too much.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unknown;
+
+/// The rules of one policy.
+#[derive(Debug)]
+pub struct FileContexts {
+    /// Sorted so that the last that matches decides.
+    rules: Vec<Rule>,
+    /// The administrator's, then the distribution's; the last line of each is looked at first.
+    substitutions: [Vec<(String, String)>; 2],
+    spent: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Rule {
+    expression: String,
+    kind: Option<Kind>,
+    /// None for `<<none>>`: the path is to be left alone.
+    label: Option<String>,
+    /// With what every match begins and ends.
+    start: String,
+    end: String,
+    /// The expression is a plain path.
+    plain: bool,
+}
+
+impl FileContexts {
+    /// Reads a policy. An error: it has more rules than any policy.
+    pub fn parse(texts: &Texts) -> Result<FileContexts, Unknown> {
+        let lines = [&texts.base, &texts.homedirs, &texts.local].into_iter().flat_map(|text| text.lines());
+        let mut rules: Vec<Rule> = lines.filter_map(Rule::parse).take(MOST_RULES + 1).collect();
+        if rules.len() > MOST_RULES {
+            return Err(Unknown);
+        }
+        // As libselinux sorts them: plain paths after all expressions, else as they were written.
+        rules.sort_by_key(|rule| rule.plain);
+        let substitutions = [&texts.local_substitutions, &texts.substitutions].map(|text| pairs(text));
+        Ok(FileContexts { rules, substitutions, spent: AtomicUsize::new(0) })
+    }
+
+    /// The label of `path`. None: the policy has none for it.
+    pub fn label(&self, path: &str, kind: Kind) -> Result<Option<&str>, Unknown> {
+        let path = self.substituted(path);
+        let fits = |rule: &&Rule| rule.kind.is_none_or(|other| other == kind) && rule.may_match(&path);
+        for rule in self.rules.iter().rev().filter(fits) {
+            if rule.plain || self.matches(rule, &path)? {
+                return Ok(rule.label.as_deref());
+            }
+        }
+        Ok(None)
+    }
+
+    fn matches(&self, rule: &Rule, path: &str) -> Result<bool, Unknown> {
+        if self.spent.fetch_add(path.len(), Ordering::Relaxed) > BUDGET {
+            return Err(Unknown);
+        }
+        Ok(rule.compiled()?.is_match(path.as_bytes()))
+    }
+
+    fn substituted(&self, path: &str) -> String {
+        self.substitutions.iter().fold(path.to_owned(), |path, pairs| {
+            let mut replaced = pairs.iter().rev().filter_map(|(from, to)| {
+                let rest = path.strip_prefix(from.as_str())?;
+                let rest = if to == "/" { rest.trim_start_matches('/') } else { rest };
+                (path.len() == from.len() || path[from.len()..].starts_with('/'))
+                    .then(|| format!("{to}{rest}"))
+            });
+            replaced.next().unwrap_or(path)
+        })
+    }
+}
+
+impl Rule {
+    /// `EXPRESSION [TYPE] LABEL`. What is no rule is passed over.
+    fn parse(line: &str) -> Option<Rule> {
+        let mut words = line.split_whitespace();
+        let expression = words.next().filter(|word| !word.starts_with('#'))?;
+        let (kind, label) = match (words.next()?, words.next()) {
+            (label, None) => (None, label),
+            (kind, Some(label)) => (Some(Kind::parse(kind)?), label),
+        };
+        let label = match label {
+            "<<none>>" => None,
+            label if label.bytes().all(|byte| byte.is_ascii_graphic()) && label.len() <= LONGEST_LABEL => {
+                Some(label.to_owned())
+            }
+            _ => return None,
+        };
+        let (start, end, plain) = edges(expression);
+        Some(Rule { expression: expression.to_owned(), kind, label, start, end, plain })
+    }
+
+    /// Cheap, and false for nearly every rule: an expression is compiled only where it is true.
+    fn may_match(&self, path: &str) -> bool {
+        if self.plain {
+            path == self.start
+        } else {
+            path.starts_with(&self.start) && path.ends_with(&self.end)
+        }
+    }
+
+    /// Anchored at both ends; a dot is any byte, as for libselinux.
+    fn compiled(&self) -> Result<Regex, Unknown> {
+        let mut builder = RegexBuilder::new(&format!("^(?:{})$", self.expression));
+        builder.unicode(false).dot_matches_new_line(true).size_limit(LARGEST_EXPRESSION);
+        builder.build().map_err(|_| Unknown)
+    }
+}
+
+impl Kind {
+    fn parse(word: &str) -> Option<Kind> {
+        match word {
+            "--" => Some(Kind::File),
+            "-d" => Some(Kind::Directory),
+            "-l" => Some(Kind::Link),
+            "-b" | "-c" | "-p" | "-s" => Some(Kind::Other),
+            _ => None,
+        }
+    }
+}
+
+/// `ALIAS PATH` on each line.
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let pair = |line: &str| {
+        let mut words = line.split_whitespace();
+        let from = words.next().filter(|word| !word.starts_with('#'))?;
+        Some((from.to_owned(), words.next()?.to_owned()))
+    };
+    text.lines().filter_map(pair).take(MOST_RULES).collect()
+}
+
+/// The plain characters with which every match of `expression` begins and ends, and whether there is
+/// nothing else in it.
+fn edges(expression: &str) -> (String, String, bool) {
+    let Some(atoms) = atoms(expression) else { return Default::default() };
+    let text = |characters: Vec<char>| characters.into_iter().collect::<String>();
+    let start: Vec<char> = atoms.iter().map_while(|atom| *atom).collect();
+    let mut end: Vec<char> = atoms.iter().rev().map_while(|atom| *atom).collect();
+    end.reverse();
+    let plain = start.len() == atoms.len();
+    (text(start), text(end), plain)
+}
+
+/// Each plain character of `expression`, and None for whatever is not just itself. None for an
+/// expression that is a choice as a whole, or that has options.
+fn atoms(expression: &str) -> Option<Vec<Option<char>>> {
+    let mut atoms = Vec::new();
+    if expression.contains("(?") {
+        return None;
+    }
+    let mut characters = expression.chars();
+    let mut depth = 0_usize;
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => atoms.push(characters.next().filter(|escaped| !escaped.is_alphanumeric())),
+            '|' if depth == 0 => return None,
+            // What is repeated need not be there.
+            '?' | '*' | '+' | '{' => {
+                atoms.pop();
+                atoms.push(None);
+            }
+            '(' => {
+                depth += 1;
+                atoms.push(None);
+            }
+            ')' => {
+                depth = depth.saturating_sub(1);
+                atoms.push(None);
+            }
+            // A class may hold any of the others.
+            '[' => {
+                skip_class(&mut characters)?;
+                atoms.push(None);
+            }
+            '.' | '^' | '$' | ']' | '}' | '|' => atoms.push(None),
+            plain => atoms.push(Some(plain)),
+        }
+    }
+    Some(atoms)
+}
+
+/// Up to the end of a class such as `[^/]`. None where it has none.
+fn skip_class(characters: &mut std::str::Chars) -> Option<()> {
+    let mut first = true;
+    loop {
+        match characters.next()? {
+            '^' if first => continue,
+            ']' if !first => return Some(()),
+            '\\' => drop(characters.next()?),
+            _ => {}
+        }
+        first = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileContexts, Kind, Texts, Unknown, edges};
+
+    fn policy(base: &str) -> FileContexts {
+        FileContexts::parse(&Texts { base: base.to_owned(), ..Texts::default() }).unwrap()
+    }
+
+    #[test]
+    fn the_last_expression_that_matches_decides_and_a_plain_path_before_all() {
+        let policy = policy(
+            "/opt/cni\\.d x:x:plain_t:s0\n# comment\n\n/.* x:x:default_t:s0\n/opt/.* x:x:usr_t:s0\n\
+             /opt/(.*/)?bin(/.*)?\tx:x:bin_t:s0\n/opt/cni.* x:x:late_t:s0\n",
+        );
+        for (path, label) in [
+            ("/etc/x", "default_t"),
+            ("/opt/a", "usr_t"),
+            ("/opt/a/bin/b", "bin_t"),
+            ("/opt/cni/bin/b", "late_t"),
+            ("/opt/cni.d", "plain_t"),
+        ] {
+            assert_eq!(
+                policy.label(path, Kind::File),
+                Ok(Some(format!("x:x:{label}:s0").as_str())),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn expressions_are_anchored_and_bound_to_a_kind() {
+        let policy = policy("/a -d d\n/a -- f\n/a/b -l l\n/c <<none>>\n/x* -s s\n");
+        assert_eq!(policy.label("/a", Kind::File), Ok(Some("f")));
+        assert_eq!(policy.label("/a", Kind::Directory), Ok(Some("d")));
+        assert_eq!(policy.label("/a", Kind::Link), Ok(None));
+        for none in ["/a/b", "/a/b/c", "/z/a", "/c", "/x"] {
+            assert_eq!(policy.label(none, Kind::File), Ok(None), "{none}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_the_administrators_then_the_distributions() {
+        let texts = Texts {
+            base: "/usr/lib/x u\n/data/x d\n/x r\n".to_owned(),
+            substitutions: "/lib /usr/lib\n/lib/data /data\n/deep /\n".to_owned(),
+            local_substitutions: "/mine /lib\n".to_owned(),
+            ..Texts::default()
+        };
+        let policy = FileContexts::parse(&texts).unwrap();
+        for (path, label) in [
+            ("/lib/x", Some("u")),
+            ("/mine/x", Some("u")),
+            ("/lib/data/x", Some("d")),
+            ("/deep/x", Some("r")),
+            ("/libx", None),
+        ] {
+            assert_eq!(policy.label(path, Kind::File), Ok(label), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_or_costs_too_much_is_unknown() {
+        for expression in ["/a(", "/a[", "/(?=a).*", "/(a{1000}){1000}", "/a\\1"] {
+            let policy = policy(&format!("/.* all\n{expression} one\n"));
+            assert_eq!(policy.label("/a", Kind::File), Err(Unknown), "{expression}");
+        }
+        let many = policy(&"/.*(b|c) x\n".repeat(40_000));
+        let path = format!("/{}", "a".repeat(200));
+        let known = (0..2).map(|_| many.label(&path, Kind::File)).filter(Result::is_ok).count();
+        assert_eq!(known, 0);
+        let texts = Texts { base: "/a x\n".repeat(50_001), ..Texts::default() };
+        assert!(FileContexts::parse(&texts).is_err());
+    }
+
+    #[test]
+    fn the_edges_of_an_expression_are_in_every_match() {
+        for (expression, start, end) in [
+            ("/usr/(s)?bin/runc", "/usr/", "bin/runc"),
+            ("/usr/s?bin", "/usr/", "bin"),
+            ("/a\\.so\\+", "/a.so+", "/a.so+"),
+            ("/a\\dx", "/a", "x"),
+            ("/a[]b)]c(d|e[(])f", "/a", "f"),
+            ("/a|/b", "", ""),
+            ("/a(?i)b", "", ""),
+            ("/var/(lib|run)(/.*)?", "/var/", ""),
+            ("/ab{2,3}", "/a", ""),
+        ] {
+            let (found_start, found_end, plain) = edges(expression);
+            assert_eq!((found_start.as_str(), found_end.as_str()), (start, end), "{expression}");
+            assert_eq!(plain, expression == "/a\\.so\\+", "{expression}");
+        }
+    }
+}
