@@ -181,9 +181,11 @@ impl Deal<'_> {
         let refused = claim::refused(shop.root)?;
         claim::claim(state, name, before, earlier, &transaction)?;
         self.install(&mut session, &targets, &transaction)?;
-        let after = session.database(&[name])?;
+        let names: Vec<&str> = transaction.installed.iter().map(|package| package.name.as_str()).collect();
+        let after = session.database(&[&[*name], names.as_slice()].concat())?;
         drop(session);
         claim::release(shop.root, state, &refused)?;
+        label(shop.root, &after)?;
         interrupt::check()?;
         Ok(after)
     }
@@ -235,6 +237,17 @@ impl Deal<'_> {
         let held = session.database(&[])?.get(self.name).is_some_and(|record| record.is_held);
         if held == self.package.hold { Ok(()) } else { session.hold(self.name, self.package.hold) }
     }
+}
+
+/// Gives what packages brought into a root that does not run the labels of its SELinux policy: rpm knows
+/// only this host's.
+fn label(root: &Root, database: &Database) -> Result<(), Failure> {
+    if root.is_own()? || !root.labels().are_wanted() {
+        return Ok(());
+    }
+    let files = database.records.values().flat_map(|record| &record.files);
+    files.into_iter().try_for_each(|path| root.label_as(path, path))?;
+    root.mark_for_relabelling().map(drop)
 }
 
 /// The repository's key: from the root where a bake has put it, from beside the spec, or fetched.
