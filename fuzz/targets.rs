@@ -20,7 +20,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-use nodebake::containerd::Release;
+use nodebake::containerd::{Basis, Release};
 use nodebake::path::ImagePath;
 use nodebake::receipt::{Intent, Receipt};
 use nodebake::settings::Settings;
@@ -102,8 +102,10 @@ pub fn spec(data: &[u8]) {
     entries.extend(registry::entries(&spec, &directory, &certificates).unwrap_or_default());
     for version in ["1.7.24", "2.1.9"] {
         let release = Release::parse(version).unwrap();
-        entries.extend(systemd::entries(release, &spec.containerd));
-        if let Ok(text) = containerd::config(release, &spec.containerd.config, None) {
+        entries.extend(systemd::entries(release, &spec.containerd, None));
+        if let Ok(text) =
+            containerd::config(&spec.containerd.config, Basis { release, default: None, cni_bin: None })
+        {
             entries.extend(containerd::entries(text));
         }
     }
@@ -187,7 +189,10 @@ pub fn config(data: &[u8]) {
         let release = Release::parse(release).unwrap();
         let config =
             nodebake::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
-        let Ok(text) = containerd::config(release, &config, Some(base)) else { continue };
+        let Ok(text) = containerd::config(&config, Basis { release, default: Some(base), cni_bin: None })
+        else {
+            continue;
+        };
         let document: DocumentMut = text.parse().unwrap();
         assert_eq!(document.get("version").and_then(Item::as_integer), Some(release.config_version()));
     }

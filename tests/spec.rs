@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kit::{Lab, Run, run, skip, works};
-use nodebake::containerd::Release;
+use nodebake::containerd::{Basis, Release};
 use nodebake::error::{Failure, Kind};
 use nodebake::path::ImagePath;
 use nodebake::spec::Spec;
@@ -656,8 +656,9 @@ fn written(spec: &Spec) -> Result<Written, Failure> {
     let directory = spec.containerd.config.registry_config_path.path()?;
     let mut entries = registry::entries(spec, &directory, &certificates)?;
     let release = Release::parse("2.1.9")?;
-    entries.extend(containerd::entries(containerd::config(release, &spec.containerd.config, None)?));
-    entries.extend(systemd::entries(release, &spec.containerd));
+    let basis = Basis { release, default: None, cni_bin: None };
+    entries.extend(containerd::entries(containerd::config(&spec.containerd.config, basis)?));
+    entries.extend(systemd::entries(release, &spec.containerd, None));
     entries.extend(kernel::entries(&spec.kernel));
     entries.extend(containerd::client_entries());
     let text = |(path, want): (ImagePath, Want)| match want {
