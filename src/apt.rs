@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::complaint::{self, CHOOSE, DISTRUST, Meaning, SPACE};
 use crate::database::{Database, Record};
 use crate::enclosure::{Answer, Call, OWN};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::package;
 use crate::path::ImagePath;
 use crate::receipt::Installed;
@@ -23,6 +24,72 @@ const LONGEST: u64 = 64 << 20;
 const DOWNLOAD: u64 = 3600;
 const TRANSACTION: u64 = 1800;
 const QUESTION: u64 = 120;
+
+/// The first that applies.
+const MEANINGS: [Meaning; 5] = [
+    Meaning {
+        kind: Kind::Locked,
+        help: "wait for the other package manager, or give --lock-timeout",
+        said: &[
+            "Could not get lock",
+            "Unable to acquire the dpkg frontend lock",
+            "is locked by another process",
+        ],
+    },
+    Meaning {
+        kind: Kind::Filesystem,
+        help: SPACE,
+        said: &["No space left on device", "You don't have enough free space"],
+    },
+    Meaning {
+        kind: Kind::Unverified,
+        help: DISTRUST,
+        said: &[
+            "NO_PUBKEY",
+            "BADSIG",
+            "EXPKEYSIG",
+            "REVKEYSIG",
+            "is not signed",
+            "invalid signature",
+            "Hash Sum mismatch",
+            "has unexpected size",
+            "signatures couldn't be verified",
+            "NODATA",
+            "unauthenticated",
+            "Missing key",
+            "Bad signature",
+        ],
+    },
+    Meaning {
+        kind: Kind::Fetch,
+        help: "see whether the root's sources can be reached from here, then run again",
+        said: &[
+            "Failed to fetch",
+            "Unable to fetch",
+            "Unable to connect",
+            "Could not resolve",
+            "Could not connect",
+            "Temporary failure",
+            "Some index files failed",
+            "Some files failed",
+            "does not have a Release file",
+        ],
+    },
+    Meaning {
+        kind: Kind::Unsupported,
+        help: CHOOSE,
+        said: &[
+            "unmet dependencies",
+            "held broken packages",
+            "Conflicts:",
+            "Breaks:",
+            "Unable to locate package",
+            "was not found",
+            "has no installation candidate",
+            "glob/regex",
+        ],
+    },
+];
 
 /// What dpkg has installed in `root`, with the files of the packages called `names`. Nothing is executed.
 pub fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
@@ -207,71 +274,9 @@ pub fn read_transaction(answer: &Answer) -> Transaction {
 
 /// What a failure of apt or dpkg means.
 pub fn failure(doing: &str, answer: &Answer) -> Failure {
-    let all = format!("{}\n{}", answer.complaints, answer.output);
-    let has = |texts: &[&str]| texts.iter().any(|text| all.contains(text));
-    let (kind, help) = if has(&[
-        "Could not get lock",
-        "Unable to acquire the dpkg frontend lock",
-        "is locked by another process",
-    ]) {
-        (Kind::Locked, "wait for the other package manager, or give --lock-timeout")
-    } else if has(&["No space left on device", "You don't have enough free space"]) {
-        (Kind::Filesystem, "free some space in the root filesystem and run again")
-    } else if has(&[
-        "NO_PUBKEY",
-        "BADSIG",
-        "EXPKEYSIG",
-        "REVKEYSIG",
-        "is not signed",
-        "invalid signature",
-        "Hash Sum mismatch",
-        "has unexpected size",
-        "signatures couldn't be verified",
-        "NODATA",
-        "unauthenticated",
-        "Missing key",
-        "Bad signature",
-    ]) {
-        (Kind::Unverified, "the key does not belong to this repository, or somebody changed what it serves")
-    } else if has(&[
-        "Failed to fetch",
-        "Unable to fetch",
-        "Unable to connect",
-        "Could not resolve",
-        "Could not connect",
-        "Temporary failure",
-        "Some index files failed",
-        "Some files failed",
-        "does not have a Release file",
-    ]) {
-        (Kind::Fetch, "see whether the root's sources can be reached from here, then run again")
-    } else if has(&[
-        "unmet dependencies",
-        "held broken packages",
-        "Conflicts:",
-        "Breaks:",
-        "Unable to locate package",
-        "was not found",
-        "has no installation candidate",
-        "glob/regex",
-    ]) {
-        (Kind::Unsupported, "choose another `containerd.package.version` or `repository`")
-    } else {
-        (Kind::Unsupported, "see what the package manager says above, and its log in the root")
-    };
-    let telling = |line: &&str| {
-        let line = line.trim_start();
-        let starts = ["E:", "dpkg:", "installed ", "cannot ", "W: GPG error", "W: OpenPGP"];
-        starts.iter().any(|start| line.starts_with(start))
-            || ["Depends:", "Conflicts:", "Breaks:"].iter().any(|word| line.contains(word))
-    };
-    let mut lines: Vec<String> = all.lines().filter(telling).map(|line| printable(line.trim())).collect();
-    if lines.is_empty() {
-        lines = answer.complaints.lines().rev().take(3).map(printable).collect();
-    }
-    lines.dedup();
-    lines.truncate(6);
-    Failure::new(kind, format!("{doing}: {}", lines.join("; "))).help(help)
+    let starts = ["E:", "dpkg:", "installed ", "cannot ", "W: GPG error", "W: OpenPGP"];
+    let words = ["Depends:", "Conflicts:", "Breaks:"];
+    complaint::failure(doing, answer, &MEANINGS, [&starts, &words])
 }
 
 fn words(words: &[String]) -> Vec<&str> {

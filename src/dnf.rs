@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::complaint::{self, CHOOSE, DISTRUST, Meaning, SPACE};
 use crate::database::{Database, Record};
 use crate::enclosure::{Answer, Call, OWN};
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
 use crate::receipt::Installed;
 use crate::root::{LONGEST_TEXT, Root};
@@ -24,6 +25,65 @@ const KEY: &str = "gpg-pubkey";
 const TORN: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/etc/containerd"];
 /// Where the versionlock plugin of dnf 4, and dnf 5, keep what is held.
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
+
+/// The first that applies.
+const MEANINGS: [Meaning; 6] = [
+    Meaning {
+        kind: Kind::Filesystem,
+        help: SPACE,
+        said: &["No space left on device", "more space needed on"],
+    },
+    Meaning {
+        kind: Kind::Unverified,
+        help: DISTRUST,
+        said: &[
+            "GPG check FAILED",
+            "is not signed",
+            "GPG Keys are configured",
+            "Public key for",
+            "GPG signature verification error",
+            "checksum doesn't match",
+            "Checksum error",
+            "not trusted",
+        ],
+    },
+    Meaning {
+        kind: Kind::Fetch,
+        help: "see whether the root's repositories can be reached from here, then run again",
+        said: &[
+            "Failed to download metadata",
+            "Cannot download",
+            "Curl error",
+            "Error downloading packages",
+            "Cannot prepare internal mirrorlist",
+            "All mirrors were tried",
+            "Status code: ",
+        ],
+    },
+    Meaning {
+        kind: Kind::Locked,
+        help: "wait for the other package manager",
+        said: &["can't create transaction lock", "waiting for process"],
+    },
+    Meaning {
+        kind: Kind::Unsupported,
+        help: "`hold: true` needs dnf's versionlock plugin in the root: python3-dnf-plugin-versionlock",
+        said: &["No such command: versionlock"],
+    },
+    Meaning {
+        kind: Kind::Unsupported,
+        help: CHOOSE,
+        said: &[
+            "Unable to find a match",
+            "filtered out by exclude filtering",
+            "scriptlet failed",
+            "conflicting requests",
+            "conflicts with",
+            "nothing provides",
+            "Failed dependencies",
+        ],
+    },
+];
 
 /// The program: yum where there is no dnf.
 pub fn program(root: &Root) -> Result<&'static str, Failure> {
@@ -232,67 +292,8 @@ pub fn torn(root: &Root) -> Result<Vec<ImagePath>, Failure> {
 
 /// What a failure of dnf or rpm means.
 pub fn failure(doing: &str, answer: &Answer) -> Failure {
-    let all = format!("{}\n{}", answer.complaints, answer.output);
-    let has = |texts: &[&str]| texts.iter().any(|text| all.contains(text));
-    let (kind, help) = if has(&["No space left on device", "At least", "more space needed"])
-        && all.contains("space")
-    {
-        (Kind::Filesystem, "free some space in the root filesystem and run again")
-    } else if has(&[
-        "GPG check FAILED",
-        "is not signed",
-        "GPG Keys are configured",
-        "Public key for",
-        "BAD",
-        "repomd.xml GPG signature verification error",
-        "checksum doesn't match",
-        "Checksum error",
-        "not trusted",
-    ]) {
-        (Kind::Unverified, "the key does not belong to this repository, or somebody changed what it serves")
-    } else if has(&[
-        "Failed to download metadata",
-        "Cannot download",
-        "Curl error",
-        "Error downloading packages",
-        "Cannot prepare internal mirrorlist",
-        "All mirrors were tried",
-        "Status code: ",
-    ]) {
-        (Kind::Fetch, "see whether the root's repositories can be reached from here, then run again")
-    } else if has(&["can't create transaction lock", "waiting for process"]) {
-        (Kind::Locked, "wait for the other package manager")
-    } else if has(&["No such command: versionlock"]) {
-        (
-            Kind::Unsupported,
-            "`hold: true` needs dnf's versionlock plugin in the root: python3-dnf-plugin-versionlock",
-        )
-    } else if has(&[
-        "Unable to find a match",
-        "filtered out by exclude filtering",
-        "scriptlet failed",
-        "conflicting requests",
-        "conflicts with",
-        "nothing provides",
-        "Failed dependencies",
-    ]) {
-        (Kind::Unsupported, "choose another `containerd.package.version` or `repository`")
-    } else {
-        (Kind::Unsupported, "see what the package manager says above")
-    };
-    let telling = |line: &&str| {
-        let line = line.trim_start();
-        ["Error", "error:", "Problem", "- ", "No match", "GPG", "Curl", "Failed"]
-            .iter()
-            .any(|start| line.starts_with(start))
-    };
-    let mut lines: Vec<String> = all.lines().filter(telling).map(|line| printable(line.trim())).collect();
-    if lines.is_empty() {
-        lines = all.lines().rev().filter(|line| !line.is_empty()).take(3).map(printable).collect();
-    }
-    lines.dedup();
-    lines.truncate(6);
-    Failure::new(kind, format!("{doing}: {}", lines.join("; "))).help(help)
+    let starts = ["Error", "error:", "Problem", "- ", "No match", "GPG", "Curl", "Failed"];
+    complaint::failure(doing, answer, &MEANINGS, [&starts, &[]])
 }
 
 fn words(words: &[String]) -> Vec<&str> {

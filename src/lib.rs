@@ -19,7 +19,7 @@
 //! - [`package`] the package that the spec asks for, [`distribution`] whose package manager the root has,
 //!   [`repository`] where it comes from, its key known by [`openpgp`]; [`packages`] brings a [`supply`]: [`conflict`]
 //!   refuses two containerds, [`claim`] says beforehand what is done, [`retire`] takes it away; a [`session`]
-//!   asks [`apt`] or [`dnf`] for a [`transaction`] and a [`database`], in an [`enclosure`] of which
+//!   asks [`apt`] or [`dnf`] for a [`transaction`] and a [`database`], knows what a [`complaint`] means, in an [`enclosure`] of which
 //!   [`enclosed`] is the inside
 //! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
 //!   [`elf`] says what an executable is
@@ -50,6 +50,7 @@ pub mod checks;
 pub mod claim;
 pub mod cli;
 pub mod commit;
+pub mod complaint;
 pub mod conflict;
 pub mod containerd;
 pub mod cri;
