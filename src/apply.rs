@@ -12,6 +12,7 @@ use crate::caution;
 use crate::commit::{self, Commit, Kept};
 use crate::diff::{self, Diff, Found};
 use crate::digest::Digest;
+use crate::distribution::Distribution;
 use crate::error::{Failure, Kind};
 use crate::fetch::Fetcher;
 use crate::interrupt;
@@ -175,6 +176,10 @@ fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
 
 /// What the root is, what it needs, and what is in place already.
 fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Result<Bake<'a>> {
+    if job.spec.package().is_some() {
+        // Before anything is fetched.
+        Distribution::of(root)?;
+    }
     let arch = arch(&job.spec, root, &job.fetcher)?;
     let target = Target { arch, glibc: target::glibc(root, arch)? };
     let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;

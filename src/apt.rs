@@ -17,6 +17,7 @@ use crate::root::Root;
 use crate::transaction::{Request, Transaction};
 
 const STATUS: &str = "/var/lib/dpkg/status";
+const UPDATES: &str = "/var/lib/dpkg/updates";
 const INFO: &str = "/var/lib/dpkg/info";
 /// Every package of a large desktop fits.
 const LONGEST: u64 = 64 << 20;
@@ -25,6 +26,9 @@ const DOWNLOAD: u64 = 3600;
 const TRANSACTION: u64 = 1800;
 const QUESTION: u64 = 120;
 
+/// Among the targets: install also what apt takes for installed already. dpkg leaves a package that was half
+/// unpacked under its old version.
+pub const REINSTALL: &str = "--reinstall";
 /// The first that applies.
 const MEANINGS: [Meaning; 5] = [
     Meaning {
@@ -93,27 +97,41 @@ const MEANINGS: [Meaning; 5] = [
 
 /// What dpkg has installed in `root`, with the files of the packages called `names`. Nothing is executed.
 pub fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
-    let text = root.text(&ImagePath::fixed(STATUS), LONGEST)?.unwrap_or_default();
     let mut database = Database::default();
-    for paragraph in text.split("\n\n") {
-        let Some((name, mut record)) = record(paragraph) else { continue };
-        if names.contains(&name.as_str()) {
-            list(root, &name, &mut record)?;
+    for path in std::iter::once(ImagePath::fixed(STATUS)).chain(updates(root)?) {
+        let text = root.text(&path, LONGEST)?.unwrap_or_default();
+        for (name, record) in text.split("\n\n").filter_map(record) {
+            match record {
+                Some(record) => database.records.insert(name, record),
+                None => database.records.remove(&name),
+            };
         }
-        database.records.insert(name, record);
+    }
+    for (name, record) in database.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
+        list(root, name, record)?;
     }
     Ok(database)
 }
 
-/// A paragraph of dpkg's status file; none for a package that is not there, or only its configuration.
-fn record(paragraph: &str) -> Option<(String, Record)> {
+/// What a dpkg that did not end has not put into its status file yet, in order.
+fn updates(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+    let directory = ImagePath::fixed(UPDATES);
+    let names = root.names(&directory)?.unwrap_or_default();
+    let numbers = names.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    numbers.map(|name| directory.join(name)).collect()
+}
+
+/// A paragraph of dpkg's status file: a package's name, and what is there of it if more than its
+/// configuration is.
+fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
     let field = |name: &str| {
         paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     };
+    let name = field("Package")?.to_owned();
     let mut status = field("Status")?.split(' ');
     let (want, state) = (status.next()?, status.nth(1)?);
     if matches!(state, "not-installed" | "config-files") {
-        return None;
+        return Some((name, None));
     }
     let mut digests = BTreeMap::new();
     let conffiles = paragraph.lines().skip_while(|line| !line.starts_with("Conffiles:")).skip(1);
@@ -126,14 +144,15 @@ fn record(paragraph: &str) -> Option<(String, Record)> {
         }
     }
     let record = Record {
-        version: field("Version")?.to_owned(),
+        // One that was never wholly unpacked has none.
+        version: field("Version").unwrap_or_default().to_owned(),
         architecture: field("Architecture")?.to_owned(),
         is_whole: state == "installed",
         is_held: want == "hold",
-        files: Vec::new(),
         digests,
+        ..Record::default()
     };
-    Some((field("Package")?.to_owned(), record))
+    Some((name, Some(record)))
 }
 
 /// Adds the paths and the digests of a package's files.
@@ -178,14 +197,12 @@ pub fn download(request: &Request, targets: &[String]) -> Call {
 
 /// Installs what was fetched, or package files.
 pub fn install(request: &Request, targets: &[String]) -> Call {
-    // For files apt would look in its cache as well.
-    let no_download = if request.root_sources { "--no-download" } else { "--quiet" };
-    let words = [&["install", no_download][..], &words(targets)].concat();
+    let words = [&["install"][..], &words(targets)].concat();
     call(request, &words, TRANSACTION, true)
 }
 
 /// Ends what an interrupted run of dpkg has begun, as far as it was unpacked. What was not is installed
-/// again: see [`reinstall`].
+/// again: see [`REINSTALL`].
 pub fn repair(request: &Request) -> Call {
     program(
         request,
@@ -195,28 +212,16 @@ pub fn repair(request: &Request) -> Call {
     )
 }
 
-/// `targets` also where apt takes them for installed already: dpkg leaves a package that was half unpacked
-/// under its old version.
-pub fn reinstall(targets: &mut Vec<String>) {
-    targets.insert(0, "--reinstall".to_owned());
-}
-
 /// Which packages would go if those called `names` did.
 pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
     let words = [&["purge", "--simulate"][..], &words(names)].concat();
     call(request, &words, QUESTION, true)
 }
 
-/// Takes packages away; with their configuration files, unless `keep_configuration`.
-pub fn remove(request: &Request, names: &[String], keep_configuration: bool) -> Call {
-    let verb = if keep_configuration { "--remove" } else { "--purge" };
-    // Also what a killed run has left half unpacked.
-    program(
-        request,
-        &[&["dpkg", "--force-remove-reinstreq", verb][..], &words(names)].concat(),
-        TRANSACTION,
-        true,
-    )
+/// Takes packages away, with their configuration files; also what a killed run has left half unpacked.
+pub fn remove(request: &Request, names: &[String]) -> Call {
+    let words = [&["dpkg", "--force-remove-reinstreq", "--purge"][..], &words(names)].concat();
+    program(request, &words, TRANSACTION, true)
 }
 
 /// Sets or lifts the hold of a package.
@@ -356,9 +361,11 @@ mod tests {
     fn a_status_paragraph_is_read() {
         let text = "Package: containerd.io\nStatus: hold ok half-configured\nArchitecture: amd64\nVersion: 1.7.24-1\nConffiles:\n /etc/containerd/config.toml 0123456789abcdef0123456789abcdef\nDescription: x\n Version: 9\n";
         let (name, found) = record(text).unwrap();
+        let found = found.unwrap();
         assert_eq!((name.as_str(), found.version.as_str()), ("containerd.io", "1.7.24-1"));
         assert!(found.is_held && !found.is_whole && found.digests.len() == 1);
-        assert!(record(&text.replace("half-configured", "config-files")).is_none());
+        let gone = record(&text.replace("half-configured", "config-files"));
+        assert!(matches!(gone, Some((_, None))));
         assert!(record("").is_none());
     }
 

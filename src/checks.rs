@@ -7,7 +7,6 @@ use toml_edit::{DocumentMut, Item};
 
 use crate::arch::Arch;
 use crate::containerd::{self, CONFIG};
-use crate::database;
 use crate::diff;
 use crate::distribution::Distribution;
 use crate::elf;
@@ -160,16 +159,8 @@ fn packages(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
         if package.held && !record.is_held {
             report(None, format!("{package} is not held any more"));
         }
-        for (path, expected) in record.digests.iter().filter(|(path, _)| !receipt.paths.contains_key(*path)) {
-            let same = match root.file(path)? {
-                Some(file) => database::matches(&file, expected)
-                    .map_err(|error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}")))?,
-                // Images are often made without documentation.
-                None => Some(path.as_str().starts_with("/usr/share/")),
-            };
-            if same == Some(false) {
-                report(Some(path), format!("is not as package {} has it", package.name));
-            }
+        for path in record.differing(root)? {
+            report(Some(&path), format!("is not as package {} has it", package.name));
         }
     }
     let saw: Vec<String> = receipt.packages.iter().map(ToString::to_string).collect();

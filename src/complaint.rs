@@ -2,6 +2,8 @@
 //!
 //! The words are apt's and dnf's own; they stand with them.
 
+use std::collections::BTreeSet;
+
 use crate::enclosure::Answer;
 use crate::error::{Failure, Kind, printable};
 
@@ -41,7 +43,8 @@ pub fn failure(doing: &str, answer: &Answer, meanings: &[Meaning], [starts, word
     if lines.is_empty() {
         lines = all.lines().rev().filter(|line| !line.is_empty()).take(3).map(printable).collect();
     }
-    lines.dedup();
+    let mut seen = BTreeSet::new();
+    lines.retain(|line| seen.insert(line.clone()));
     lines.truncate(LINES);
     Failure::new(kind, format!("{doing}: {}", lines.join("; "))).help(help)
 }

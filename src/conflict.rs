@@ -4,6 +4,7 @@
 use crate::apt;
 use crate::containerd;
 use crate::database::Database;
+use crate::distribution::{Distribution, Manager};
 use crate::error::{Failure, Kind, printable};
 use crate::packages::Shop;
 use crate::path::ImagePath;
@@ -36,15 +37,26 @@ pub fn refuse_packaged_runtime(shop: &Shop) -> Result<(), Failure> {
         if shop.root.node(&path)?.is_none() {
             continue;
         }
-        let database = apt::database(shop.root, &RUNTIMES)?;
-        let owner = database.records.iter().find(|(_, record)| record.files.contains(&path));
-        let of =
-            owner.map(|(name, record)| format!(" of package {name} {}", record.version)).unwrap_or_default();
-        let message = format!("{} is there already{of}, and not from nodebake", shop.root.shown(&path));
+        let Some(owner) = owner(shop.root, &path)? else { continue };
+        let message =
+            format!("{} is there already, of {owner}, and not from nodebake", shop.root.shown(&path));
         return Err(Failure::new(Kind::Unsupported, message)
             .help("a node has one containerd: take that one away, or use `install: package`"));
     }
     Ok(())
+}
+
+/// The package that `path` is of. rpm's database is not asked: that would run the root's own rpm.
+fn owner(root: &Root, path: &ImagePath) -> Result<Option<String>, Failure> {
+    match Distribution::of(root).map(|distribution| distribution.manager) {
+        Err(_) => Ok(None),
+        Ok(Manager::Dnf) => Ok(Some("some package".to_owned())),
+        Ok(Manager::Apt) => {
+            let database = apt::database(root, &RUNTIMES)?;
+            let owner = database.records.iter().find(|(_, record)| record.files.contains(path));
+            Ok(owner.map(|(name, record)| format!("package {name} {}", record.version)))
+        }
+    }
 }
 
 /// Another package with a containerd is there, and not from nodebake.

@@ -288,7 +288,6 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::{Basis, Release, config as text_of};
-    use crate::receipt::Node;
     use crate::spec::{Base, Config};
 
     fn config(

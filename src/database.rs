@@ -7,8 +7,10 @@ use std::io::Read;
 use md5::Digest as _;
 
 use crate::digest::{BUFFER, Digest};
+use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
 use crate::receipt::Installed;
+use crate::root::Root;
 
 /// All installed packages by name.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +20,7 @@ pub struct Database {
 }
 
 /// One installed package.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Record {
     /// As the package manager spells it.
     pub version: String,
@@ -26,6 +28,8 @@ pub struct Record {
     pub architecture: String,
     /// Unpacked and configured.
     pub is_whole: bool,
+    /// Its files are as it ships them, as far as that was looked at.
+    pub is_intact: bool,
     /// Kept from upgrades.
     pub is_held: bool,
     /// Its files and directories, where they were asked for.
@@ -48,10 +52,37 @@ impl Database {
     }
 }
 
+impl Default for Record {
+    /// Nothing is known of it yet, nothing bad either.
+    fn default() -> Record {
+        Record {
+            version: String::new(),
+            architecture: String::new(),
+            is_whole: true,
+            is_intact: true,
+            is_held: false,
+            files: Vec::new(),
+            digests: BTreeMap::new(),
+        }
+    }
+}
+
 impl Record {
-    /// Its file whose path ends with `end`.
-    pub fn file(&self, end: &str) -> Option<&ImagePath> {
-        self.files.iter().find(|path| path.as_str().ends_with(end))
+    /// Its files in `root` that are not as it ships them. What it has below /etc is the administrator's, and
+    /// images are often made without documentation.
+    pub fn differing(&self, root: &Root) -> Result<Vec<ImagePath>, Failure> {
+        let mut differing = Vec::new();
+        for (path, expected) in self.digests.iter().filter(|(path, _)| !path.as_str().starts_with("/etc/")) {
+            let same = match root.file(path)? {
+                Some(file) => matches(&file, expected)
+                    .map_err(|error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}")))?,
+                None => Some(path.as_str().starts_with("/usr/share/")),
+            };
+            if same == Some(false) {
+                differing.push(path.clone());
+            }
+        }
+        Ok(differing)
     }
 }
 

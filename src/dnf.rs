@@ -26,6 +26,8 @@ const TORN: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/e
 /// Where the versionlock plugin of dnf 4, and dnf 5, keep what is held.
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
+/// Among the targets: install also what is installed already.
+pub const REINSTALL: &str = "--reinstall";
 /// The first that applies.
 const MEANINGS: [Meaning; 6] = [
     Meaning {
@@ -172,19 +174,19 @@ pub fn refresh(request: &Request, program: &str) -> Call {
 
 /// Shows what installing would change.
 pub fn simulate(request: &Request, program: &str, targets: &[String]) -> Call {
-    let words = [&["install", "--assumeno"][..], &words(targets)].concat();
+    let words = [&[verb(targets), "--assumeno"][..], &words(targets)].concat();
     dnf(request, program, &words, QUESTION, false)
 }
 
 /// Fetches what installing needs.
 pub fn download(request: &Request, program: &str, targets: &[String]) -> Call {
-    let words = [&["install", "--assumeyes", "--downloadonly"][..], &words(targets)].concat();
+    let words = [&[verb(targets), "--assumeyes", "--downloadonly"][..], &words(targets)].concat();
     dnf(request, program, &words, DOWNLOAD, false)
 }
 
 /// Installs what was fetched.
 pub fn install(request: &Request, program: &str, targets: &[String]) -> Call {
-    let words = [&["install", "--assumeyes", "--cacheonly"][..], &words(targets)].concat();
+    let words = [&[verb(targets), "--assumeyes", "--cacheonly"][..], &words(targets)].concat();
     dnf(request, program, &words, TRANSACTION, true)
 }
 
@@ -297,7 +299,12 @@ pub fn failure(doing: &str, answer: &Answer) -> Failure {
 }
 
 fn words(words: &[String]) -> Vec<&str> {
-    words.iter().map(String::as_str).collect()
+    words.iter().map(String::as_str).filter(|word| *word != REINSTALL).collect()
+}
+
+/// dnf has a verb for what is an option of apt's.
+fn verb(targets: &[String]) -> &'static str {
+    if targets.iter().any(|target| target == REINSTALL) { "reinstall" } else { "install" }
 }
 
 fn dnf(request: &Request, program: &str, words: &[&str], limit: u64, to_its_end: bool) -> Call {

@@ -112,6 +112,10 @@ fn arrange(arrangement: &Arrangement) -> Result<(), Failure> {
     if *access == Access::Look {
         KEPT_AS_THEY_ARE.iter().try_for_each(|directory| forget_changes(directory))?;
     }
+    // rpm keeps the scripts here that it runs.
+    if Path::new("/var/tmp").is_dir() {
+        attach("tmpfs", "/var/tmp", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
+    }
     if !is_own && !offline {
         bring_resolver(&resolver, *access)?;
     }

@@ -82,7 +82,12 @@ fn provide(shop: &Shop, package: &Package, earlier: &[Installed]) -> anyhow::Res
     let distribution = Distribution::of(shop.root)?;
     let manager = distribution.manager;
     let name = package.name();
-    let before = Session::look(shop.root, manager, &[name])?;
+    let mut names = vec![name];
+    names.extend(earlier.iter().filter(|package| !package.found).map(|package| package.name.as_str()));
+    let mut before = Session::look(shop.root, manager, &names)?;
+    for (_, record) in before.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
+        record.is_intact = record.differing(shop.root)?.is_empty();
+    }
     conflict::refuse_other_runtimes(shop.root, name, &before, earlier)?;
     let origin = repository::origin(&package.repository, &distribution)?;
     let key = origin.as_ref().map(|origin| key(shop, manager, origin)).transpose()?;
@@ -120,7 +125,8 @@ impl Deal<'_> {
     /// Whether the package is there as the spec wants it, and all that came with it.
     fn is_installed(&self) -> bool {
         let wanted = self.shop.spec.package_version();
-        let is_whole = |name: &str| self.before.get(name).is_some_and(|record| record.is_whole);
+        let is_whole =
+            |name: &str| self.before.get(name).is_some_and(|record| record.is_whole && record.is_intact);
         let mut ours = self.earlier.iter().filter(|package| !package.found);
         let right = self.before.get(self.name).is_some_and(|record| {
             wanted.as_deref().is_none_or(|wanted| package::satisfies(&record.version, wanted))

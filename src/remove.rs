@@ -41,9 +41,8 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
             None => error,
         }
     })?;
-    let edited = diff.changes.iter().any(|change| change.edited);
-    let rule = if edited { Rule::KeepConfiguration } else { Rule::Unneeded };
-    diff.packages = retire::retire(&root, Some(&state), &receipt.packages, Request::offline(patience), rule)?;
+    let request = Request::offline(patience);
+    diff.packages = retire::retire(&root, Some(&state), &receipt.packages, request, Rule::Unneeded)?;
     let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
     state.destroy(&created)?;
     Ok(Some(diff))

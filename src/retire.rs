@@ -1,7 +1,10 @@
 //! Takes packages away that nodebake has brought.
 
+use crate::containerd::CONFIG;
+use crate::database::{self, Database};
 use crate::enclosure::Access;
 use crate::error::{Failure, Kind};
+use crate::path::ImagePath;
 use crate::receipt::Installed;
 use crate::root::Root;
 use crate::session::Session;
@@ -16,8 +19,6 @@ pub enum Rule {
     All,
     /// What other packages need by now stays.
     Unneeded,
-    /// As [`Rule::Unneeded`], and configuration files stay: somebody has edited ours.
-    KeepConfiguration,
 }
 
 /// Takes away those of `packages` that nodebake has brought; without `state` it only says which. What was
@@ -34,7 +35,8 @@ pub fn retire(
     }
     let access = if state.is_some() { Access::Change } else { Access::Look };
     let mut session = Session::open(root, access, true, Vec::new(), request)?;
-    let there = session.database(&[])?;
+    let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    let there = session.database(&names)?;
     let ours = packages.iter().filter(|package| !package.found && there.get(&package.name).is_some());
     let ours: Vec<String> = ours.map(|package| package.name.clone()).collect();
     let going = session.removable(ours.clone())?;
@@ -59,7 +61,53 @@ pub fn retire(
         }
     }
     if !going.is_empty() {
-        session.remove(&going, rule == Rule::KeepConfiguration)?;
+        let config = ImagePath::fixed(CONFIG);
+        match is_shipped(root, &config, &there)? {
+            true => session.remove(&going)?,
+            false => keeping(root, &config, || session.remove(&going))?,
+        }
     }
     Ok(changes)
+}
+
+/// Whether the file at `path` is as a package has brought it.
+fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool, Failure> {
+    let Some(file) = root.file(path)? else { return Ok(true) };
+    for expected in database.records.values().filter_map(|record| record.digests.get(path)) {
+        let same = database::matches(&file, expected);
+        if same.map_err(|error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}")))?
+            == Some(true)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Package managers take their configuration file away, or rename it, also where what stands there is ours or
+/// somebody's edit: that is told apart later.
+fn keeping(root: &Root, path: &ImagePath, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let copy = path.temporary();
+    let renamed = ImagePath::new(&format!("{path}.rpmsave"))?;
+    let had_renamed = root.node(&renamed)?.is_some();
+    if root.node(path)?.is_none() {
+        return work();
+    }
+    root.remove_file(&copy)?;
+    root.duplicate(path, &copy)?;
+    let done = work();
+    match root.node(path)? {
+        // The directory may have gone with it.
+        None => {
+            for above in root.missing_directories(path)? {
+                root.make_directory(&above, 0o755)?;
+            }
+            root.rename(&copy, path)?;
+        }
+        Some(_) => root.remove_file(&copy)?,
+    }
+    if !had_renamed {
+        root.remove_file(&renamed)?;
+    }
+    done
 }

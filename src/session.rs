@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::apt;
 use crate::arch::Arch;
-use crate::database::Database;
+use crate::database::{Database, Record};
 use crate::digest::Digest;
 use crate::distribution::{Distribution, Manager};
 use crate::dnf;
@@ -148,13 +148,21 @@ impl<'a> Session<'a> {
             true => vec![self.target(name, wanted, before)?],
             false => self.files.clone(),
         };
-        if self.manager == Manager::Apt {
-            let broken = before.records.iter().filter(|(_, record)| !record.is_whole);
-            let others: Vec<String> = broken.map(|(other, _)| other.clone()).collect();
-            if !others.is_empty() {
-                targets.extend(others.into_iter().filter(|other| other != name && self.files.is_empty()));
-                apt::reinstall(&mut targets);
+        let broken = before.records.iter().filter(|(_, record)| !record.is_whole || !record.is_intact);
+        let broken: Vec<String> = broken.map(|(other, _)| other.clone()).collect();
+        let is_same = |record: &&Record| {
+            record.is_whole && wanted.is_none_or(|wanted| package::satisfies(&record.version, wanted))
+        };
+        match self.manager {
+            Manager::Apt if !broken.is_empty() => {
+                targets.extend(broken.into_iter().filter(|other| other != name && self.files.is_empty()));
+                targets.insert(0, apt::REINSTALL.to_owned());
             }
+            // dnf has another verb for it, which does not take a new version.
+            Manager::Dnf if !broken.is_empty() && before.get(name).filter(is_same).is_some() => {
+                targets.insert(0, dnf::REINSTALL.to_owned());
+            }
+            _ => {}
         }
         Ok(targets)
     }
@@ -287,9 +295,9 @@ impl<'a> Session<'a> {
     }
 
     /// Takes packages away.
-    pub fn remove(&mut self, names: &[String], keep_configuration: bool) -> Result<(), Failure> {
+    pub fn remove(&mut self, names: &[String]) -> Result<(), Failure> {
         let call = match self.manager {
-            Manager::Apt => apt::remove(&self.request, names, keep_configuration),
+            Manager::Apt => apt::remove(&self.request, names),
             Manager::Dnf => dnf::remove(&self.request, names),
         };
         self.succeed("taking packages away", call).map(drop)

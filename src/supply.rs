@@ -76,7 +76,7 @@ pub fn simulated(before: &Database, transaction: &Transaction, name: &str, held:
         let record = after.records.entry(installed.name.clone()).or_default();
         record.version.clone_from(&installed.version);
         record.architecture.clone_from(&installed.architecture);
-        record.is_whole = true;
+        (record.is_whole, record.is_intact) = (true, true);
     }
     if let Some(record) = after.records.get_mut(name) {
         record.is_held = held;
