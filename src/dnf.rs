@@ -213,6 +213,21 @@ pub fn hold(request: &Request, program: &str, name: &str, held: bool) -> Call {
     dnf(request, program, &["versionlock", if held { "add" } else { "delete" }, name], QUESTION, true)
 }
 
+/// Which versions of a package the repositories have.
+pub fn versions(request: &Request, program: &str, name: &str) -> Call {
+    dnf(request, program, &["list", "--available", "--showduplicates", name], QUESTION, false)
+}
+
+/// The versions in the answer to [`versions`], the newest first: `NAME.ARCH VERSION REPOSITORY` a line.
+pub fn read_versions(answer: &Answer, name: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (of, version) = (words.next()?, words.next()?);
+        (of.rsplit_once('.')?.0 == name).then(|| version.to_owned())
+    };
+    answer.output.lines().rev().filter_map(line).collect()
+}
+
 /// How dnf is told of a package in one version.
 pub fn target(name: &str, version: Option<&str>) -> String {
     version.map_or_else(|| name.to_owned(), |version| format!("{name}-{version}"))

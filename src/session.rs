@@ -173,19 +173,28 @@ impl<'a> Session<'a> {
             .get(name)
             .filter(|record| wanted.is_none() && record.is_whole)
             .map(|record| record.version.clone());
-        match self.manager {
-            Manager::Dnf => Ok(dnf::target(name, wanted.or(kept.as_deref()))),
-            Manager::Apt if kept.is_some() || wanted.is_none() => Ok(apt::target(name, kept.as_deref())),
-            Manager::Apt => {
-                let wanted = wanted.unwrap_or_default();
-                let answer = self.enclosure.run(apt::versions(&self.request, name))?;
-                let known = apt::read_versions(&answer);
-                match known.iter().find(|version| package::satisfies(version, wanted)) {
-                    Some(version) => Ok(apt::target(name, Some(version))),
-                    None => Err(no_version(name, wanted, &known)),
-                }
+        let version = match (kept, wanted) {
+            (Some(kept), _) => Some(kept),
+            (None, None) => None,
+            (None, Some(wanted)) => Some(self.version(name, wanted)?),
+        };
+        Ok(match self.manager {
+            Manager::Apt => apt::target(name, version.as_deref()),
+            Manager::Dnf => dnf::target(name, version.as_deref()),
+        })
+    }
+
+    /// The newest version of `name` that is what was asked for.
+    fn version(&mut self, name: &str, wanted: &str) -> Result<String, Failure> {
+        let known = match self.manager {
+            Manager::Apt => apt::read_versions(&self.enclosure.run(apt::versions(&self.request, name))?),
+            Manager::Dnf => {
+                let call = dnf::versions(&self.request, self.program, name);
+                dnf::read_versions(&self.enclosure.run(call)?, name)
             }
-        }
+        };
+        let found = known.iter().find(|version| package::satisfies(version, wanted)).cloned();
+        found.ok_or_else(|| no_version(name, wanted, &known))
     }
 
     /// What installing `targets` would change.
