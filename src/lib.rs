@@ -17,10 +17,10 @@
 //! - [`resolve`] the artifacts with their digests; [`pin`] writes the lock
 //! - [`source`] where they come from, [`fetch`] verified bytes, [`download`] the network
 //! - [`package`] the package that the spec asks for, [`distribution`] whose package manager the root has,
-//!   [`repository`] where it comes from, its key known by [`openpgp`]; [`packages`] brings a [`supply`]: [`conflict`]
-//!   refuses two containerds, [`claim`] says beforehand what is done, [`retire`] takes it away; a [`session`]
-//!   asks [`apt`] or [`dnf`] for a [`transaction`] and a [`database`], knows what a [`complaint`] means, in an [`enclosure`] of which
-//!   [`enclosed`] is the inside
+//!   [`repository`] where it comes from, its key known by [`openpgp`]; [`packages`] brings a [`supply`]:
+//!   [`conflict`] refuses two containerds, [`claim`] says beforehand what is done, [`retire`] takes it away;
+//!   a [`session`] asks [`apt`] or [`dnf`] for a [`transaction`] and a [`database`], and a [`complaint`] says
+//!   what went wrong, in an [`enclosure`] of which [`enclosed`] is the inside
 //! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
 //!   [`elf`] says what an executable is
 //! - [`plan`] every path and what belongs there (a [`want`]): [`containerd`], [`registry`], [`systemd`], [`kernel`]

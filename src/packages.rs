@@ -71,7 +71,7 @@ pub fn supply(shop: &Shop) -> anyhow::Result<Option<Supply>> {
                 conflict::refuse_packaged_runtime(shop)?;
             }
             let request = Request::offline(shop.patience);
-            let changes = retire::retire(shop.root, shop.state, &earlier, request, Rule::All)?;
+            let changes = retire::retire(shop.root, shop.state, &earlier, request, Rule::Runtime)?;
             Ok(Some(Supply { changes, ..Supply::default() }))
         }
     }

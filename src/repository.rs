@@ -16,8 +16,7 @@ use crate::want::Want;
 
 /// Where Docker has its packages.
 const DOCKER: &str = "https://download.docker.com/linux";
-/// The keys of Docker's repositories for apt and for dnf; docs.docker.com printed them for years, and
-/// every distribution's tooling pins the first.
+/// The keys of Docker's repositories for apt and for dnf; see Docker's installation pages.
 const DOCKER_KEYS: [(Manager, &str); 2] = [
     (Manager::Apt, "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"),
     (Manager::Dnf, "060A61C51B558A7F742B77AAC52FEB6B621E9F35"),

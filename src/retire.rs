@@ -1,6 +1,6 @@
 //! Takes packages away that nodebake has brought.
 
-use crate::containerd::CONFIG;
+use crate::containerd::{CONFIG, PACKAGED};
 use crate::database::{self, Database};
 use crate::enclosure::Access;
 use crate::error::{Failure, Kind};
@@ -15,9 +15,9 @@ use crate::transaction::Request;
 /// What is done about packages that are not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// All of them go, or none: another containerd takes their place.
-    All,
-    /// What other packages need by now stays.
+    /// The one that brings a containerd goes, or none: another takes its place.
+    Runtime,
+    /// What other packages need by now stays, whatever it is.
     Unneeded,
 }
 
@@ -40,7 +40,12 @@ pub fn retire(
     let ours = packages.iter().filter(|package| !package.found && there.get(&package.name).is_some());
     let ours: Vec<String> = ours.map(|package| package.name.clone()).collect();
     let going = session.removable(ours.clone())?;
-    if let Some(needed) = ours.iter().find(|name| rule == Rule::All && !going.contains(name)) {
+    let brings = |name: &String| {
+        let files = there.get(name).into_iter().flat_map(|record| &record.files);
+        files.into_iter().any(|file| PACKAGED.contains(&file.as_str()))
+    };
+    let stays = |name: &&String| rule == Rule::Runtime && !going.contains(name) && brings(name);
+    if let Some(needed) = ours.iter().find(stays) {
         let message = format!(
             "package {needed} can't go from root `{}`: other packages need it",
             root.host().display()
