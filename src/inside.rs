@@ -1,32 +1,45 @@
 //! Opens paths inside a root as the kernel would after a chroot into it.
 //!
-//! By openat2(2), and by libpathrs where the kernel or a seccomp filter has no openat2. It opens and
-//! does nothing else.
+//! By openat2(2), and by libpathrs where the kernel or a seccomp filter has no openat2. It opens,
+//! says what stands in the way, and does nothing else.
 
+use std::fmt::Display;
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::error::errno;
+use crate::error::{Failure, Kind, errno, printable};
+use crate::path::ImagePath;
+use crate::place::{Place, regular};
 
 /// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
 const RACES: u32 = 128;
+/// The remedy where a root changes while nodebake works on it.
+const MOVING: &str = "something else changes this root: stop it and run again";
 
 /// A directory that no path opened through it leads out of.
 pub struct Inside {
     directory: OwnedFd,
+    host: PathBuf,
 }
 
 impl Inside {
-    /// All paths are resolved below `directory`.
-    pub fn new(directory: OwnedFd) -> Self {
-        Inside { directory }
+    /// All paths are resolved below `directory`, which has the name `host`.
+    pub fn new(directory: OwnedFd, host: &Path) -> Self {
+        Inside { directory, host: host.to_owned() }
     }
 
     /// The directory itself.
     pub fn directory(&self) -> &OwnedFd {
         &self.directory
+    }
+
+    /// Where the directory is on this host, as the user gave it.
+    pub fn host(&self) -> &Path {
+        &self.host
     }
 
     /// Opens `relative` as the kernel would after a chroot into the root.
@@ -41,6 +54,49 @@ impl Inside {
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    /// The regular file at `relative`, through symlinks inside the root; none where there is none.
+    pub fn file(&self, relative: &str) -> Result<Option<File>, Errno> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match self.open(relative, flags) {
+            Ok(found) => regular(found),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The parent of `path` as a descriptor and the name below it. None where there is no parent.
+    pub fn place(&self, path: &ImagePath) -> Result<Option<Place>, Failure> {
+        let directory = match path.parent() {
+            Some(parent) => self.directory_at(&parent)?,
+            None => Some(self.open_directory(".").map_err(|e| self.failed("opening", "/", e))?),
+        };
+        Ok(directory.map(|directory| Place { directory, name: path.name().to_owned() }))
+    }
+
+    /// As [`Inside::place`], where the parent must be there.
+    pub fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
+        self.place(path)?.ok_or_else(|| self.moved(path))
+    }
+
+    /// The directory at `path`, through symlinks inside the root; none where nothing is.
+    pub fn directory_at(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
+        match self.open_directory(path.relative()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.refused(path, errno)),
+        }
+    }
+
+    /// The directory at `relative`, to read, lock or sync it.
+    pub fn open_readable(&self, relative: &str) -> Result<OwnedFd, Errno> {
+        self.open(relative, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
+    }
+
+    /// The directory at `relative` as a place to work from: not for reading.
+    pub fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
+        self.open(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
     fn open_without_openat2(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -68,5 +124,49 @@ impl Inside {
         }
         let flags = pathrs::flags::OpenFlags::from_bits_retain(flags.bits().into());
         handle.reopen(flags).map(OwnedFd::from).map_err(wrapped)
+    }
+
+    // --- saying what went wrong ----------------------------------------------------------------
+
+    /// `path` as it is found on this host, for messages.
+    pub fn shown(&self, path: impl Display) -> String {
+        let host = self.host.display().to_string();
+        printable(&format!("{}{path}", host.trim_end_matches('/')))
+    }
+
+    /// The refusal of a root that changes under a run.
+    pub fn moved(&self, path: &ImagePath) -> Failure {
+        let message = format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
+        Failure::new(Kind::Unsafe, message).help(MOVING)
+    }
+
+    /// What could not be done, and where; a root that changes under a run is unsafe.
+    pub fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
+        // What has been looked at a moment ago is another thing now.
+        let changed = matches!(errno, Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR);
+        let failure = Failure::filesystem(doing, self.shown(path), errno);
+        match changed {
+            true => Failure::new(Kind::Unsafe, failure).help(MOVING),
+            false => failure,
+        }
+    }
+
+    /// A path on the way that can't be walked.
+    pub fn refused(&self, path: impl Display, errno: Errno) -> Failure {
+        let unsafe_ = |why: &str| {
+            Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(&path)))
+                .help("replace it in the root by a directory or by a link to one inside the root")
+        };
+        match errno {
+            Errno::LOOP => unsafe_("has a symlink loop or a magic link on its way"),
+            Errno::NOTDIR => unsafe_("is not a directory, or has something else than a directory on its way"),
+            Errno::XDEV => unsafe_("leads out of the root"),
+            Errno::NOSYS => Failure::new(
+                Kind::Unsupported,
+                "this kernel has no openat2, and /proc, which is needed instead, is not mounted",
+            )
+            .help("mount /proc, or run nodebake from outside with --root DIR"),
+            errno => self.failed("opening", path, errno),
+        }
     }
 }

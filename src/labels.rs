@@ -1,8 +1,9 @@
 //! SELinux labels in a root: what the root's own policy says, and the extended attribute that holds it.
 //!
 //! A label is set before a file gets its name, so that nothing is ever in place without one. Where it
-//! can't be set, the next boot has to: see [`RELABEL`]. Paths are opened by `root.rs`, not here.
+//! can't be set, the next boot has to: see [`RELABEL`]. Things are found and opened by `labelling.rs`.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{XattrFlags, fgetxattr, fsetxattr, lgetxattr, lsetxattr};
 use rustix::io::Errno;
 
-use crate::error::Failure;
+use crate::error::errno;
 use crate::file_contexts::{FileContexts, Kind, Texts};
+use crate::inside::Inside;
 use crate::path::ImagePath;
-use crate::root::Root;
 
 /// A boot with SELinux that finds this file labels the whole root, takes it away and starts once more.
 ///
@@ -65,8 +66,8 @@ pub enum Comparison {
 }
 
 impl Labels {
-    /// What the policy of `root` says: that which its configuration names.
-    pub fn read(root: &Root) -> Labels {
+    /// What the policy of the root says: that which its configuration names.
+    pub fn read(root: &Inside) -> Labels {
         let policy = read(root).unwrap_or(Policy::Unreadable);
         Labels { policy, lacking: AtomicBool::new(false) }
     }
@@ -165,14 +166,14 @@ impl Labelled<'_> {
     }
 }
 
-fn read(root: &Root) -> Result<Policy, Failure> {
+fn read(root: &Inside) -> Result<Policy, Errno> {
     let Some(config) = text(root, "/etc/selinux/config")? else { return Ok(Policy::None) };
     let folder = format!("/etc/selinux/{}/contexts", policy_type(&config));
     let file = |name: &str| text(root, &format!("{folder}/{name}"));
     let Some(base) = file("files/file_contexts")? else {
         // Compiled alone, it is there and can't be read.
-        let compiled = ImagePath::new(&format!("{folder}/files/file_contexts.bin"))?;
-        return Ok(if root.file(&compiled)?.is_some() { Policy::Unreadable } else { Policy::None });
+        let compiled = file_in(root, &format!("{folder}/files/file_contexts.bin"))?;
+        return Ok(if compiled.is_some() { Policy::Unreadable } else { Policy::None });
     };
     let texts = Texts {
         base,
@@ -194,19 +195,20 @@ fn policy_type(config: &str) -> &str {
 }
 
 /// The text at `path`, through links inside the root. Other characters than UTF-8's match nothing of ours.
-fn text(root: &Root, path: &str) -> Result<Option<String>, Failure> {
-    let path = ImagePath::new(path)?;
-    let Some(file) = root.file(&path)? else { return Ok(None) };
+fn text(root: &Inside, path: &str) -> Result<Option<String>, Errno> {
+    let Some(file) = file_in(root, path)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    let read = file.take(LONGEST + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::filesystem("reading", root.shown(&path), crate::error::errno(&error)))?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| errno(&error))?;
     if bytes.len() as u64 > LONGEST {
-        return Err(Failure::new(
-            crate::error::Kind::Invalid,
-            format!("`{}` is too long", root.shown(&path)),
-        ));
+        return Err(Errno::FBIG);
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// A part of a path is what the root's configuration says: no other than a plain path is opened.
+fn file_in(root: &Inside, path: &str) -> Result<Option<File>, Errno> {
+    let path = ImagePath::new(path).map_err(|_| Errno::INVAL)?;
+    root.file(path.relative())
 }
 
 /// `bin_t` of `system_u:object_r:bin_t:s0`.

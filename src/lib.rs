@@ -24,9 +24,9 @@
 //! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
 //!   [`elf`] says what an executable is
 //! - [`plan`] every path and what belongs there (a [`want`]): [`containerd`], [`registry`], [`systemd`], [`kernel`]
-//! - [`root`] the only module that touches a target, through [`inside`]; [`target`] what a root says of
-//!   itself, [`caution`] what the user should know of it, [`labels`] what its SELinux policy wants, by its
-//!   [`file_contexts`]
+//! - [`root`] the only module that touches a target, through [`inside`] and one [`place`] at a time, with
+//!   its [`metadata`]; [`labelling`] gives it what [`labels`] says, the root's SELinux policy by its
+//!   [`file_contexts`]; [`target`] what a root says of itself, [`caution`] what the user should know of it
 //! - [`receipt`] what is owned, [`state`] where that is kept
 //! - [`diff`] plan against root, [`commit`] carries it out, [`apply`] does both for many roots, each a [`bake`];
 //!   [`remove`] is the empty plan
@@ -71,16 +71,19 @@ pub mod goss;
 pub mod inside;
 pub mod interrupt;
 pub mod kernel;
+pub mod labelling;
 pub mod labels;
 pub mod live;
 pub mod load;
 pub mod lock;
+pub mod metadata;
 pub mod openpgp;
 pub mod package;
 pub mod packages;
 pub mod parallel;
 pub mod path;
 pub mod pin;
+pub mod place;
 pub mod plan;
 pub mod pod;
 pub mod progress;

@@ -1,0 +1,95 @@
+//! What a file holds and what it carries besides its name: set as for all that is installed, or copied.
+//!
+//! It works on open files and knows no path.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Mode, Stat, Timespec, Timestamps, XattrFlags};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use crate::digest::BUFFER;
+use crate::error::errno;
+
+/// root:root, exactly `mode`, and no access control list inherited from the directory.
+pub fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
+    rustix::fs::fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT))?;
+    for inherited in ["system.posix_acl_access", "system.posix_acl_default"] {
+        match rustix::fs::fremovexattr(&file, inherited) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::INVAL | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
+}
+
+/// `mtime`, in seconds, as both times that can be set.
+pub fn times(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// The first `size` bytes of `source`, by reflink where the filesystem can.
+pub fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
+    let mut offset = 0;
+    while offset < size {
+        let (mut from, mut to) = (offset, offset);
+        let chunk = usize::try_from(size - offset).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(source, Some(&mut from), copy, Some(&mut to), chunk) {
+            Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
+                return copy_buffered(source, copy, offset).map_err(|error| errno(&error));
+            }
+            Ok(count) => offset += count as u64,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn copy_buffered(source: &File, copy: &File, mut offset: u64) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match source.read_at(&mut buffer, offset)? {
+            0 => return Ok(()),
+            count => {
+                copy.write_all_at(&buffer[..count], offset)?;
+                offset += count as u64;
+            }
+        }
+    }
+}
+
+/// Gives `copy` owner, attributes and mode of `source`, of which `stat` is known; durable when it returns.
+pub fn copy(source: &File, copy: &File, stat: &Stat) -> Result<(), Errno> {
+    rustix::fs::fchown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    copy_attributes(source, copy)?;
+    // chown clears setuid: the mode once more.
+    rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    rustix::fs::fsync(copy)
+}
+
+/// Access control lists, capabilities and what users have set; of what else the kernel's modules keep, a
+/// label among it, as much as can be set here.
+fn copy_attributes(source: &File, copy: &File) -> Result<(), Errno> {
+    // Two limits of the kernel: for all names together, and for one value.
+    let (mut names, mut value) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let length = match rustix::fs::flistxattr(source, &mut names[..]) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let required =
+            [&b"user."[..], b"system.", b"security.capability"].iter().any(|it| name.starts_with(it));
+        if !required && !name.starts_with(b"security.") {
+            continue;
+        }
+        let size = rustix::fs::fgetxattr(source, name, &mut value[..])?;
+        match rustix::fs::fsetxattr(copy, name, &value[..size], XattrFlags::empty()) {
+            Err(_) if !required => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
