@@ -1,6 +1,6 @@
 //! Row C15 of the test matrix, and what belongs to it: SELinux labels by the root's own policy, the
 //! mark for a relabelling boot, and the attributes of what was there before. The labels are compared
-//! with those of the real `setfiles` and `matchpathcon`, where those are.
+//! with those of the real `setfiles` and `matchpathcon`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,6 @@ mod kit;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use nodebake::file_contexts::{FileContexts, Kind, Texts};
@@ -384,17 +383,15 @@ fn r19_default_acl_widens_no_secret() {
 
 /// Debian's policy, as its own package builds it, and one of ours.
 #[test]
+#[ignore = "needs tests/lab/prepare"]
 fn c15_labels_are_those_of_setfiles() {
-    if !tools_are_here("c15_labels_are_those_of_setfiles") {
-        return;
-    }
     for lab in [with_debians_policy(), with_policy()] {
         lab.apply().exits(0);
         lab.verify().exits(0).mentions("as the root's SELinux policy says");
         let policy = contexts(&lab.root).join("files/file_contexts");
         let root = lab.root.to_str().unwrap();
         let run = kit::run(&mut lab.wrapped([
-            "setfiles",
+            selinux().join("sbin/setfiles").to_str().unwrap(),
             "-F",
             "-n",
             "-v",
@@ -420,10 +417,8 @@ fn c15_labels_are_those_of_setfiles() {
 
 /// A path made of each expression of Debian's policy, as a file, a directory and a link.
 #[test]
+#[ignore = "needs tests/lab/prepare"]
 fn c15_lookups_are_those_of_matchpathcon() {
-    if !tools_are_here("c15_lookups_are_those_of_matchpathcon") {
-        return;
-    }
     let lab = with_debians_policy();
     let files = contexts(&lab.root).join("files");
     let text = |name: &str| fs::read_to_string(files.join(name)).unwrap_or_default();
@@ -436,8 +431,10 @@ fn c15_lookups_are_those_of_matchpathcon() {
     let paths = paths_of(&texts);
     assert!(paths.len() > 4_000, "{}", paths.len());
     let policy = files.join("file_contexts");
+    let matchpathcon = selinux().join("usr/sbin/matchpathcon");
     for (word, kind) in [("file", Kind::File), ("dir", Kind::Directory), ("lnk_file", Kind::Link)] {
-        let mut command = lab.wrapped(["matchpathcon", "-m", word, "-f", policy.to_str().unwrap()]);
+        let mut command =
+            lab.wrapped([matchpathcon.to_str().unwrap(), "-m", word, "-f", policy.to_str().unwrap()]);
         let theirs = kit::run(command.args(&paths));
         for chunk in theirs.stdout.lines().collect::<Vec<_>>().chunks(200) {
             // Each with its own budget: a bake asks for a few dozen.
@@ -486,31 +483,20 @@ fn with_policy() -> Lab {
     lab
 }
 
-const DEBIAN: &str = "/etc/selinux/default";
+/// Debian's policy and tools, unpacked.
+fn selinux() -> PathBuf {
+    kit::real::lab().join("selinux")
+}
 
 fn with_debians_policy() -> Lab {
     let lab = Lab::new();
     write(&lab.path("etc/selinux/config"), b"SELINUX=permissive\nSELINUXTYPE=default\n");
     for name in ["file_contexts", "file_contexts.homedirs", "file_contexts.subs_dist"] {
         let file = Path::new("contexts/files").join(name);
-        write(
-            &lab.root.join(DEBIAN.trim_start_matches('/')).join(&file),
-            &fs::read(Path::new(DEBIAN).join(file)).unwrap(),
-        );
+        let file = Path::new("etc/selinux/default").join(file);
+        write(&lab.root.join(&file), &fs::read(selinux().join(&file)).unwrap());
     }
     lab
-}
-
-fn tools_are_here(test: &str) -> bool {
-    let there = ["setfiles", "matchpathcon"].into_iter().all(|tool| {
-        let search = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
-        search.is_ok_and(|output| output.status.success())
-    });
-    let there = there && Path::new(DEBIAN).join("contexts/files/file_contexts").is_file();
-    if !there {
-        kit::skip(test, "selinux-policy-default, policycoreutils or selinux-utils is not installed");
-    }
-    there
 }
 
 /// `contexts/` of the one policy in `root`.
