@@ -20,6 +20,9 @@ const PUBLIC_KEY: u8 = 6;
 /// Packets that stand in a public key file: signature, key, user, subkey, user attribute, marker, trust.
 const EXPECTED: [u8; 7] = [2, PUBLIC_KEY, 10, 12, 13, 14, 17];
 
+const BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
+
 /// The fingerprint of a primary key: 40 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 20]);
@@ -93,13 +96,13 @@ fn dearmour(file: &[u8]) -> Result<Vec<u8>, String> {
     let mut in_header = false;
     for line in text.lines().map(str::trim) {
         match &mut block {
-            _ if line == "-----BEGIN PGP PUBLIC KEY BLOCK-----" => {
-                (block, in_header) = (Some(String::new()), true)
-            }
-            Some(base64) if line == "-----END PGP PUBLIC KEY BLOCK-----" => {
+            None if line == BEGIN => (block, in_header) = (Some(String::new()), true),
+            Some(base64) if line == END => {
                 binary.extend(STANDARD.decode(base64).map_err(|error| format!("its armour: {error}"))?);
                 block = None;
             }
+            // Readers differ in what a block within a block is: apt would trust the keys of both.
+            Some(_) if line.starts_with("-----") => return Err("its armour has no end".to_owned()),
             Some(_) if in_header => in_header = !line.is_empty(),
             Some(_) if line.starts_with('=') => {}
             Some(base64) => base64.push_str(line),
@@ -181,6 +184,9 @@ mod tests {
             STANDARD.encode(&other)
         );
         assert_eq!(found(armoured.as_bytes()).unwrap().len(), 2);
+        // apt (methods/gpgv.cc) decodes all lines from the first empty one to the first end: both keys.
+        let nested = format!("{}\n{KEY}", armoured.rsplit_once("\n-----END").unwrap().0);
+        assert!(nested.ends_with(KEY) && found(nested.as_bytes()).is_err(), "{nested}");
     }
 
     #[test]
