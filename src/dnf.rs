@@ -3,7 +3,7 @@
 //! rpm's database is asked through rpm, in an enclosure: its format is rpm's own business.
 //! Sources: dnf(8), dnf.conf(5), rpm(8); the messages are those of dnf 4.14 in LC_ALL=C.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::complaint::{self, CHOOSE, DISTRUST, Meaning, SPACE};
 use crate::database::{Database, Record};
@@ -120,9 +120,7 @@ pub fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Result<Datab
             continue;
         };
         let name = if name == KEY { format!("{KEY}-{version}") } else { name.to_owned() };
-        let is_held = held
-            .lines()
-            .any(|line| line.contains(&format!("{name}-")) || line.contains(&format!("\"{name}\"")));
+        let is_held = held.contains(&name);
         let record = Record {
             version: version.to_owned(),
             architecture: architecture.to_owned(),
@@ -141,12 +139,30 @@ pub fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Result<Datab
     Ok(database)
 }
 
-fn held(root: &Root) -> Result<String, Failure> {
-    let mut text = String::new();
+/// The names of what is held.
+fn held(root: &Root) -> Result<BTreeSet<String>, Failure> {
+    let mut names = BTreeSet::new();
     for path in HELD.map(ImagePath::fixed) {
-        text += &root.linked_text(&path, LONGEST_TEXT)?.unwrap_or_default();
+        let text = root.linked_text(&path, LONGEST_TEXT)?.unwrap_or_default();
+        names.extend(text.lines().filter_map(held_name).map(str::to_owned));
     }
-    Ok(text)
+    Ok(names)
+}
+
+/// `NAME-EPOCH:VERSION-RELEASE.ARCH`, in which anything but the name may be a pattern, or dnf 5's
+/// `name = "NAME"`. With `!` before it a version is kept away, and none is held.
+fn held_name(line: &str) -> Option<&str> {
+    let line = line.trim();
+    if let Some((_, name)) = line.split_once('=').filter(|(key, _)| key.trim() == "name") {
+        return Some(name.trim().trim_matches('"'));
+    }
+    let version = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '*' | '?' | '['));
+    let (before, last) = line.rsplit_once('-')?;
+    let name = match before.rsplit_once('-') {
+        Some((name, middle)) if version(middle) => name,
+        _ => Some(before).filter(|_| version(last))?,
+    };
+    (!name.starts_with(['#', '!'])).then_some(name)
 }
 
 /// `PATH SIZE MTIME DIGEST MODE OWNER GROUP CONFIG DOC RDEV LINK`; a path may have spaces.
@@ -349,7 +365,7 @@ fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call
 
 #[cfg(test)]
 mod tests {
-    use super::{dump, failure, read_transaction};
+    use super::{dump, failure, held_name, read_transaction};
     use crate::enclosure::Answer;
     use crate::error::Kind;
 
@@ -397,6 +413,23 @@ mod tests {
         let (files, digests) = dump(&text);
         assert_eq!(files.len(), 2);
         assert_eq!(digests.values().collect::<Vec<_>>(), [&digest]);
+    }
+
+    #[test]
+    fn a_hold_is_of_one_package() {
+        for (line, name) in [
+            ("containerd.io-0:2.1.9-1.el9.*", Some("containerd.io")),
+            ("java-1.8.0-headless-1:1.8.0-1.el9.*", Some("java-1.8.0-headless")),
+            ("containerd.io-2.1.*", Some("containerd.io")),
+            ("runc-*", Some("runc")),
+            ("name = \"containerd.io\"", Some("containerd.io")),
+            ("!containerd.io-0:2.2.0-1.el9.*", None),
+            ("# Added lock on Mon Jan 1-1", None),
+            ("[[packages]]", None),
+            ("", None),
+        ] {
+            assert_eq!(held_name(line), name, "{line}");
+        }
     }
 
     #[test]
