@@ -5,6 +5,8 @@
 //! in LC_ALL=C.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 
 use crate::complaint::{self, CHOOSE, DISTRUST, Meaning, SPACE};
 use crate::database::{Database, Record};
@@ -21,6 +23,10 @@ const UPDATES: &str = "/var/lib/dpkg/updates";
 const INFO: &str = "/var/lib/dpkg/info";
 /// Every package of a large desktop fits.
 const LONGEST: u64 = 64 << 20;
+/// One package's files: those of Debian's linux-headers have 2 MB.
+const LONGEST_LIST: u64 = 8 << 20;
+/// One package's fields.
+const LONGEST_PARAGRAPH: u64 = 1 << 20;
 /// A package of 50 MB over a slow line.
 const DOWNLOAD: u64 = 3600;
 const TRANSACTION: u64 = 1800;
@@ -97,20 +103,61 @@ const MEANINGS: [Meaning; 5] = [
 
 /// What dpkg has installed in `root`, with the files of the packages called `names`. Nothing is executed.
 pub fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
-    let mut database = Database::default();
-    for path in std::iter::once(ImagePath::fixed(STATUS)).chain(updates(root)?) {
-        let text = root.text(&path, LONGEST)?.unwrap_or_default();
-        for (name, record) in text.split("\n\n").filter_map(record) {
-            match record {
-                Some(record) => database.records.insert(name, record),
-                None => database.records.remove(&name),
-            };
-        }
-    }
+    let mut database = records(root, |_| true)?;
     for (name, record) in database.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
         list(root, name, record)?;
     }
     Ok(database)
+}
+
+/// The package among those called `names` that `path` is of. Anybody may have made the root: no more is kept
+/// than that takes.
+pub fn owner(root: &Root, names: &[&str], path: &ImagePath) -> Result<Option<(String, Record)>, Failure> {
+    for (name, mut record) in records(root, |name| names.contains(&name))?.records {
+        list(root, &name, &mut record)?;
+        if record.files.contains(path) {
+            return Ok(Some((name, record)));
+        }
+    }
+    Ok(None)
+}
+
+/// The packages whose names are `wanted`.
+fn records(root: &Root, wanted: impl Fn(&str) -> bool) -> Result<Database, Failure> {
+    let mut database = Database::default();
+    for path in std::iter::once(ImagePath::fixed(STATUS)).chain(updates(root)?) {
+        let Some(file) = root.file(&path)? else { continue };
+        let read = each_paragraph(file, |paragraph| match record(paragraph) {
+            Some((name, Some(record))) if wanted(&name) => drop(database.records.insert(name, record)),
+            Some((name, None)) => drop(database.records.remove(&name)),
+            _ => {}
+        });
+        read.map_err(|error| {
+            Failure::new(Kind::Invalid, format!("`{}` is no database of dpkg's: {error}", root.shown(&path)))
+        })?;
+    }
+    Ok(database)
+}
+
+/// Gives the paragraphs of a file to `each`, one at a time.
+fn each_paragraph(file: File, mut each: impl FnMut(&str)) -> std::io::Result<()> {
+    let too_long = || std::io::Error::other("it is too long");
+    let (mut reader, mut read, mut paragraph) = (BufReader::new(file), 0, Vec::new());
+    loop {
+        let start = paragraph.len();
+        let length = reader.by_ref().take(LONGEST_PARAGRAPH).read_until(b'\n', &mut paragraph)?;
+        read += length;
+        if paragraph.len() as u64 >= LONGEST_PARAGRAPH || read as u64 > LONGEST {
+            return Err(too_long());
+        }
+        if length == 0 || paragraph[start..] == *b"\n" {
+            each(&String::from_utf8_lossy(&paragraph));
+            paragraph.clear();
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// What a dpkg that did not end has not put into its status file yet, in order.
@@ -159,7 +206,7 @@ fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
 fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
     // Packages that can be there for several architectures have it in the name.
     for stem in [format!("{INFO}/{name}"), format!("{INFO}/{name}:{}", record.architecture)] {
-        let read = |kind: &str| root.text(&ImagePath::new(&format!("{stem}.{kind}"))?, LONGEST);
+        let read = |kind: &str| root.text(&ImagePath::new(&format!("{stem}.{kind}"))?, LONGEST_LIST);
         let lines = read("list")?.unwrap_or_default();
         record.files.extend(lines.lines().filter_map(|line| ImagePath::new(line).ok()));
         for line in read("md5sums")?.unwrap_or_default().lines() {

@@ -52,8 +52,7 @@ fn owner(root: &Root, path: &ImagePath) -> Result<Option<String>, Failure> {
         Err(_) => Ok(None),
         Ok(Manager::Dnf) => Ok(Some("some package".to_owned())),
         Ok(Manager::Apt) => {
-            let database = apt::database(root, &RUNTIMES)?;
-            let owner = database.records.iter().find(|(_, record)| record.files.contains(path));
+            let owner = apt::owner(root, &RUNTIMES, path)?;
             Ok(owner.map(|(name, record)| format!("package {name} {}", record.version)))
         }
     }

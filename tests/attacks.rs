@@ -390,6 +390,32 @@ fn r21_names_in_a_root_never_reach_a_terminal_raw() {
     fs::rename(&moved, &lab.root).unwrap();
 }
 
+/// A root's package database is read where an archive would stand beside a package's containerd.
+#[test]
+fn r21_package_databases_never_reach_a_terminal_raw() {
+    let lab = Lab::new();
+    write(&lab.path("etc/os-release"), b"ID=debian\n");
+    write(&lab.path("usr/bin/apt-get"), b"#!/bin/sh\n");
+    write(&lab.path("usr/bin/containerd"), b"a package's");
+    write(&lab.path("var/lib/dpkg/info/containerd.list"), b"/usr/bin/containerd\n");
+    let paragraph = |name: &str, version: &str| {
+        format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n")
+    };
+    let evil = paragraph("containerd", &format!("1.7{EVIL}\u{202e}"));
+    write(&lab.path("var/lib/dpkg/status"), evil.as_bytes());
+    let run = with_spec(&lab, &["apply"]);
+    is_harmless(run.exits(9).mentions("of package containerd 1.7"));
+
+    let without_end = lab.path("var/lib/dpkg/status");
+    fs::File::create(&without_end).unwrap().set_len(1 << 30).unwrap();
+    is_harmless(with_spec(&lab, &["apply"]).exits(3).mentions("no database of dpkg's"));
+
+    // Nobody's file, among very many packages: what is not asked for is not kept.
+    let many: Vec<String> = (0..300_000).map(|n| paragraph(&format!("x{n}"), "1")).collect();
+    write(&without_end, many.join("\n").as_bytes());
+    with_spec(&lab, &["apply"]).exits(0);
+}
+
 #[test]
 fn r21_receipts_never_reach_a_terminal_raw_and_lead_nowhere() {
     let json = |text: &str| serde_json::to_string(text).unwrap();
