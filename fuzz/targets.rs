@@ -4,7 +4,7 @@
 //! `tests/corpus.rs` plays the committed inputs to the same functions, without a fuzzer.
 
 // Every fuzz target compiles its own copy and uses one function.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -14,6 +14,8 @@
 
 #[path = "hostile_root.rs"]
 mod hostile_root;
+#[path = "package_managers.rs"]
+mod package_managers;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,6 +29,7 @@ use nodebake::settings::Settings;
 use nodebake::spec::Spec;
 use nodebake::want::{Content, Want};
 use nodebake::{archive, containerd, elf, kernel, lock, registry, systemd};
+pub use package_managers::{dpkg, key, rpm};
 use toml_edit::{DocumentMut, Item};
 
 /// Paths inside a root that somebody hostile has prepared.

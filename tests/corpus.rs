@@ -23,7 +23,7 @@ use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 12] = [
     ("archive", targets::archive),
     ("spec", targets::spec),
     ("lock", targets::lock),
@@ -33,6 +33,9 @@ const TARGETS: [(&str, Target); 9] = [
     ("config", targets::config),
     ("elf", targets::elf),
     ("root", targets::root),
+    ("key", targets::key),
+    ("dpkg", targets::dpkg),
+    ("rpm", targets::rpm),
 ];
 
 #[test]
