@@ -1,0 +1,89 @@
+"""What the speed of nodebake is measured against, and the report: the text of BENCH.md."""
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from inputs import NODEBAKE, TARGET, checked
+
+MIB = 1 << 20
+
+
+@dataclass
+class Target:
+    """A figure, the most that it may be, and where it comes from: two commands of one group, or one."""
+
+    what: str
+    most: float
+    group: str
+    name: str
+    beside: str | None = None
+    #: "ratio" of wall times, "memory" in MiB.
+    kind: str = "ratio"
+
+    def measured(self, groups):
+        group = groups.get(self.group)
+        if group is None:
+            return None
+        return group.peaks[self.name] if self.kind == "memory" else group.ratio(self.name, self.beside)
+
+
+def ratio(what, most, group, name, beside):
+    return Target(what, most, group, name, beside)
+
+
+SHELL, BAKE, SLOW = "shell, sync -f", "Fresh bake", "30 MiB/s for each connection, over TLS"
+DIRTY = "Without a flush, beside 2 GiB that another program has not flushed"
+NETWORK, AGAIN, LARGE = "Over the network", "Nothing to do", "Archives ten times the size"
+
+TARGETS = [
+    ratio("fresh bake, verified and durable / shell with `sync -f`", 0.20, BAKE, "nodebake", SHELL),
+    ratio("the same / the best shell", 0.50, BAKE, "nodebake", "igzip, two at once, sync -f"),
+    ratio("the same / inflating alone", 1.5, BAKE, "nodebake", "floor: inflate"),
+    ratio("the same / itself without a flush", 1.2, "Without a flush", "nodebake", "nodebake without a flush"),
+    ratio("… beside 2 GiB of another program", 1.25, DIRTY, "nodebake", "nodebake without a flush"),
+    ratio("… at 20 ms a flush / shell", 0.40, "A disk that takes 20 ms for a flush", "nodebake", SHELL),
+    ratio("http bake / curl, sha256sum, tar", 0.25, NETWORK, "nodebake", "curl, sha256sum, tar, sync -f"),
+    ratio("https bake / http bake", 1.25, NETWORK, "nodebake over TLS", "nodebake"),
+    ratio("bake at 30 MiB/s a connection / three curls", 1.20, SLOW, "nodebake", "three curls side by side, nothing kept"),
+    ratio("re-run with nothing to do / `sha256sum -c`", 0.25, AGAIN, "nodebake apply", "sha256sum -c"),
+    ratio("`verify` / `sha256sum -c`", 0.25, AGAIN, "nodebake verify", "sha256sum -c"),
+    ratio("16 roots on xfs / one", 1.3, "Many roots on xfs", "nodebake, 16 roots", "nodebake, 1 root"),
+    ratio("16 roots on btrfs / one", 1.3, "Many roots on btrfs", "nodebake, 16 roots", "nodebake, 1 root"),
+    ratio("16 roots on ext4 / tar once and 15 `cp -a`", 0.60, "Many roots on ext4", "nodebake, 16 roots", "tar once and cp -a, 16 roots"),
+    ratio("fresh bake / Ansible", 0.05, "Ansible doing the same, over the network", "nodebake", "ansible-playbook"),
+    Target("peak memory, MiB", 16, BAKE, "nodebake", kind="memory"),
+    Target("peak memory over TLS, MiB", 32, NETWORK, "nodebake over TLS", kind="memory"),
+    Target("… archives ten times the size, MiB", 16, LARGE, "nodebake", kind="memory"),
+    Target("… and over TLS, MiB", 32, LARGE, "nodebake over TLS", kind="memory"),
+    ratio("start / `/bin/true`", 2, "Process start", "nodebake --version", "/bin/true"),
+]
+
+
+def report(groups):
+    by_title = {group.title: group for group in groups}
+    lines = ["# Speed", "", *machine(), "", "## Targets", "", "| what | at most | measured | |", "| --- | --- | --- | --- |"]
+    size = NODEBAKE.stat().st_size / 1e6
+    rows = [(target.what, target.most, target.measured(by_title)) for target in TARGETS]
+    rows.append(("static binary for amd64, MB", 8, size))
+    for what, most, measured in rows:
+        if measured is not None:
+            verdict = "met" if measured <= most else "**missed**"
+            lines.append(f"| {what} | {most:g} | {measured:.3g} | {verdict} |")
+    lines += ["", "## Measurements", ""]
+    for group in groups:
+        lines += group.table()
+    return "\n".join(lines)
+
+
+def machine():
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    filesystem = checked(["findmnt", "-no", "FSTYPE", "-T", TARGET]).strip()
+    versions = [checked([*command, "--version"]).split("\n")[0] for command in (["hyperfine"], ["tar"], ["rustc"])]
+    yield (
+        f"Written by `make bench` on a machine with {os.cpu_count()} processors ({model[1] if model else platform.machine()}),"
+        f" Linux {platform.release()}, {filesystem}; load before: {os.getloadavg()[0]:.2f}. {', '.join(versions)}."
+    )
