@@ -124,8 +124,9 @@ pub fn owner(root: &Root, names: &[&str], path: &ImagePath) -> Result<Option<(St
 
 /// The packages whose names are `wanted`.
 fn records(root: &Root, wanted: impl Fn(&str) -> bool) -> Result<Database, Failure> {
-    let mut database = Database::default();
-    for path in std::iter::once(ImagePath::fixed(STATUS)).chain(updates(root)?) {
+    let updates = updates(root)?;
+    let mut database = Database { is_interrupted: !updates.is_empty(), ..Database::default() };
+    for path in std::iter::once(ImagePath::fixed(STATUS)).chain(updates) {
         let Some(file) = root.file(&path)? else { continue };
         let read = each_paragraph(file, |paragraph| match record(paragraph) {
             Some((name, Some(record))) if wanted(&name) => drop(database.records.insert(name, record)),
@@ -177,7 +178,9 @@ fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
     let name = field("Package")?.to_owned();
     let mut status = field("Status")?.split(' ');
     let (want, state) = (status.next()?, status.nth(1)?);
-    if matches!(state, "not-installed" | "config-files") {
+    // A purge that did not end: dpkg has still to forget it.
+    let is_going = want == "purge" && state == "config-files";
+    if matches!(state, "not-installed" | "config-files") && !is_going {
         return Some((name, None));
     }
     let mut digests = BTreeMap::new();
@@ -413,6 +416,8 @@ mod tests {
         assert!(found.is_held && !found.is_whole && found.digests.len() == 1);
         let gone = record(&text.replace("half-configured", "config-files"));
         assert!(matches!(gone, Some((_, None))));
+        let going = text.replace("hold ok half-configured", "purge ok config-files");
+        assert!(!record(&going).unwrap().1.unwrap().is_whole);
         assert!(record("").is_none());
     }
 

@@ -17,6 +17,8 @@ use crate::root::Root;
 pub struct Database {
     /// What is known of each.
     pub records: BTreeMap<String, Record>,
+    /// A package manager did not end and has left what it did to the next one to be put down.
+    pub is_interrupted: bool,
 }
 
 /// One installed package.

@@ -218,7 +218,7 @@ impl Deal<'_> {
         if let Some((origin, key)) = sources {
             session.add(origin, key, shop.arch)?;
         }
-        if before.records.values().any(|record| !record.is_whole) {
+        if before.is_interrupted || before.records.values().any(|record| !record.is_whole) {
             session.repair()?;
         }
         if self.is_held() {
