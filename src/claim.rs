@@ -12,6 +12,7 @@ use crate::dnf;
 use crate::error::Failure;
 use crate::path::ImagePath;
 use crate::receipt::{Installed, Node};
+use crate::retire;
 use crate::root::Root;
 use crate::session::Session;
 use crate::state::State;
@@ -44,6 +45,7 @@ pub fn claim(
 
 /// Of `claimed` what is really there, as the database has it. What a killed run has left is told by it.
 pub fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, Failure> {
+    retire::put_back(root)?;
     let manager = Distribution::of(root)?.manager;
     if manager == Manager::Dnf {
         sweep(root, &dnf::torn(root)?)?;

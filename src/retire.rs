@@ -12,6 +12,12 @@ use crate::state::State;
 use crate::supply::Change;
 use crate::transaction::Request;
 
+/// The second name of what stands at [`CONFIG`] while packages go away. No commit has such a name: what an
+/// interrupted one has staged is nobody's configuration.
+const KEPT: &str = "/etc/containerd/.nodebake-config.toml.kept";
+/// What rpm makes of a configuration file that was edited.
+const RENAMED: &str = "/etc/containerd/config.toml.rpmsave";
+
 /// What is done about packages that are not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -66,10 +72,9 @@ pub fn retire(
         }
     }
     if !going.is_empty() {
-        let config = ImagePath::fixed(CONFIG);
-        match is_shipped(root, &config, &there)? {
+        match is_shipped(root, &ImagePath::fixed(CONFIG), &there)? {
             true => session.remove(&going)?,
-            false => keeping(root, &config, || session.remove(&going))?,
+            false => keeping(root, || session.remove(&going))?,
         }
     }
     Ok(changes)
@@ -91,28 +96,35 @@ fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool
 
 /// Package managers take their configuration file away, or rename it, also where what stands there is ours or
 /// somebody's edit: that is told apart later.
-fn keeping(root: &Root, path: &ImagePath, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    let copy = path.temporary();
-    let renamed = ImagePath::new(&format!("{path}.rpmsave"))?;
-    let had_renamed = root.node(&renamed)?.is_some();
-    if root.node(path)?.is_none() {
+fn keeping(root: &Root, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let config = ImagePath::fixed(CONFIG);
+    if root.node(&config)?.is_none() {
         return work();
     }
-    root.remove_file(&copy)?;
-    root.duplicate(path, &copy)?;
+    root.duplicate(&config, &ImagePath::fixed(KEPT))?;
+    root.sync_directory(config.parent().as_ref())?;
     let done = work();
-    match root.node(path)? {
-        // The directory may have gone with it.
+    put_back(root)?;
+    done
+}
+
+/// Has the configuration in its place again that stands beside it while its package goes away: for a run that
+/// was killed meanwhile, the next one does it.
+pub fn put_back(root: &Root) -> Result<(), Failure> {
+    let [config, kept, renamed] = [CONFIG, KEPT, RENAMED].map(ImagePath::fixed);
+    let Some(content) = root.node(&kept)? else { return Ok(()) };
+    match root.node(&config)? {
         None => {
-            for above in root.missing_directories(path)? {
+            // The directory may have gone with it.
+            for above in root.missing_directories(&config)? {
                 root.make_directory(&above, 0o755)?;
             }
-            root.rename(&copy, path)?;
+            root.rename(&kept, &config)?;
         }
-        Some(_) => root.remove_file(&copy)?,
+        Some(_) => root.remove_file(&kept)?,
     }
-    if !had_renamed {
+    if root.node(&renamed)?.as_ref() == Some(&content) {
         root.remove_file(&renamed)?;
     }
-    done
+    root.sync_directory(config.parent().as_ref())
 }
