@@ -31,8 +31,8 @@ use kit::ready::{PROOF, complaints};
 use kit::real::{Node, artifacts, errors, expect, lab, run, text};
 use kit::{NODEBAKE, assert_same, sha256, tree};
 use repository::{
-    fingerprint, flat, give_mirror, is_package, key, node, package_file, rpms, serve, serve_breakable,
-    serve_changed, spec, suites, write_spec,
+    fingerprint, flat, give_mirror, is_package, key, node, outside_the_database, package_file, rpms, serve,
+    serve_breakable, serve_changed, spec, suites, write_spec,
 };
 use serde_json::Value;
 
@@ -49,27 +49,6 @@ fn in_a_container(version: &str) -> &'static str {
 }
 
 // --- what is seen from outside ----------------------------------------------------------------------
-
-/// The tree without what a package manager keeps for itself, and without logs.
-fn outside_the_database(node: &Node) -> String {
-    let own = [
-        "var/lib/dpkg",
-        "var/lib/apt",
-        "var/cache/debconf",
-        "var/lib/systemd/deb-systemd-helper-",
-        "var/log",
-        "var/lib/rpm",
-        "var/lib/dnf",
-        "var/cache/dnf",
-        "var/cache/ldconfig",
-        "etc/ld.so.cache",
-    ];
-    let kept = |line: &&str| {
-        let path = line.split_whitespace().nth(2).unwrap_or_default();
-        !own.iter().any(|own| path.starts_with(own))
-    };
-    tree(&node.root()).lines().filter(kept).map(|line| format!("{line}\n")).collect()
-}
 
 /// Nothing is mounted below the root, nobody lives in it, and no list, package or placeholder of a
 /// session lies about.
@@ -471,6 +450,48 @@ fn the_packages_unit_is_changed_by_a_drop_in_only() {
     let verify = ["verify", &format!("--root={}", node.root().display()), "containerd.service"];
     let said = errors(&expect(0, Command::new("systemd-analyze").args(verify).output().unwrap()));
     assert!(!said.lines().any(|line| line.contains("containerd")), "{said}");
+}
+
+/// What packages bring carries the labels of the root's own policy, as setfiles has them.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn what_packages_bring_carries_the_policys_labels() {
+    let server = serve();
+    for (root, repository) in [("trixie", suites(&server)), ("rocky", rpms(&server, "rpm"))] {
+        let node = node(root, &format!("repository: {repository}, version: 1.7.24"), "");
+        let selinux = lab().join("selinux");
+        run(
+            "cp",
+            &["-a", selinux.join("etc/selinux").to_str().unwrap(), node.path("/etc/").to_str().unwrap()],
+        );
+        fs::write(node.path("/etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=default\n").unwrap();
+        node.apply();
+        let files = match root {
+            "rocky" => chroot(&node, &["rpm", "--query", "--list", "containerd.io"]),
+            _ => chroot(&node, &["dpkg", "--listfiles", "containerd.io"]),
+        };
+        let files = text(expect(0, files));
+        assert!(files.lines().any(|file| file == BINARY), "{files}");
+        let place = node.root().display().to_string();
+        let contexts = node.path("/etc/selinux/default/contexts/files/file_contexts");
+        let setfiles = selinux.join("sbin/setfiles");
+        let said = run(
+            setfiles.to_str().unwrap(),
+            &["-F", "-n", "-v", "-r", &place, contexts.to_str().unwrap(), &place],
+        );
+        let others = said.lines().filter(|line| line.contains("relabel"));
+        let wrong: Vec<&str> = others
+            .filter(|line| {
+                let path = line.split_whitespace().nth(2).unwrap_or_default();
+                let path = path.strip_prefix(&place).unwrap_or_default();
+                files.lines().any(|file| file == path)
+                    && node.path(path).symlink_metadata().unwrap().is_file()
+            })
+            .collect();
+        assert!(said.contains("relabel"), "what is not ours has no labels\n{said}");
+        assert!(wrong.is_empty(), "{root}: setfiles would change {wrong:#?}");
+        assert!(node.path("/.autorelabel").symlink_metadata().is_err());
+    }
 }
 
 // --- keys and signatures -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::http::{Reply, Request, Server};
 use crate::kit::real::{Node, artifacts, expect, lab, repository, versions};
+use crate::kit::tree;
 
 /// A folder of the lab's repositories.
 pub fn repositories() -> PathBuf {
@@ -129,4 +130,25 @@ pub fn spec(package: &str, more: &str) -> String {
 pub fn give_mirror(node: &Node) {
     let script = repository().join("tests/lab/apt-sources");
     expect(0, Command::new(script).arg(node.root()).output().unwrap());
+}
+
+/// The tree without what a package manager keeps for itself, and without logs.
+pub fn outside_the_database(node: &Node) -> String {
+    let own = [
+        "var/lib/dpkg",
+        "var/lib/apt",
+        "var/cache/debconf",
+        "var/lib/systemd/deb-systemd-helper-",
+        "var/log",
+        "var/lib/rpm",
+        "var/lib/dnf",
+        "var/cache/dnf",
+        "var/cache/ldconfig",
+        "etc/ld.so.cache",
+    ];
+    let kept = |line: &&str| {
+        let path = line.split_whitespace().nth(2).unwrap_or_default();
+        !own.iter().any(|own| path.starts_with(own))
+    };
+    tree(&node.root()).lines().filter(kept).map(|line| format!("{line}\n")).collect()
 }
