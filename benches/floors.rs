@@ -26,10 +26,10 @@ fn main() {
     let into = if floor == "write" { files.remove(0) } else { PathBuf::new() };
     // The longest first, so that the last to end is short.
     files.sort_by_key(|file| std::cmp::Reverse(file.metadata().unwrap().len()));
-    parallel::map(&files, parallel::processors(), |file| match floor.as_str() {
-        "inflate" => inflate(file),
-        "hash" => hash(file),
-        "write" => write(file, &into),
+    parallel::map(files, parallel::processors(), |file| match floor.as_str() {
+        "inflate" => inflate(&file),
+        "hash" => hash(&file),
+        "write" => write(&file, &into),
         other => panic!("no floor {other}"),
     });
 }

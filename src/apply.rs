@@ -30,6 +30,9 @@ use crate::state::{self, State};
 use crate::target;
 use crate::transaction::Request;
 
+/// How many roots are written at once: each waits for its disk most of the time.
+const ROOTS: usize = 16;
+
 /// What is baked, the same for every root.
 pub struct Job {
     /// What the user wrote.
@@ -76,6 +79,12 @@ struct Planned<'a> {
     warnings: Vec<String>,
 }
 
+impl Planned<'_> {
+    fn report(self) -> Report {
+        Report { diff: self.diff, kept: Kept::default(), warnings: self.warnings, started: None }
+    }
+}
+
 /// Bakes every root in `hosts`.
 pub fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
     run_all(job, hosts, true)
@@ -117,35 +126,29 @@ pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
 }
 
 fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
-    let roots: Vec<anyhow::Result<Root>> = open_all(hosts);
-    let begun: Vec<anyhow::Result<Bake>> = roots
-        .iter()
-        .map(|root| match root {
-            Ok(root) => begin(job, root, write),
-            Err(error) => Err(clone(error)),
-        })
-        .collect();
+    let roots = open_all(hosts);
+    let at_once = roots.len().clamp(1, ROOTS);
+    let begun = parallel::map(roots.iter().collect(), at_once, |root| match root {
+        Ok(root) => begin(job, root, write),
+        Err(error) => Err(clone(error)),
+    });
     let spooled = spool_all(job, &begun, write);
     let planned: Vec<anyhow::Result<Planned>> =
         begun.into_iter().map(|bake| bake.and_then(|bake| prepare(job, bake, &spooled))).collect();
-    // All are staged before any is published.
-    let staged: Vec<anyhow::Result<Planned>> = match write {
-        true => planned
-            .into_iter()
-            .map(|planned| planned.and_then(|planned| stage(job, planned, &spooled)))
-            .collect(),
-        false => planned,
+    let published = match write {
+        true => {
+            let members = spooled.values().flatten().map(|spooled| spooled.members.len()).sum();
+            let flushes = (parallel::flushes(members) / at_once).max(1);
+            // All are staged before any is published.
+            let staged = parallel::map(planned, at_once, |planned| {
+                planned.and_then(|planned| stage(job, planned, &spooled, flushes))
+            });
+            parallel::map(stop_before_publishing(staged), at_once, |staged| {
+                staged.and_then(|staged| publish(job, staged, flushes))
+            })
+        }
+        false => planned.into_iter().map(|planned| planned.map(Planned::report)).collect(),
     };
-    let staged = if write { stop_before_publishing(staged) } else { staged };
-    let published = staged.into_iter().map(|staged| match write {
-        true => staged.and_then(|staged| publish(job, staged)),
-        false => staged.map(|Planned { diff, warnings, .. }| Report {
-            diff,
-            kept: Kept::default(),
-            warnings,
-            started: None,
-        }),
-    });
     hosts.iter().cloned().zip(published).map(|(host, result)| Outcome { host, result }).collect()
 }
 
@@ -222,7 +225,10 @@ fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
     let mut needed: Vec<_> = needed.into_values().collect();
     // The longest first, so that the last to end is short.
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
-    let spooled = parallel::map(&needed, needed.len(), |(artifact, root)| {
+    // What waits for a server takes no processor from the others.
+    let waiting = needed.iter().filter(|(artifact, _)| job.fetcher.waits(artifact)).count();
+    let threads = parallel::processors().max(waiting);
+    let spooled = parallel::map(needed.clone(), threads, |(artifact, root)| {
         // A plan writes nothing below a root; the checks are the same.
         let place = if write { Place::Root(root, &job.scratch) } else { Place::Scratch(&job.scratch) };
         let fetched = job.fetcher.fetch(artifact)?;
@@ -308,9 +314,14 @@ fn supply(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
 }
 
 /// Writes everything beside its place.
-fn stage<'a>(job: &Job, planned: Planned<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
+fn stage<'a>(
+    job: &Job,
+    planned: Planned<'a>,
+    spooled: &Spool,
+    flushes: usize,
+) -> anyhow::Result<Planned<'a>> {
     let members: Vec<&Member> = spooled.values().flatten().flat_map(|spooled| &spooled.members).collect();
-    let staged = with_commit(job, &planned, &members, |commit| {
+    let staged = with_commit(job, &planned, &members, flushes, |commit| {
         job.fetcher.progress.step(&format!("staging into {}", planned.bake.root.host().display()));
         commit.stage()
     });
@@ -321,12 +332,10 @@ fn stage<'a>(job: &Job, planned: Planned<'a>, spooled: &Spool) -> anyhow::Result
 }
 
 /// Renames everything into place.
-fn publish(job: &Job, planned: Planned) -> anyhow::Result<Report> {
-    let published = with_commit(job, &planned, &[], |commit| commit.publish());
-    let Planned { bake, diff, warnings, .. } = planned;
-    match published {
-        Ok(kept) => Ok(Report { diff, kept: kept.unwrap_or_default(), warnings, started: None }),
-        Err(failure) => Err(abandon(bake.root, bake.state, failure.into())),
+fn publish(job: &Job, planned: Planned, flushes: usize) -> anyhow::Result<Report> {
+    match with_commit(job, &planned, &[], flushes, |commit| commit.publish()) {
+        Ok(kept) => Ok(Report { kept: kept.unwrap_or_default(), ..planned.report() }),
+        Err(failure) => Err(abandon(planned.bake.root, planned.bake.state, failure.into())),
     }
 }
 
@@ -335,13 +344,15 @@ fn with_commit<T>(
     job: &Job,
     planned: &Planned,
     members: &[&Member],
+    flushes: usize,
     work: impl FnOnce(&Commit) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {
     let Planned { bake, plan, diff, .. } = planned;
     let Some(state) = &bake.state else { return Ok(None) };
     let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
-    let commit = Commit { root: bake.root, state, receipt, plan, diff, members, mtime: job.mtime };
+    let mtime = job.mtime;
+    let commit = Commit { root: bake.root, state, receipt, plan, diff, members, mtime, flushes };
     let unchanged = bake.receipt.is_some() && commit.wanted().text()? == receipt.text()?;
     if diff.is_empty() && unchanged {
         return Ok(None);

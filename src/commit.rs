@@ -39,6 +39,8 @@ pub struct Commit<'a> {
     pub members: &'a [&'a Member],
     /// Of all installed files.
     pub mtime: i64,
+    /// How many files are flushed at once.
+    pub flushes: usize,
 }
 
 /// What happened beside the changes themselves.
@@ -71,7 +73,7 @@ impl Commit<'_> {
             self.stage_directory(change)?;
         }
         let staged: Vec<&Change> = self.acting().filter(|change| change.is_staged()).collect();
-        parallel::try_each(&staged, parallel::flushes(self.members.len()), |change| {
+        parallel::try_each(staged, self.flushes, |change| {
             interrupt::check()?;
             self.stage_one(change)
         })?;
@@ -226,9 +228,7 @@ impl Commit<'_> {
 
     fn sync(&self, directories: BTreeSet<Option<ImagePath>>) -> Result<(), Failure> {
         let directories: Vec<_> = directories.into_iter().collect();
-        parallel::try_each(&directories, parallel::flushes(self.members.len()), |path| {
-            self.root.sync_directory(path.as_ref())
-        })
+        parallel::try_each(directories, self.flushes, |path| self.root.sync_directory(path.as_ref()))
     }
 }
 

@@ -120,8 +120,8 @@ impl Diff {
 /// Looks at everything that `receipt` owns, files hashed side by side.
 pub fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
     let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
-    let nodes = parallel::map(&paths, parallel::processors(), |path| root.node(path));
-    paths.into_iter().cloned().zip(nodes).map(|(path, node)| Ok((path, node?))).collect()
+    let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
+    parallel::map(paths, parallel::processors(), look).into_iter().collect()
 }
 
 /// Compares `plan` with `root`, of which `receipt` owns what is in `found`.

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
 use reqwest::{Certificate, Client, StatusCode, Url, redirect};
 
+use crate::digest::{Digest, Hasher};
 use crate::error::{Failure, Kind, errno};
 use crate::interrupt;
 use crate::progress::Bar;
@@ -53,8 +54,9 @@ pub struct Download<'a> {
 pub struct Done {
     /// Bytes.
     pub size: u64,
-    /// It came in more than one piece: the pieces may be of different files.
-    pub pieced: bool,
+    /// Of all bytes, hashed as they came. None: it came in more than one piece, and the pieces may be of
+    /// different files.
+    pub sha256: Option<Digest>,
 }
 
 /// The server says that there is no such file.
@@ -90,7 +92,7 @@ impl Download<'_> {
         for attempt in 0.. {
             let before = done;
             let trouble = match self.once(&client, network, bar, &mut done, &mut etag).await {
-                Ok(()) => return Ok(Done { size: done, pieced }),
+                Ok(sha256) => return Ok(Done { size: done, sha256: Some(sha256).filter(|_| !pieced) }),
                 Err(trouble) => trouble,
             };
             match trouble {
@@ -123,6 +125,7 @@ impl Download<'_> {
             .help(help)
     }
 
+    /// Gives the digest of the bytes that it has got.
     async fn once(
         &self,
         client: &Client,
@@ -130,7 +133,7 @@ impl Download<'_> {
         bar: &Bar,
         done: &mut u64,
         etag: &mut Option<reqwest::header::HeaderValue>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Digest, Trouble> {
         let mut request = client.get(self.url.clone());
         if *done > 0 {
             request = request.header(RANGE, format!("bytes={done}-"));
@@ -156,7 +159,7 @@ impl Download<'_> {
         *etag = response.headers().get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/")).cloned();
         self.file.set_len(*done).map_err(|error| unwritable(&error))?;
         bar.length(response.content_length().map(|rest| rest + *done));
-        let mut pace = Pace::new(network.stall);
+        let (mut pace, mut hasher) = (Pace::new(network.stall), Hasher::default());
         while let Some(chunk) = response.chunk().await.map_err(|error| self.trouble(&error))? {
             if *done + chunk.len() as u64 > self.largest {
                 let message = format!(
@@ -169,11 +172,12 @@ impl Download<'_> {
                 return Err(Trouble::Final(failure.into()));
             }
             self.file.write_all_at(&chunk, *done).map_err(|error| unwritable(&error))?;
+            hasher.update(&chunk);
             *done += chunk.len() as u64;
             bar.position(*done);
             pace.keep(chunk.len() as u64)?;
         }
-        Ok(())
+        Ok(hasher.finish())
     }
 
     fn trouble(&self, error: &reqwest::Error) -> Trouble {

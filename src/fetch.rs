@@ -1,7 +1,7 @@
 //! Artifact in, verified bytes out.
 //!
-//! The digest decides: bytes are hashed from the same descriptor that is parsed later. Downloads
-//! land in the cache, or in a file without a name; never below a root.
+//! The digest decides: bytes are hashed as they arrive, or from the descriptor that is parsed later.
+//! Downloads land in the cache, or in a file without a name; never below a root.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -57,7 +57,7 @@ impl Fetcher {
             Location::Local(path) => {
                 self.progress.step(&format!("reading {artifact} from {}", path.display()));
                 let fetched = Fetched::open(artifact, &path)?;
-                verify(&fetched, &path.display().to_string())?;
+                verify(&fetched, None, &path.display().to_string())?;
                 Ok(fetched)
             }
             Location::Remote(url) => match self.cached(artifact)? {
@@ -65,6 +65,11 @@ impl Fetcher {
                 None => self.download(artifact, url),
             },
         }
+    }
+
+    /// Whether fetching `artifact` may wait for a server.
+    pub fn waits(&self, artifact: &Artifact) -> bool {
+        !matches!(self.source.locate(&artifact.url, artifact.file_name()), Ok(Location::Local(_)))
     }
 
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
@@ -122,7 +127,7 @@ impl Fetcher {
             return Ok(None);
         }
         let fetched = Fetched { artifact: artifact.clone(), file, size: metadata.len() };
-        match verify(&fetched, &path.display().to_string()) {
+        match verify(&fetched, None, &path.display().to_string()) {
             Ok(()) => {
                 self.progress.step(&format!("using {artifact} from the cache"));
                 Ok(Some(fetched))
@@ -187,7 +192,8 @@ impl Fetcher {
         let done = download.run(&self.network, &bar)?;
         let fetched =
             Fetched { artifact: artifact.clone(), file: partial.file.try_clone()?, size: done.size };
-        Ok((verify(&fetched, &source::shown(url)).map(|()| fetched), done.pieced))
+        let verified = verify(&fetched, done.sha256, &source::shown(url));
+        Ok((verified.map(|()| fetched), done.sha256.is_none()))
     }
 
     fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
@@ -262,8 +268,9 @@ impl Fetched {
     }
 }
 
-/// Compares size and digest with what is pinned. `place` stands in messages.
-fn verify(fetched: &Fetched, place: &str) -> Result<(), Failure> {
+/// Compares size and digest with what is pinned; `hashed` is the digest where it is known already.
+/// `place` stands in messages.
+fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), Failure> {
     let Fetched { artifact, file, size } = fetched;
     let refuse = |why: String| {
         let failure = Failure::new(Kind::Unverified, format!("{artifact} from `{place}`: {why}"));
@@ -276,7 +283,8 @@ fn verify(fetched: &Fetched, place: &str) -> Result<(), Failure> {
     if let Some(expected) = artifact.size.filter(|expected| expected != size) {
         return Err(refuse(format!("size {size}, expected {expected}")));
     }
-    let found = Digest::of_file(file)
+    let found = hashed
+        .map_or_else(|| Digest::of_file(file), Ok)
         .map_err(|error| Failure::new(Kind::Fetch, format!("reading `{place}`: {error}")))?;
     match found == artifact.sha256 {
         true => Ok(()),

@@ -1,14 +1,13 @@
 //! The same function over many items, on several threads.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
 
 /// How many files are flushed at once, while `held` others are open. Flushes wait for the disk,
-/// not for a processor, and the filesystem commits them together.
+/// not for a processor, and the filesystem commits them together: one root's files in one round.
 pub fn flushes(held: usize) -> usize {
-    const MOST: usize = 16;
+    const MOST: usize = 48;
     // Each has a directory and a file open; some are open anyway.
     const EACH: usize = 3;
     const OPEN: usize = 20;
@@ -24,16 +23,17 @@ pub fn processors() -> usize {
 }
 
 /// Calls `work` for every item on at most `threads` threads; results stand in the items' order.
-pub fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = threads.min(items.len());
     if threads <= 1 {
-        return items.iter().map(work).collect();
+        return items.into_iter().map(work).collect();
     }
-    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
+    let done = Mutex::new(Vec::with_capacity(items.len()));
+    let left = Mutex::new(items.into_iter().enumerate());
     let worker = || {
-        while let Some((index, item)) = take(&next, items) {
+        while let Some((index, item)) = locked(&left).next() {
             let result = work(item);
-            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((index, result));
+            locked(&done).push((index, result));
         }
     };
     std::thread::scope(|scope| {
@@ -45,21 +45,20 @@ pub fn map<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R
         }
         worker();
     });
-    let mut done = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// [`map`] for work that can fail: the first error in the items' order.
-pub fn try_each<T: Sync, E: Send>(
-    items: &[T],
+pub fn try_each<T: Send, E: Send>(
+    items: Vec<T>,
     threads: usize,
-    work: impl Fn(&T) -> Result<(), E> + Sync,
+    work: impl Fn(T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     map(items, threads, work).into_iter().collect()
 }
 
-fn take<'items, T>(next: &AtomicUsize, items: &'items [T]) -> Option<(usize, &'items T)> {
-    let index = next.fetch_add(1, Ordering::Relaxed);
-    items.get(index).map(|item| (index, item))
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::commit::{self, Commit};
 use crate::diff::{self, Change, Diff};
+use crate::parallel;
 use crate::plan::Plan;
 use crate::retire::{self, Rule};
 use crate::root::Root;
@@ -32,6 +33,7 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
         diff: &diff,
         members: &[],
         mtime: 0,
+        flushes: parallel::flushes(0),
     };
     commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
         let recovered = commit::recover(&root, &state).err();

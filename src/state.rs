@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
 use crate::interrupt;
+use crate::parallel;
 use crate::path::ImagePath;
 use crate::receipt::{Intent, Octal, Owner, Receipt};
 use crate::root::Root;
@@ -312,14 +313,19 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
     }
     let mut intent = Intent::new("", Vec::new());
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
-    root.write_new(&moved(&inside("pending.json"), top)?, 0o644, intent.text()?.as_bytes(), 0)?;
-    root.write_new(&moved(&inside(".lock"), top)?, 0o600, b"", 0)?;
-    for path in missing.iter().chain(&[inside("pending.json"), inside(".lock")]) {
-        root.label_as(&moved(path, top)?, path)?;
-    }
-    for directory in missing.iter().rev() {
-        root.sync_directory(Some(&moved(directory, top)?))?;
-    }
+    let text = intent.text()?;
+    let files = vec![(inside("pending.json"), 0o644, text.as_str()), (inside(".lock"), 0o600, "")];
+    let flushes = parallel::flushes(0);
+    parallel::try_each(files, flushes, |(path, mode, text)| {
+        let new = moved(&path, top)?;
+        root.write_new(&new, mode, text.as_bytes(), 0)?;
+        root.label_as(&new, &path)
+    })?;
+    parallel::try_each(missing.iter().collect(), flushes, |path| {
+        let new = moved(path, top)?;
+        root.label_as(&new, path)?;
+        root.sync_directory(Some(&new))
+    })?;
     root.rename_beside(&under_work(top), top)
 }
 
@@ -359,8 +365,11 @@ fn clear_under_work(root: &Root) -> Result<(), Failure> {
     clear_tree(root, top)
 }
 
-/// Removes the state's own names below what stands for `top` while it is under work.
+/// Removes the state's own names below what stands for `top` while it is under work, if anything does.
 fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
+    if root.node(&under_work(top))?.is_none() {
+        return Ok(());
+    }
     for name in FILES {
         root.remove_file(&moved(&inside(name), top)?)?;
     }
