@@ -26,6 +26,7 @@ use crate::root::Root;
 use crate::service;
 use crate::spec::Spec;
 use crate::start;
+use crate::state;
 use crate::verify;
 
 /// Make a Linux root filesystem a Kubernetes-ready container node
@@ -261,6 +262,9 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
         let before =
             if original { "; what was there before is kept below /var/lib/nodebake/original" } else { "" };
         progress.warn(&format!("{} was edited and is kept{before}", change.path));
+    }
+    if diff.is_some() && state::is_mounted(&Root::open(host)?)? {
+        progress.warn("/var/lib/nodebake is a mount point and stays, without anything of nodebake's");
     }
     print(&match (json, &diff) {
         (true, diff) => report::json(&report::removed(host, diff.as_ref()))?,

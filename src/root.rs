@@ -192,6 +192,13 @@ impl Root {
         Ok(None)
     }
 
+    /// Whether another filesystem is mounted on the directory at `path`.
+    pub fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(false) };
+        let Some(directory) = self.inside.directory_at(path)? else { return Ok(false) };
+        Ok(place::mount(&place.directory) != place::mount(&directory))
+    }
+
     /// What identifies the directory entry that `path` resolves to: two paths with the same
     /// identity are one file. None where the parent does not exist yet.
     pub fn entry(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {

@@ -49,6 +49,11 @@ pub fn intent(root: &Root) -> Result<Option<Intent>, Failure> {
     Intent::parse(&text, &root.shown(&path)).map(Some)
 }
 
+/// Whether the state's directory is a mount point, which can't be taken away.
+pub fn is_mounted(root: &Root) -> Result<bool, Failure> {
+    root.is_mount_point(&directory())
+}
+
 impl<'root> State<'root> {
     /// Opens or creates the state of `root` and takes its lock, waiting at most `patience`.
     pub fn open(root: &'root Root, patience: Duration) -> Result<State<'root>, Failure> {
@@ -195,7 +200,7 @@ impl<'root> State<'root> {
     }
 
     /// Takes the whole state away, with the directories above it in `created` that hold nothing
-    /// else. Edits that were kept stay, and then so does the state's directory.
+    /// else. Edits that were kept stay, and then so does the state's directory; a mount point stays empty.
     pub fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
         self.root.remove_empty_directory(&inside("original"))?;
         self.root.remove_empty_directory(&inside("edited"))?;
@@ -203,7 +208,7 @@ impl<'root> State<'root> {
         let Some(names) = self.root.names(&directory())? else {
             return Err(self.root.moved(&inside("receipt.json")));
         };
-        if names.iter().any(|name| !FILES.contains(&name.as_str())) {
+        if names.iter().any(|name| !FILES.contains(&name.as_str())) || is_mounted(self.root)? {
             self.clear("receipt.json")?;
             self.clear("pending.json")?;
             return self.root.remove_file(&inside(".lock"));

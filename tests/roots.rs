@@ -457,6 +457,32 @@ fn r15_mount_point_below_the_root_is_used_and_reported() {
     assert!(!tree(&volume).contains(".nodebake-"), "{}", tree(&volume));
 }
 
+/// A mount point can't be taken away: `remove` leaves it empty, says so and has done its work.
+#[test]
+fn r15_state_on_a_mount_of_its_own_is_emptied() {
+    if !mounts_work("r15_state_on_a_mount_of_its_own_is_emptied") {
+        return;
+    }
+    for mount in ["mount -t tmpfs none", "mount --bind $PWD/volume"] {
+        let lab = Lab::new();
+        make_dir(&lab.dir.join("volume"));
+        make_dir(&lab.path("var/lib/nodebake"));
+        let before = lab.tree();
+        let (root, spec) = (lab.root.display(), lab.spec.display());
+        let nodebake = kit::NODEBAKE;
+        let script = format!(
+            "cd {}; {mount} {root}/var/lib/nodebake; {nodebake} apply --root {root} --spec {spec} >&2
+            {nodebake} remove --root {root}; {nodebake} remove --root {root} >&2
+            ls -A {root}/var/lib/nodebake >left",
+            lab.dir.display()
+        );
+        let run = kit::run(&mut lab.wrapped(["unshare", "-m", "sh", "-ec", &script]));
+        run.exits(0).says("/var/lib/nodebake is a mount point and stays");
+        assert_eq!(fs::read_to_string(lab.dir.join("left")).unwrap(), "", "{run}");
+        assert_same("the root", &before, &lab.tree());
+    }
+}
+
 /// Original files cannot be moved off another filesystem, only copied.
 #[test]
 fn r15_original_on_another_mount_is_put_back() {
