@@ -7,7 +7,7 @@ DIST := $(TARGET)/dist
 RUN := $(TARGET)/test.log $(TARGET)/tmp/tally $(TARGET)/fuzz
 MUSL := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
 
-.PHONY: help demo boot test test-fast matrix fuzz dist clean
+.PHONY: help demo boot test test-fast matrix fuzz bench dist clean
 
 # A failing test fails the line that it is written down by.
 SHELL := /bin/bash
@@ -20,6 +20,7 @@ help:
 	@echo "make test-fast  formatting, lints and the hermetic tests: seconds, no root filesystem needed"
 	@echo "make matrix     tests/README.md anew, from the last make test"
 	@echo "make fuzz       ten minutes for each fuzz target"
+	@echo "make bench      BENCH.md anew: speed beside what a user would run otherwise, 15 quiet minutes"
 	@echo "make dist       static binaries for amd64 and arm64 in $(DIST)"
 
 demo:
@@ -51,6 +52,12 @@ matrix:
 
 fuzz:
 	fuzz/run 600
+
+bench: dist
+	tests/lab/prepare artifacts bench
+	cargo build --release --locked --example floors
+	benches/run >$(TARGET)/BENCH.md
+	cp $(TARGET)/BENCH.md BENCH.md
 
 dist:
 	tests/lab/prepare packages

@@ -30,8 +30,10 @@ pub fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> 
     }
     let done = Mutex::new(Vec::with_capacity(items.len()));
     let left = Mutex::new(items.into_iter().enumerate());
+    // By itself: in the loop's own condition the lock would be held while the item is worked on.
+    let next = || locked(&left).next();
     let worker = || {
-        while let Some((index, item)) = locked(&left).next() {
+        while let Some((index, item)) = next() {
             let result = work(item);
             locked(&done).push((index, result));
         }
@@ -61,4 +63,27 @@ pub fn try_each<T: Send, E: Send>(
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn items_are_worked_on_at_the_same_time_and_stay_in_order() {
+        let (tell, told) = mpsc::channel();
+        let (tell, told) = (Mutex::new(tell), Mutex::new(told));
+        let met = map(vec!["waits", "tells"], 2, |item| match item {
+            "waits" => locked(&told).recv_timeout(Duration::from_secs(20)).is_ok(),
+            _ => locked(&tell).send(()).is_ok(),
+        });
+        assert_eq!(met, [true, true]);
+        assert_eq!(
+            map((0..100).collect(), 7, |item| item * 2),
+            (0..100).map(|item| item * 2).collect::<Vec<_>>()
+        );
+    }
 }

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
-# Step `packages`: what the tests need from Debian and rustup, and this machine lacks.
+# Step `packages`: what the tests need from Debian and rustup, and this machine lacks. Step `bench`:
+# what `make bench` needs beside that.
 
 debian_packages=(
   mmdebstrap debian-archive-keyring     # roots
@@ -10,6 +11,7 @@ debian_packages=(
   iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
   xfsprogs btrfs-progs                  # power cuts and quotas on filesystems of their own
   g++                                   # the fuzzer's engine
+  valgrind                              # instructions counted
   systemd-container                     # nspawn
   qemu-system-x86 e2fsprogs genisoimage # qemu: disks and a seed for cloud-init
   packer xorriso openssh-client         # sshd, and the builds of packer/:
@@ -18,16 +20,23 @@ debian_packages=(
   musl-tools                            # static binaries: C code in crates is compiled for both
   gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 )
+bench_packages=(
+  hyperfine time                        # measuring
+  isal libarchive-tools                 # the fastest gzip; bsdtar
+  ansible-core nginx-light
+)
 rust_targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl)
 
 packages() {
-  install_packages
+  install_packages "${debian_packages[@]}"
   add_rust_targets
 }
 
+bench() { install_packages "${bench_packages[@]}"; }
+
 install_packages() {
   local missing=() package log
-  for package in "${debian_packages[@]}"; do
+  for package in "$@"; do
     is_installed "$package" || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
@@ -68,6 +77,7 @@ leave_no_service() {
   for package in "$@"; do
     case $package in
       docker-registry) unit=docker-registry.service ;;
+      nginx-light) unit=nginx.service ;;
       *) continue ;;
     esac
     as_root systemctl --quiet disable "${now[@]}" "$unit" 2>/dev/null || say "could not disable $unit"
