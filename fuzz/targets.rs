@@ -46,7 +46,7 @@ pub fn archive(data: &[u8]) {
         _ => compressed(&sealed(tar)),
     };
     let (mut names, mut short) = (Vec::new(), false);
-    let read = archive::read(&file(&bytes), "fuzz", |member| {
+    let read = archive::read(&file(&bytes), "fuzz", true, |member| {
         names.push(member.name.to_owned());
         short |= std::io::copy(member.content, &mut std::io::sink())? != member.size;
         Ok(())
@@ -57,7 +57,7 @@ pub fn archive(data: &[u8]) {
         assert!(names.iter().filter(|other| *other == name).count() == 1, "{name:?} twice");
     }
     if let Ok(digest) = read {
-        assert_eq!(digest, nodebake::digest::Digest::of(&bytes), "not all of the file was read");
+        assert_eq!(digest, Some(nodebake::digest::Digest::of(&bytes)), "not all of the file was read");
         assert!(!short, "an intact archive with a member of another size than it says");
     }
 }

@@ -133,8 +133,10 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
         Err(error) => Err(clone(error)),
     });
     let spooled = spool_all(job, &begun, write);
+    // One package manager at a time: each takes all of a machine.
+    let managed = if job.spec.package().is_some() { 1 } else { at_once };
     let planned: Vec<anyhow::Result<Planned>> =
-        begun.into_iter().map(|bake| bake.and_then(|bake| prepare(job, bake, &spooled))).collect();
+        parallel::map(begun, managed, |bake| bake.and_then(|bake| prepare(job, bake, &spooled)));
     let published = match write {
         true => {
             let members = spooled.values().flatten().map(|spooled| spooled.members.len()).sum();

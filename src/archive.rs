@@ -47,14 +47,15 @@ pub struct Member<'entry> {
 /// order. `label` names the archive in messages.
 ///
 /// It has succeeded only when the whole archive was read and found intact: what `visit` was given
-/// before an error must not be used. Gives the digest of exactly the bytes that were parsed: a file
-/// that somebody else can write to may have changed since it was verified.
+/// before an error must not be used. Gives the digest of exactly the bytes that were parsed, if `hashed`:
+/// a file that somebody else can write to may have changed since it was verified.
 pub fn read(
     file: &File,
     label: &str,
+    hashed: bool,
     mut visit: impl FnMut(Member) -> anyhow::Result<()>,
-) -> anyhow::Result<Digest> {
-    let hasher = Rc::new(RefCell::new(Hasher::default()));
+) -> anyhow::Result<Option<Digest>> {
+    let hasher = Rc::new(RefCell::new(hashed.then(Hasher::default)));
     let mut input = BufReader::with_capacity(INPUT, Hashed { file, offset: 0, hasher: Rc::clone(&hasher) });
     let magic = input.fill_buf().map_err(|error| corrupt(label, &error))?.to_vec();
     match format(&magic, label)? {
@@ -62,7 +63,7 @@ pub fn read(
         Format::Gzip => read_tar(MultiGzDecoder::new(input), label, &mut visit)?,
         Format::Tar => read_tar(input, label, &mut visit)?,
     }
-    Ok(hasher.take().finish())
+    Ok(hasher.take().map(Hasher::finish))
 }
 
 enum Format {
@@ -356,17 +357,19 @@ impl<R: Read> Read for Meter<R> {
     }
 }
 
-/// Reads by position and hashes what it gives.
+/// Reads by position and hashes what it gives, where that is wanted.
 struct Hashed<'file> {
     file: &'file File,
     offset: u64,
-    hasher: Rc<RefCell<Hasher>>,
+    hasher: Rc<RefCell<Option<Hasher>>>,
 }
 
 impl Read for Hashed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.offset)?;
-        self.hasher.borrow_mut().update(&buffer[..count]);
+        if let Some(hasher) = self.hasher.borrow_mut().as_mut() {
+            hasher.update(&buffer[..count]);
+        }
         self.offset += count as u64;
         Ok(count)
     }

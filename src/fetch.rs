@@ -31,6 +31,9 @@ pub struct Fetched {
     pub file: File,
     /// Bytes.
     pub size: u64,
+    /// This run has made the file, and nobody without root's rights can ever have opened it: what was
+    /// verified is what will be parsed.
+    pub private: bool,
 }
 
 /// How artifacts are fetched.
@@ -126,7 +129,7 @@ impl Fetcher {
         if !metadata.is_file() {
             return Ok(None);
         }
-        let fetched = Fetched { artifact: artifact.clone(), file, size: metadata.len() };
+        let fetched = Fetched { artifact: artifact.clone(), file, size: metadata.len(), private: false };
         match verify(&fetched, None, &path.display().to_string()) {
             Ok(()) => {
                 self.progress.step(&format!("using {artifact} from the cache"));
@@ -190,8 +193,8 @@ impl Fetcher {
         let download = Download { url, file: &partial.file, largest, resume };
         let bar = self.progress.bar(&artifact.to_string(), artifact.size);
         let done = download.run(&self.network, &bar)?;
-        let fetched =
-            Fetched { artifact: artifact.clone(), file: partial.file.try_clone()?, size: done.size };
+        let (artifact, file, private) = (artifact.clone(), partial.file.try_clone()?, partial.private);
+        let fetched = Fetched { artifact, file, size: done.size, private };
         let verified = verify(&fetched, done.sha256, &source::shown(url));
         Ok((verified.map(|()| fetched), done.sha256.is_none()))
     }
@@ -215,14 +218,20 @@ impl Fetcher {
             let path = cache.join(format!("{}.partial", artifact.sha256));
             // A link in a cache that others can write to must not lead a root process elsewhere.
             let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = options.custom_flags(no_follow()).open(&path).map_err(failed)?;
+            options.read(true).write(true).truncate(false).mode(0o600).custom_flags(no_follow());
+            let (opened, private) = match options.clone().create_new(true).open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    (options.create(true).open(&path), false)
+                }
+                new => (new, true),
+            };
+            let file = opened.map_err(failed)?;
             let metadata = file.metadata().map_err(failed)?;
             if metadata.is_file() && metadata.nlink() == 1 && file.try_lock().is_ok() {
-                return Ok(Partial { file, path: Some(path) });
+                return Ok(Partial { file, path: Some(path), private });
             }
         }
-        Ok(Partial { file: self.temporary()?, path: None })
+        Ok(Partial { file: self.temporary()?, path: None, private: true })
     }
 
     fn temporary(&self) -> Result<File, Failure> {
@@ -245,6 +254,8 @@ fn no_wait() -> i32 {
 struct Partial {
     file: File,
     path: Option<PathBuf>,
+    /// See [`Fetched::private`].
+    private: bool,
 }
 
 impl Fetched {
@@ -264,14 +275,14 @@ impl Fetched {
             return Err(failed("is not a regular file".to_owned()));
         }
         let file = File::open(path).map_err(|error| failed(format!("can't be opened: {error}")))?;
-        Ok(Fetched { artifact: artifact.clone(), file, size: metadata.len() })
+        Ok(Fetched { artifact: artifact.clone(), file, size: metadata.len(), private: false })
     }
 }
 
 /// Compares size and digest with what is pinned; `hashed` is the digest where it is known already.
 /// `place` stands in messages.
 fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), Failure> {
-    let Fetched { artifact, file, size } = fetched;
+    let Fetched { artifact, file, size, .. } = fetched;
     let refuse = |why: String| {
         let failure = Failure::new(Kind::Unverified, format!("{artifact} from `{place}`: {why}"));
         let mut start = [0; 256];

@@ -101,11 +101,11 @@ pub fn spool(fetched: &Fetched, place: &Place) -> anyhow::Result<Spooled> {
         refuse_html(&fetched.file, &label)?;
         let mut content = Whole { file: &fetched.file, offset: 0 };
         take(archive::Member { name: artifact.file_name(), size: fetched.size, content: &mut content })?;
-        members.first().map_or(artifact.sha256, |member| member.sha256)
+        members.first().map(|member| member.sha256)
     } else {
-        archive::read(&fetched.file, &label, take)?
+        archive::read(&fetched.file, &label, !fetched.private, take)?
     };
-    if parsed != artifact.sha256 {
+    if let Some(parsed) = parsed.filter(|parsed| *parsed != artifact.sha256) {
         let message =
             format!("{label} changed while it was read: sha256 {parsed}, expected {}", artifact.sha256);
         return Err(Failure::new(Kind::Unverified, message)

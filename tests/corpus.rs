@@ -73,7 +73,7 @@ proptest! {
         file.write_all(&bytes).unwrap();
         let destination = ImagePath::fixed("/opt/cni/bin");
         let mut names = Vec::new();
-        let read = archive::read(&file, "made up", |member| {
+        let read = archive::read(&file, "made up", true, |member| {
             names.push(member.name.to_owned());
             Ok(())
         });
