@@ -158,7 +158,7 @@ class Server:
 
 
 NGINX = """
-daemon off; pid {work}/pid; error_log {work}/error.log; worker_processes 2;
+daemon off; user root; pid {work}/pid; error_log {work}/error.log; worker_processes 2;
 events {{ }}
 http {{
   access_log off; sendfile on; tcp_nopush on;
@@ -187,7 +187,7 @@ def server(inputs, http=18080, https=18443):
     (work / "nginx.conf").write_text(text)
     running = subprocess.Popen(["nginx", "-p", work, "-c", work / "nginx.conf"])
     try:
-        answers(https)
+        answers(https, running)
         yield Server(
             f"http://127.0.0.1:{http}/current",
             f"https://127.0.0.1:{https}/current",
@@ -200,8 +200,10 @@ def server(inputs, http=18080, https=18443):
         running.wait()
 
 
-def answers(port):
+def answers(port, running):
     for _ in range(100):
+        if running.poll() is not None:
+            break
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

@@ -43,7 +43,7 @@ TARGETS = [
     ratio("the same / inflating alone", 1.5, BAKE, "nodebake", "floor: inflate"),
     ratio("the same / itself without a flush", 1.2, "Without a flush", "nodebake", "nodebake without a flush"),
     ratio("… beside 2 GiB of another program", 1.25, DIRTY, "nodebake", "nodebake without a flush"),
-    ratio("… at 20 ms a flush / shell", 0.40, "A disk that takes 20 ms for a flush", "nodebake", SHELL),
+    ratio("… at 20 ms a flush, by strace / shell", 0.40, "A disk that takes 20 ms for a flush", "nodebake", SHELL),
     ratio("http bake / curl, sha256sum, tar", 0.25, NETWORK, "nodebake", "curl, sha256sum, tar, sync -f"),
     ratio("https bake / http bake", 1.25, NETWORK, "nodebake over TLS", "nodebake"),
     ratio("bake at 30 MiB/s a connection / three curls", 1.20, SLOW, "nodebake", "three curls side by side, nothing kept"),
@@ -60,8 +60,9 @@ TARGETS = [
     ratio("start / `/bin/true`", 2, "Process start", "nodebake --version", "/bin/true"),
 ]
 
-# Why a target may be missed, by its row, and what the next factor would take.
-HASHING = """Half of a bake's processor time inflates; a third is SHA-256: of each archive before it is
+# Why a target may be missed, by its row, and what the next factor would take. The figures in it were
+# measured once, on two cores with SHA-NI.
+HASHING = """Half of a bake's processor time inflates; more than a third is SHA-256: of each archive before it is
 parsed, of what is parsed (a source that others can write to may have changed in between), and of each
 installed file for the receipt. What is left over the bound of two processors, (inflate + hash + write) / 2,
 is less than a tenth. The next factors: two SHA-256 streams in turn, block by block, on one thread (1.35 times as
@@ -81,9 +82,9 @@ WHY = [
 ]
 
 
-def report(groups):
+def report(groups, load):
     by_title = {group.title: group for group in groups}
-    lines = ["# Speed", "", *machine(), "", "## Targets", "", "| what | at most | measured | |", "| --- | --- | --- | --- |"]
+    lines = ["# Speed", "", *machine(load), "", "## Targets", "", "| what | at most | measured | |", "| --- | --- | --- | --- |"]
     size = NODEBAKE.stat().st_size / 1e6
     rows = [(target.what, target.most, target.measured(by_title)) for target in TARGETS]
     rows.append(("static binary for amd64, MB", 8, size))
@@ -103,11 +104,11 @@ def report(groups):
     return "\n".join(lines)
 
 
-def machine():
+def machine(load):
     model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
     filesystem = checked(["findmnt", "-no", "FSTYPE", "-T", TARGET]).strip()
     versions = [checked([*command, "--version"]).split("\n")[0] for command in (["hyperfine"], ["tar"], ["rustc"])]
     yield (
         f"Written by `make bench` on a machine with {os.cpu_count()} processors ({model[1] if model else platform.machine()}),"
-        f" Linux {platform.release()}, {filesystem}; load before: {os.getloadavg()[0]:.2f}. {', '.join(versions)}."
+        f" Linux {platform.release()}, {filesystem}; load before: {load:.2f}. {', '.join(versions)}."
     )

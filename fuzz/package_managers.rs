@@ -33,13 +33,13 @@ pub fn key(data: &[u8]) {
     }
 }
 
-/// As methods/gpgv.cc of apt 2.6 does it, with awk and base64.
+/// As apt-key of apt 2.6 does it, with awk and base64.
 fn apt_decodes(file: &[u8]) -> Option<Vec<u8>> {
     let (mut stage, mut base64) = (0, Vec::new());
     for line in file.split(|byte| *byte == b'\n') {
         match line {
             _ if line.starts_with(b"-----BEGIN") => stage = 1,
-            _ if line.starts_with(b"-----END") => break,
+            _ if line.starts_with(b"-----END") => stage = 0,
             [] if stage == 1 => stage = 2,
             [b'=' | b'-', ..] => {}
             _ if stage == 2 => base64.extend_from_slice(line),

@@ -128,19 +128,27 @@ pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
 fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
     let roots = open_all(hosts);
     let at_once = roots.len().clamp(1, ROOTS);
-    let begun = parallel::map(roots.iter().collect(), at_once, |root| match root {
+    // Who waits for locks takes them in the order given: two runs would each hold what the other wants.
+    let locking = if job.patience.is_zero() { at_once } else { 1 };
+    let begun = parallel::map(roots.iter().collect(), locking, |root| match root {
         Ok(root) => begin(job, root, write),
         Err(error) => Err(clone(error)),
     });
     let spooled = spool_all(job, &begun, write);
-    // One package manager at a time: each takes all of a machine.
-    let managed = if job.spec.package().is_some() { 1 } else { at_once };
+    // A package manager or a containerd to ask takes all of a machine: one at a time.
+    let packaged = begun
+        .iter()
+        .flatten()
+        .any(|bake| bake.receipt.as_ref().is_some_and(|receipt| !receipt.packages.is_empty()));
+    let asking = packaged || job.spec.package().is_some() || job.spec.containerd.config.base == Base::Default;
+    let managed = if asking { 1 } else { at_once };
     let planned: Vec<anyhow::Result<Planned>> =
         parallel::map(begun, managed, |bake| bake.and_then(|bake| prepare(job, bake, &spooled)));
     let published = match write {
         true => {
-            let members = spooled.values().flatten().map(|spooled| spooled.members.len()).sum();
-            let flushes = (parallel::flushes(members) / at_once).max(1);
+            let members: usize = spooled.values().flatten().map(|spooled| spooled.members.len()).sum();
+            // Each root holds itself and its lock open.
+            let flushes = (parallel::flushes(members + 2 * hosts.len()) / at_once).max(1);
             // All are staged before any is published.
             let staged = parallel::map(planned, at_once, |planned| {
                 planned.and_then(|planned| stage(job, planned, &spooled, flushes))

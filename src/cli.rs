@@ -263,8 +263,9 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
             if original { "; what was there before is kept below /var/lib/nodebake/original" } else { "" };
         progress.warn(&format!("{} was edited and is kept{before}", change.path));
     }
-    if diff.is_some() && state::is_mounted(&Root::open(host)?)? {
-        progress.warn("/var/lib/nodebake is a mount point and stays, without anything of nodebake's");
+    let mounted = || state::is_mounted(&Root::open(host)?);
+    if diff.is_some() && mounted().unwrap_or(false) {
+        progress.warn("/var/lib/nodebake is a mount point and stays");
     }
     print(&match (json, &diff) {
         (true, diff) => report::json(&report::removed(host, diff.as_ref()))?,

@@ -228,10 +228,13 @@ impl Fetcher {
             let file = opened.map_err(failed)?;
             let metadata = file.metadata().map_err(failed)?;
             if metadata.is_file() && metadata.nlink() == 1 && file.try_lock().is_ok() {
+                let private = private && is_ours_alone(&metadata);
                 return Ok(Partial { file, path: Some(path), private });
             }
         }
-        Ok(Partial { file: self.temporary()?, path: None, private: true })
+        let file = self.temporary()?;
+        let private = is_ours_alone(&file.metadata()?);
+        Ok(Partial { file, path: None, private })
     }
 
     fn temporary(&self) -> Result<File, Failure> {
@@ -241,6 +244,11 @@ impl Fetcher {
         };
         tempfile::tempfile().map_err(failed)
     }
+}
+
+/// Filesystems that know no owners or modes (vfat, network shares) say here whose all files are.
+fn is_ours_alone(metadata: &std::fs::Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
 }
 
 fn no_follow() -> i32 {

@@ -90,11 +90,22 @@ fn fingerprint(body: &[u8]) -> Result<Fingerprint, String> {
 }
 
 /// All armoured blocks, their checksums left to the fingerprint.
+///
+/// Where readers differ in what ends a header or a block, the file is refused: apt (apt-key's awk) takes
+/// only a line that is quite empty, and only a mark at the very start of its line. A file that ends all of
+/// its lines in CR LF has none for apt, which then trusts nothing.
 fn dearmour(file: &[u8]) -> Result<Vec<u8>, String> {
     let text = str::from_utf8(file).map_err(|_| "it is not UTF-8")?;
+    let all_crlf = text.matches('\n').count() == text.matches("\r\n").count();
+    let text = if all_crlf { text.replace("\r\n", "\n") } else { text.to_owned() };
     let (mut binary, mut block): (Vec<u8>, Option<String>) = (Vec::new(), None);
     let mut in_header = false;
-    for line in text.lines().map(str::trim) {
+    for raw in text.split('\n') {
+        let line = raw.trim();
+        let decides = line.starts_with("-----") || (block.is_some() && line.is_empty());
+        if raw.contains('\0') || (decides && raw != line) {
+            return Err("its armour has white space around a line that must be bare".to_owned());
+        }
         match &mut block {
             None if line == BEGIN => (block, in_header) = (Some(String::new()), true),
             Some(base64) if line == END => {
@@ -187,6 +198,13 @@ mod tests {
         // apt (methods/gpgv.cc) decodes all lines from the first empty one to the first end: both keys.
         let nested = format!("{}\n{KEY}", armoured.rsplit_once("\n-----END").unwrap().0);
         assert!(nested.ends_with(KEY) && found(nested.as_bytes()).is_err(), "{nested}");
+        // Here apt goes on in the header until the empty line, and decodes what stands after our end.
+        let after = armoured.rsplit_once("BLOCK-----\n\n").unwrap().1;
+        let hidden = KEY.replacen("\n\n", "\n \n", 1).replace("-----END", " -----END") + "\n" + after;
+        assert!(found(hidden.as_bytes()).is_err(), "{hidden}");
+        for bare in [KEY.replacen("\n\n", "\n \n", 1), KEY.replace("-----END", " -----END")] {
+            assert!(found(bare.as_bytes()).is_err(), "{bare}");
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ const CALLS: [(&str, &[&str]); 14] = [
 /// So many faults, spread evenly, take less than a minute.
 const SAMPLE: usize = 10;
 
-/// strace follows no child: the enclosure and everything in it is undisturbed.
+/// strace follows no thread and no child: the calls are those of the main thread, and the enclosure and
+/// everything in it is undisturbed.
 fn under_strace(node: &Node, options: &[&str]) -> (Output, String) {
     let trace = node.folder.path().join("trace");
     let mut strace = Command::new("strace");
@@ -78,7 +79,7 @@ fn faults(trace: &str) -> Vec<(&'static str, &'static str, usize)> {
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
-fn c1_every_call_fails_while_a_package_is_baked() {
+fn c1_calls_fail_while_a_package_is_baked() {
     let server = serve();
     let package = format!("repository: {}, version: 1.7.24", suites(&server));
     let whole = node("trixie", &package, "");
