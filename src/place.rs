@@ -114,6 +114,11 @@ pub fn mount(directory: &OwnedFd) -> Option<u64> {
     stat.ok().filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).map(|stat| stat.stx_mnt_id)
 }
 
+/// Whether two directories are on different mounts. What the kernel has not told is none.
+pub fn is_another(own: Option<u64>, mount: Option<u64>) -> bool {
+    matches!((own, mount), (Some(own), Some(mount)) if own != mount)
+}
+
 /// Takes the lock on an open file or directory; false if somebody else has it.
 pub fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {

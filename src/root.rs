@@ -185,7 +185,7 @@ impl Root {
         let own = place::mount(self.inside.directory());
         for above in path.ancestors() {
             let Some(directory) = self.inside.directory_at(&above)? else { break };
-            if place::mount(&directory) != own {
+            if place::is_another(own, place::mount(&directory)) {
                 return Ok(Some(above));
             }
         }
@@ -196,7 +196,7 @@ impl Root {
     pub fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(false) };
         let Some(directory) = self.inside.directory_at(path)? else { return Ok(false) };
-        Ok(place::mount(&place.directory) != place::mount(&directory))
+        Ok(place::is_another(place::mount(&place.directory), place::mount(&directory)))
     }
 
     /// What identifies the directory entry that `path` resolves to: two paths with the same
