@@ -1502,8 +1502,19 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
     let script = r#"
         bake() { nodebake apply --root / --spec /etc/nodebake/$1.yaml --start; }
         starts() { journalctl --no-pager -o cat -u containerd | grep -c 'Started containerd'; }
-        mounts() { wc -l </proc/self/mountinfo; }
-        t mounts-before mounts
+        mounts() { cut -d' ' -f5 /proc/self/mountinfo | sort; }
+        # Services have mounts of their own as they start and end.
+        settled() {
+          local now last=
+          for _ in 1 2 3 4 5 6 7 8 9 10; do
+            now=$(mounts)
+            [[ $now != "$last" ]] || break
+            last=$now
+            sleep 2
+          done
+          echo "$now"
+        }
+        t mounts-before settled
         t first bake first
         t starts-first starts
         t cri-off grep -c disabled_plugins /etc/containerd/config.toml
@@ -1526,7 +1537,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
         t exe-back readlink /proc/$(systemctl show --property=MainPID --value containerd)/exe
         t verify-back nodebake verify --root / --live
         t failed systemctl --failed --no-legend --plain
-        t mounts-after mounts
+        t mounts-after settled
         t left ls /usr/sbin/policy-rc.d
         t remove nodebake remove --root /
         t gone ls /usr/bin/containerd
