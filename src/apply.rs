@@ -18,7 +18,7 @@ use crate::fetch::Fetcher;
 use crate::interrupt;
 use crate::lock::Lock;
 use crate::packages::{self, Shop};
-use crate::parallel;
+use crate::parallel::{self, Idle};
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::receipt::Receipt;
 use crate::resolve::{self, Artifact, Target};
@@ -106,9 +106,10 @@ pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
     let arch =
         arch.ok_or_else(|| Failure::new(Kind::Invalid, "set `arch:` in the spec, for example amd64"))?;
     let artifacts = resolve::resolve(&job.spec, &job.lock, Target { arch, glibc: None })?;
-    let mut spooled = Vec::new();
+    let (mut spooled, idle) = (Vec::new(), Idle::all());
     for artifact in &artifacts {
-        spooled.push(spool::spool(&job.fetcher.fetch(artifact)?, &Place::Scratch(&job.scratch))?);
+        let _decoding = idle.work();
+        spooled.push(spool::spool(&job.fetcher.fetch(artifact)?, &Place::Scratch(&job.scratch), &idle)?);
     }
     let containerd = spooled.iter().find(|spooled| spooled.artifact.component == "containerd");
     let wanted = containerd.filter(|_| job.spec.containerd.config.base == Base::Default);
@@ -238,11 +239,14 @@ fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
     // What waits for a server takes no processor from the others.
     let waiting = needed.iter().filter(|(artifact, _)| job.fetcher.waits(artifact)).count();
     let threads = parallel::processors().max(waiting);
+    let idle = Idle::all();
     let spooled = parallel::map(needed.clone(), threads, |(artifact, root)| {
         // A plan writes nothing below a root; the checks are the same.
         let place = if write { Place::Root(root, &job.scratch) } else { Place::Scratch(&job.scratch) };
+        let reading = (!job.fetcher.waits(artifact)).then(|| idle.work());
         let fetched = job.fetcher.fetch(artifact)?;
-        let spooled = spool::spool(&fetched, &place)?;
+        let _decoding = reading.unwrap_or_else(|| idle.work());
+        let spooled = spool::spool(&fetched, &place, &idle)?;
         if !spooled.ignored.is_empty() {
             job.fetcher
                 .progress

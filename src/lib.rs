@@ -21,7 +21,7 @@
 //!   [`conflict`] refuses two containerds, [`claim`] says beforehand what is done, [`retire`] takes it away;
 //!   a [`session`] asks [`apt`] or [`dnf`] for a [`transaction`] and a [`database`], and a [`complaint`] says
 //!   what went wrong, in an [`enclosure`] of which [`enclosed`] is the inside
-//! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once,
+//! - [`archive`] reads an archive by a strict policy, [`spool`] decodes each artifact once into [`sink`]s,
 //!   [`elf`] says what an executable is
 //! - [`plan`] every path and what belongs there (a [`want`]): [`containerd`], [`registry`], [`systemd`], [`kernel`]
 //! - [`root`] the only module that touches a target, through [`inside`] and one [`place`] at a time, with
@@ -101,6 +101,7 @@ pub mod running_kernel;
 pub mod service;
 pub mod session;
 pub mod settings;
+pub mod sink;
 pub mod source;
 pub mod spec;
 pub mod spool;

@@ -1,5 +1,6 @@
 //! The same function over many items, on several threads.
 
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
@@ -20,6 +21,37 @@ pub fn flushes(held: usize) -> usize {
 /// One thread for each processor.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The processors that have nothing to do: below zero where more threads work than there are processors.
+pub struct Idle(AtomicIsize);
+
+/// A processor that works until this is dropped.
+pub struct Busy<'idle>(&'idle Idle);
+
+impl Idle {
+    /// All of them.
+    pub fn all() -> Self {
+        Idle(AtomicIsize::new(isize::try_from(processors()).unwrap_or(isize::MAX)))
+    }
+
+    /// A thread works that has to, whether a processor is idle or not.
+    pub fn work(&self) -> Busy<'_> {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    /// A processor for what would else be done by somebody busy.
+    pub fn claim(&self) -> Option<Busy<'_>> {
+        let claimed = |idle: isize| (idle > 0).then(|| idle - 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claimed).is_ok().then(|| Busy(self))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Calls `work` for every item on at most `threads` threads; results stand in the items' order.

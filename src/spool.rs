@@ -9,24 +9,21 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::io::Errno;
-
 use crate::archive;
 use crate::catalog::Rule;
-use crate::digest::{BUFFER, Digest, Hasher};
+use crate::digest::{BUFFER, Digest};
 use crate::elf::{self, Elf, Glibc, Unreadable};
 use crate::error::{Failure, Kind, errno, printable};
 use crate::fetch::Fetched;
 use crate::interrupt;
+use crate::parallel::Idle;
 use crate::path::ImagePath;
 use crate::resolve::Artifact;
 use crate::root::Root;
+use crate::sink::{Helper, Writer, Written};
 
 /// Executables carry this mode, whatever the archive says.
 pub const EXECUTABLE: u32 = 0o755;
-
-/// How much is written before the disk is told to begin.
-const WRITE_BACK: u64 = 8 << 20;
 
 /// An artifact whose members have all been read.
 pub struct Spooled {
@@ -82,13 +79,18 @@ impl Member {
     }
 }
 
-/// Decodes `fetched`. The executables are checked: each is a whole ELF file of the artifact's
-/// architecture, and its version, where it can be read, is the artifact's.
-pub fn spool(fetched: &Fetched, place: &Place) -> anyhow::Result<Spooled> {
+/// Decodes `fetched`, with a second processor while one is `idle`. The executables are checked: each is
+/// a whole ELF file of the artifact's architecture, and its version, where it can be read, is the
+/// artifact's.
+pub fn spool(fetched: &Fetched, place: &Place, idle: &Idle) -> anyhow::Result<Spooled> {
+    std::thread::scope(|scope| decode(fetched, place, Helper::new(scope, idle)))
+}
+
+fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Spooled> {
     let artifact = fetched.artifact.clone();
     let label = format!("{artifact}, `{}`", artifact.file_name());
     let component = artifact.catalogued();
-    let decoder = Decoder { artifact: &artifact, place };
+    let mut decoder = Decoder { artifact: &artifact, place, helper };
     let (mut members, mut ignored) = (Vec::new(), Vec::new());
     let mut take = |found: archive::Member| -> anyhow::Result<()> {
         match component.rule(found.name) {
@@ -125,23 +127,42 @@ pub fn spool(fetched: &Fetched, place: &Place) -> anyhow::Result<Spooled> {
 }
 
 /// What is the same for all members of an artifact.
-struct Decoder<'a> {
+struct Decoder<'a, 'scope, 'env> {
     artifact: &'a Artifact,
     place: &'a Place<'a>,
+    helper: Helper<'scope, 'env>,
 }
 
-impl Decoder<'_> {
-    fn member(&self, rule: &Rule, path: ImagePath, found: archive::Member) -> anyhow::Result<Member> {
-        let archive::Member { name, size, content } = found;
+impl Decoder<'_, '_, '_> {
+    fn member(&mut self, rule: &Rule, path: ImagePath, found: archive::Member) -> anyhow::Result<Member> {
+        let name = found.name;
         let (file, nameless) = self.room(rule)?;
-        let (sha256, written) = copy(content, &file, size, path.as_str())?;
-        if written != size {
+        let Some(Written { file, size, sha256 }) = self.copy(found, file, path.as_str())? else {
             let message = format!("{}: member `{}` is truncated", self.artifact, printable(name));
             return Err(Failure::new(Kind::Unverified, message).into());
-        }
+        };
         let needs_glibc = if rule.script { None } else { check(self.artifact, name, &file)? };
         let nameless = AtomicBool::new(nameless);
         Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, file, nameless })
+    }
+
+    /// Copies a member; none where it is shorter than it says.
+    fn copy(&mut self, found: archive::Member, file: File, shown: &str) -> anyhow::Result<Option<Written>> {
+        let archive::Member { size, content, .. } = found;
+        let failed = |error| Failure::filesystem("writing", shown, errno(&error));
+        let mut writer = Writer::new(&mut self.helper, file, size).map_err(failed)?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            interrupt::check()?;
+            // An archive's own trouble is told by archive.rs; for a single file this is the disk's.
+            let count = fill(content, &mut buffer)
+                .map_err(|error| Failure::filesystem("reading the source of", shown, errno(&error)))?;
+            if count == 0 {
+                let written = writer.finish().map_err(failed)?;
+                return Ok((written.size == size).then_some(written));
+            }
+            writer.write(&mut buffer, count).map_err(failed)?;
+        }
     }
 
     /// A file for one member, and whether it can be given a name in the root.
@@ -160,44 +181,6 @@ fn temporary(directory: &Path) -> Result<File, Failure> {
     tempfile::tempfile_in(directory).map_err(|error| {
         Failure::filesystem("creating a temporary file in", directory.display(), errno(&error))
     })
-}
-
-/// Copies and hashes; the space is reserved first, so that a full disk is noticed early.
-fn copy(content: &mut dyn Read, file: &File, size: u64, shown: &str) -> anyhow::Result<(Digest, u64)> {
-    let failed = |errno| Failure::filesystem("writing", shown, errno);
-    if size > BUFFER as u64 {
-        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(errno) => return Err(failed(errno).into()),
-        }
-    }
-    let mut buffer = vec![0; BUFFER];
-    let (mut hasher, mut offset, mut flushed) = (Hasher::default(), 0, 0);
-    loop {
-        interrupt::check()?;
-        // An archive's own trouble is told by archive.rs; for a single file this is the disk's.
-        let count = fill(content, &mut buffer)
-            .map_err(|error| Failure::filesystem("reading the source of", shown, errno(&error)))?;
-        if count == 0 {
-            write_back(file, flushed, offset);
-            return Ok((hasher.finish(), offset));
-        }
-        if offset - flushed >= WRITE_BACK {
-            write_back(file, flushed, offset);
-            flushed = offset;
-        }
-        hasher.update(&buffer[..count]);
-        file.write_all_at(&buffer[..count], offset).map_err(|error| failed(errno(&error)))?;
-        offset += count as u64;
-    }
-}
-
-/// Lets the disk begin with what has been written: the flush at the end finds little left to do. The
-/// kernel starts to write dirty pages that are said not to be needed, and keeps them until then.
-fn write_back(file: &File, from: u64, to: u64) {
-    let length = std::num::NonZeroU64::new(to - from);
-    // Only advice: where it is not taken, the flush takes longer.
-    let _ = rustix::fs::fadvise(file, from, length, rustix::fs::Advice::DontNeed);
 }
 
 /// Reads until `buffer` is full or the content ends: large writes are cheaper than many small ones.

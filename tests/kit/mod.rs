@@ -419,10 +419,17 @@ fn watch(child: &mut Child, start: Instant, line: &str) -> (Option<i32>, u64) {
     }
 }
 
+/// In KiB; 0 before the program runs. A child goes by its parent's name and memory until its execve is
+/// through, and `spawn` returns a moment before: in status the name stands before the memory, so where
+/// the name is no longer the parent's, neither is the memory.
 fn high_water_mark(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|kib| kib.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let parent = fs::read_to_string("/proc/thread-self/comm").unwrap();
+    if field("Name:") == Some(parent.trim()) {
+        return 0;
+    }
+    field("VmHWM:").and_then(|kib| kib.trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 fn drain(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>> {
