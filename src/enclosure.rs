@@ -5,7 +5,7 @@
 //! other. When this process ends, by whatever signal, the kernel ends all of them and takes the
 //! mounts away. It must not know what is run.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind, describe, errno, printable};
 use crate::interrupt;
 use crate::root::Root;
 use crate::run;
@@ -165,10 +165,15 @@ impl Enclosure {
             |why: &str| Failure::new(Kind::Unsupported, format!("the package manager's enclosure {why}"));
         let mut line = serde_json::to_vec(request).map_err(|error| broken(&error.to_string()))?;
         line.push(b'\n');
-        let written =
-            self.requests.as_mut().map(|requests| requests.write_all(&line).and_then(|()| requests.flush()));
-        // A process that has gone says why in its last line.
-        drop(written);
+        if let Some(requests) = self.requests.as_mut() {
+            match requests.write_all(&line).and_then(|()| requests.flush()) {
+                // A process that has gone says why in its last line.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    return Err(broken(&format!("can't be asked: {}", describe(errno(&error)))));
+                }
+                _ => {}
+            }
+        }
         let deadline = Instant::now() + limit;
         let answer = loop {
             match self.answers.recv_timeout(POLL) {

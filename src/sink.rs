@@ -174,3 +174,47 @@ impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
 fn lost() -> io::Error {
     io::Error::other("the thread that writes has ended")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parallel;
+
+    /// Writes 20 buffers and a half, by a helper where one is idle. Gives whether one has been started.
+    fn write(idle: &Idle, file: File) -> (io::Result<Written>, bool) {
+        std::thread::scope(|scope| {
+            let mut helper = Helper::new(scope, idle);
+            let written = || -> io::Result<Written> {
+                let mut writer = Writer::new(&mut helper, file, 0)?;
+                let mut buffer = vec![0; BUFFER];
+                for number in 0..=20 {
+                    buffer.fill(number);
+                    writer.write(&mut buffer, if number < 20 { BUFFER } else { BUFFER / 2 })?;
+                }
+                writer.finish()
+            };
+            (written(), helper.line.is_some())
+        })
+    }
+
+    #[test]
+    fn a_helper_writes_what_its_caller_would() {
+        let idle = Idle::all();
+        let (helped, started) = write(&idle, tempfile::tempfile().unwrap());
+        assert!(started, "no processor was idle");
+        let busy: Vec<_> = (0..parallel::processors()).map(|_| idle.work()).collect();
+        let (alone, started) = write(&idle, tempfile::tempfile().unwrap());
+        assert!(!started, "{} processors are busy", busy.len());
+        let (helped, alone) = (helped.unwrap(), alone.unwrap());
+        assert_eq!(helped.sha256, alone.sha256);
+        assert_eq!((helped.size, alone.size), (20 * BUFFER as u64 + BUFFER as u64 / 2, helped.size));
+        assert_eq!(Digest::of_file(&helped.file).unwrap(), helped.sha256);
+    }
+
+    #[test]
+    fn an_error_of_the_helper_arrives() {
+        let (written, started) = write(&Idle::all(), File::open("/dev/null").unwrap());
+        assert!(started);
+        assert_eq!(written.err().and_then(|error| error.raw_os_error()), Some(Errno::BADF.raw_os_error()));
+    }
+}
