@@ -36,7 +36,7 @@ class Inputs:
     """A directory with everything, made anew by `prepare`."""
 
     work: Path
-    #: Path of each release directory, by name: current, older, large.
+    #: Path of each release directory, by name: current, older, mixed, large.
     releases: dict
 
     def release_files(self, name="current", archives_only=False):
@@ -63,9 +63,10 @@ class Inputs:
 def prepare(work):
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    inputs = Inputs(work, {name: work / name for name in ("current", "older", "large")})
+    inputs = Inputs(work, {name: work / name for name in ("current", "older", "mixed", "large")})
     release(inputs, "current", LAB / "artifacts/2.1")
     release(inputs, "older", LAB / "artifacts/1.7")
+    release(inputs, "mixed", LAB / "artifacts/2.1", containerd=LAB / "artifacts/1.7")
     inputs.installed.mkdir()
     checked([NODEBAKE, "-q", "apply", "--root", inputs.installed, "--spec", inputs.spec("current")])
     receipt = json.loads((inputs.installed / "var/lib/nodebake/receipt.json").read_text())
@@ -80,13 +81,17 @@ def prepare(work):
     return inputs
 
 
-def release(inputs, name, made_from):
+def release(inputs, name, made_from, containerd=None):
     """Links to the lab's archives, with the checksums that a user would verify and the spec."""
     versions = json.loads((made_from / "versions.json").read_text())
+    folders = dict.fromkeys(COMPONENTS, made_from)
+    if containerd:
+        versions["containerd"] = json.loads((containerd / "versions.json").read_text())["containerd"]
+        folders["containerd"] = containerd
     into = inputs.releases[name]
     into.mkdir()
-    for component in COMPONENTS:
-        os.link(made_from / versions[component]["file"], into / versions[component]["file"])
+    for component, folder in folders.items():
+        os.link(folder / versions[component]["file"], into / versions[component]["file"])
     pin(inputs, name, versions)
 
 
