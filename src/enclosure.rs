@@ -223,3 +223,26 @@ impl From<Refusal> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_can_t_be_written_is_told_at_once() {
+        // It lives on, and will never say anything.
+        let first = run::start(Command::new("sleep").arg("600")).unwrap();
+        let full = OwnedFd::from(File::options().write(true).open("/dev/full").unwrap());
+        let (_never, answers) = mpsc::channel();
+        let mut enclosure = Enclosure { first, requests: Some(full.into()), answers };
+        let failure = enclosure.write("apt.conf", "").unwrap_err();
+        assert!(
+            failure.to_string().ends_with("enclosure can't be asked: no space left on device"),
+            "{failure}"
+        );
+        assert_eq!(failure.kind, Kind::Unsupported);
+    }
+}

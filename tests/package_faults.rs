@@ -23,7 +23,6 @@ use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use kit::NODEBAKE;
 use kit::real::{Node, errors, expect};
@@ -112,28 +111,6 @@ fn c1_calls_fail_while_a_package_is_baked() {
     writeln!(std::io::stderr(), "{} runs, {reached} faults injected", faults.len()).unwrap();
     assert!(reached * 2 > faults.len(), "hardly ever injected: the sweep proves nothing");
     assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong.join("\n"));
-}
-
-/// The enclosure is alive and waits for the request, so that nothing ends by itself.
-#[test]
-#[ignore = "needs tests/lab/prepare"]
-fn c1_a_request_that_can_t_be_written_is_told_at_once() {
-    let server = serve();
-    let package = format!("repository: {}, version: 1.7.24", suites(&server));
-    let whole = node("trixie", &package, "");
-    let (output, trace) = under_strace(&whole, &["-e", "trace=write"]);
-    expect(0, output);
-    let (before, node) = (outside_the_database(&whole), node("trixie", &package, ""));
-    let requests = trace.lines().zip(1..).filter(|(line, _)| line.contains("{\\\"Run\\\":"));
-    let (_, nth) = requests.last().unwrap();
-    let inject = format!("inject=write:error=ENOSPC:when={nth}");
-    let start = Instant::now();
-    let (output, _) = under_strace(&node, &["-e", "trace=write", "-e", &inject]);
-    let told = errors(&expect(9, output));
-    assert!(told.contains("enclosure can't be asked: no space left on device"), "{told}");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
-    expect(0, node.nodebake("apply", &[]));
-    assert_eq!(outside_the_database(&node), before);
 }
 
 /// What is wrong after a disturbed run, and after the next one: of the same spec, or `remove`.
