@@ -70,7 +70,7 @@ source "qemu" "node" {
   qemu_binary  = var.arch == "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64"
   accelerator  = var.accelerator
   machine_type = var.machine_type
-  cpus         = var.accelerator == "tcg" ? 1 : 2 # see tests/lab/vm.sh
+  cpus         = var.accelerator == "tcg" ? 1 : 2 # two that are emulated now and then panic
   memory       = 2048
   net_device   = "virtio-net"
   headless     = true
