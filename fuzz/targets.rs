@@ -22,7 +22,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
+use nodebake::bundle::Bundle;
 use nodebake::containerd::{Basis, Release};
+use nodebake::extent::Extent;
 use nodebake::path::ImagePath;
 use nodebake::receipt::{Intent, Receipt};
 use nodebake::settings::Settings;
@@ -46,7 +48,8 @@ pub fn archive(data: &[u8]) {
         _ => compressed(&sealed(tar)),
     };
     let (mut names, mut short) = (Vec::new(), false);
-    let read = archive::read(&file(&bytes), "fuzz", true, |member| {
+    let extent = Extent::whole(file(&bytes), bytes.len() as u64);
+    let read = archive::read(&extent, "fuzz", true, |member| {
         names.push(member.name.to_owned());
         short |= std::io::copy(member.content, &mut std::io::sink())? != member.size;
         Ok(())
@@ -59,6 +62,22 @@ pub fn archive(data: &[u8]) {
     if let Ok(digest) = read {
         assert_eq!(digest, Some(nodebake::digest::Digest::of(&bytes)), "not all of the file was read");
         assert!(!short, "an intact archive with a member of another size than it says");
+    }
+}
+
+/// Bundles: as they are, and with header checksums put right.
+pub fn bundle(data: &[u8]) {
+    let Some((form, tar)) = data.split_first() else { return };
+    let bytes = if form % 2 == 0 { tar.to_vec() } else { sealed(tar) };
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    let Ok(bundle) = Bundle::open(file.path()) else { return };
+    for name in bundle.names() {
+        assert!(!name.is_empty() && !name.contains('/') && !name.chars().any(char::is_control), "{name:?}");
+    }
+    for (digest, _) in bundle.verify().into_iter().flatten() {
+        let part = bundle.part(&digest).unwrap().unwrap();
+        assert!(part.size() <= bytes.len() as u64 && part.digest().unwrap() == digest);
     }
 }
 

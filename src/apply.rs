@@ -237,13 +237,13 @@ fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
     // The longest first, so that the last to end is short.
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
     // What waits for a server takes no processor from the others.
-    let waiting = needed.iter().filter(|(artifact, _)| job.fetcher.waits(artifact)).count();
+    let waiting = needed.iter().filter(|(artifact, _)| job.fetcher.waits(&artifact.url)).count();
     let threads = parallel::processors().max(waiting);
     let idle = Idle::all();
     let spooled = parallel::map(needed.clone(), threads, |(artifact, root)| {
         // A plan writes nothing below a root; the checks are the same.
         let place = if write { Place::Root(root, &job.scratch) } else { Place::Scratch(&job.scratch) };
-        let reading = (!job.fetcher.waits(artifact)).then(|| idle.work());
+        let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());
         let fetched = job.fetcher.fetch(artifact)?;
         let _decoding = reading.unwrap_or_else(|| idle.work());
         let spooled = spool::spool(&fetched, &place, &idle)?;

@@ -5,9 +5,8 @@
 //! nobody asked for: upstream's releases have none, so one is a sign of an attack or of damage. It
 //! writes nothing.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
@@ -15,8 +14,9 @@ use flate2::bufread::MultiGzDecoder;
 use rustix::io::Errno;
 use tar::{Archive, EntryType};
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::{Digest, Hashing};
 use crate::error::{Failure, Kind, printable, steers};
+use crate::extent::Extent;
 use crate::interrupt;
 use crate::path::LONGEST_COMPONENT;
 
@@ -43,27 +43,27 @@ pub struct Member<'entry> {
     pub content: &'entry mut dyn Read,
 }
 
-/// Calls `visit` for every regular file of the gzip-compressed or plain tar archive `file`, in
+/// Calls `visit` for every regular file of the gzip-compressed or plain tar archive `bytes`, in
 /// order. `label` names the archive in messages.
 ///
 /// It has succeeded only when the whole archive was read and found intact: what `visit` was given
 /// before an error must not be used. Gives the digest of exactly the bytes that were parsed, if `hashed`:
 /// a file that somebody else can write to may have changed since it was verified.
 pub fn read(
-    file: &File,
+    bytes: &Extent,
     label: &str,
     hashed: bool,
     mut visit: impl FnMut(Member) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<Digest>> {
-    let hasher = Rc::new(RefCell::new(hashed.then(Hasher::default)));
-    let mut input = BufReader::with_capacity(INPUT, Hashed { file, offset: 0, hasher: Rc::clone(&hasher) });
+    let mut source = Hashing::new(bytes.reader(), hashed);
+    let mut input = BufReader::with_capacity(INPUT, &mut source);
     let magic = input.fill_buf().map_err(|error| corrupt(label, &error))?.to_vec();
     match format(&magic, label)? {
         // Not GzDecoder: it ends after the first member of what pigz and others write.
         Format::Gzip => read_tar(MultiGzDecoder::new(input), label, &mut visit)?,
         Format::Tar => read_tar(input, label, &mut visit)?,
     }
-    Ok(hasher.take().map(Hasher::finish))
+    Ok(source.finish())
 }
 
 enum Format {
@@ -353,24 +353,6 @@ impl<R: Read> Read for Meter<R> {
             ))));
         };
         self.budget.set(left);
-        Ok(count)
-    }
-}
-
-/// Reads by position and hashes what it gives, where that is wanted.
-struct Hashed<'file> {
-    file: &'file File,
-    offset: u64,
-    hasher: Rc<RefCell<Option<Hasher>>>,
-}
-
-impl Read for Hashed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = std::os::unix::fs::FileExt::read_at(self.file, buffer, self.offset)?;
-        if let Some(hasher) = self.hasher.borrow_mut().as_mut() {
-            hasher.update(&buffer[..count]);
-        }
-        self.offset += count as u64;
         Ok(count)
     }
 }

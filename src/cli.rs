@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. It is the only module that prints results.
 
+use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,13 +12,15 @@ use clap_complete::Shell;
 
 use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
+use crate::architectures::Architectures;
+use crate::bundle::{self, Bundle};
 use crate::enclosed;
 use crate::error::{self, Failure, Kind};
 use crate::goss;
 use crate::labels::RELABEL;
 use crate::live::Live;
 use crate::load::{self, Input, Inputs};
-use crate::pin::{self, Architectures};
+use crate::pin::{self, Pinner};
 use crate::progress::Progress;
 use crate::receipt::Before;
 use crate::remove;
@@ -93,6 +96,9 @@ enum Command {
         #[arg(long, value_name = "ARCH")]
         arch: Vec<String>,
     },
+    /// Make or check one file with every artifact that the spec asks for, to be given as a source
+    #[command(subcommand)]
+    Bundle(BundleCommand),
     /// Print a goss file for what was baked into a root, or for what the spec would bake
     Goss {
         /// Root filesystem; without it the spec's plan is described
@@ -124,6 +130,28 @@ enum Command {
     Enclosed {
         #[arg(long, hide = true)]
         second: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum BundleCommand {
+    /// Fetch and verify what is pinned, and write it to one file
+    Create {
+        #[command(flatten)]
+        input: Input,
+        /// The bundle
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+        /// Architecture to take in, several times for more; default: the spec's, else amd64 and arm64 as far
+        /// as the source has them
+        #[arg(long, value_name = "ARCH")]
+        arch: Vec<String>,
+    },
+    /// Compare everything in a bundle with its digest, and list it
+    Verify {
+        /// The bundle
+        #[arg(value_name = "FILE")]
+        bundle: PathBuf,
     },
 }
 
@@ -187,6 +215,10 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Verify { root, ask, json } => verify(&root, ask, json),
         Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
+        Command::Bundle(BundleCommand::Create { input, output, arch }) => {
+            create_bundle(&input, &arch, &output, &progress)
+        }
+        Command::Bundle(BundleCommand::Verify { bundle }) => verify_bundle(&bundle),
         Command::Goss { root, input, live, build } => match root {
             Some(host) => print(&goss::gossfile(&goss::Expected::of_root(&Root::open(&host)?)?, live)?),
             None => goss_of_spec(&input, build, live, &progress),
@@ -276,18 +308,44 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
 
 fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow::Result<u8> {
     let (spec, folder) = load::spec(input)?;
-    let named = architectures.iter().map(|name| name.parse::<Arch>()).collect::<Result<Vec<_>, _>>()?;
-    let architectures = match (named.as_slice(), &spec.arch) {
+    let architectures = choose(architectures, &spec)?;
+    let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
+    let pinner = Pinner { fetcher: &fetcher, scratch: &std::env::temp_dir() };
+    let lock = pin::pin(&spec, &architectures, &pinner)?;
+    let path = folder.join(load::LOCK);
+    let text = lock.text()?;
+    write_beside(&path, |mut file| Ok(file.write_all(text.as_bytes())?))?;
+    progress.step(&format!("pinned {} artifacts in {}", lock.artifacts.len(), path.display()));
+    print("")
+}
+
+/// The architectures that are named, else the spec's.
+fn choose(named: &[String], spec: &Spec) -> Result<Architectures, Failure> {
+    let named = named.iter().map(|name| name.parse::<Arch>()).collect::<Result<Vec<_>, _>>()?;
+    Ok(match (named.as_slice(), &spec.arch) {
         ([], Some(arch)) => Architectures::Asked(arch.arch().into_iter().collect()),
         ([], None) => Architectures::Common,
         _ => Architectures::Asked(named),
-    };
+    })
+}
+
+fn create_bundle(input: &Input, named: &[String], output: &Path, progress: &Progress) -> anyhow::Result<u8> {
+    let Inputs { spec, lock, .. } = Inputs::load(input)?;
     let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
-    let lock = pin::pin(&spec, &architectures, &fetcher)?;
-    let path = folder.join(load::LOCK);
-    write_beside(&path, &lock.text()?)?;
-    progress.step(&format!("pinned {} artifacts in {}", lock.artifacts.len(), path.display()));
+    let gathered = bundle::gather(&spec, &lock, &choose(named, &spec)?, &fetcher)?;
+    if spec.package().is_some() {
+        progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
+    }
+    let count = gathered.len();
+    write_beside(output, |file| bundle::write(gathered, file))?;
+    progress.step(&format!("packed {count} artifacts into {}", output.display()));
     print("")
+}
+
+fn verify_bundle(path: &Path) -> anyhow::Result<u8> {
+    let bundle = Bundle::open(path)?;
+    let lines = bundle.verify()?.into_iter().map(|(digest, name)| format!("{digest}  {name}\n"));
+    print(&lines.collect::<String>())
 }
 
 /// What the spec would bake, by itself: no root decides on the build, and nothing is written.
@@ -296,15 +354,18 @@ fn goss_of_spec(input: &Input, build: Build, live: bool, progress: &Progress) ->
     print(&goss::gossfile(&goss::Expected::of_plan(&apply::plan_alone(&job)?), live)?)
 }
 
-/// Replaces a file of the user's in one step.
-fn write_beside(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Replaces a file of the user's in one step, by what `write` makes.
+fn write_beside(path: &Path, write: impl FnOnce(&File) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let failed = |error: std::io::Error| Failure::filesystem("writing", path.display(), error::errno(&error));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .map_err(failed)?;
-    file.write_all(text.as_bytes()).map_err(failed)?;
+    write(file.as_file()).map_err(|error| match error.downcast::<std::io::Error>() {
+        Ok(error) => failed(error).into(),
+        Err(error) => error,
+    })?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())

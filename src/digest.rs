@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::str::FromStr;
 
@@ -27,10 +28,15 @@ impl Digest {
 
     /// The digest of a whole file, read by position: the descriptor's offset stays as it is.
     pub fn of_file(file: &File) -> anyhow::Result<Self> {
+        Digest::by_position(|buffer, offset| file.read_at(buffer, offset))
+    }
+
+    /// The digest of what `read_at` gives until it gives nothing.
+    pub fn by_position(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> anyhow::Result<Self> {
         let mut buffer = vec![0; BUFFER];
         let (mut hasher, mut offset) = (Hasher::default(), 0);
         loop {
-            match file.read_at(&mut buffer, offset)? {
+            match read_at(&mut buffer, offset)? {
                 0 => return Ok(hasher.finish()),
                 count => {
                     hasher.update(&buffer[..count]);
@@ -54,6 +60,34 @@ impl Hasher {
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+/// Hashes what is read through it, where that is wanted.
+pub struct Hashing<R> {
+    source: R,
+    hasher: Option<Hasher>,
+}
+
+impl<R> Hashing<R> {
+    /// Reads `source`.
+    pub fn new(source: R, wanted: bool) -> Self {
+        Hashing { source, hasher: wanted.then(Hasher::default) }
+    }
+
+    /// The digest of what has been read; none where none was wanted.
+    pub fn finish(self) -> Option<Digest> {
+        self.hasher.map(Hasher::finish)
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
+        Ok(count)
     }
 }
 

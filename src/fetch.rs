@@ -13,11 +13,13 @@ use reqwest::Url;
 use rustix::fs::OFlags;
 
 use crate::archive;
+use crate::bundle::Bundle;
 use crate::digest::Digest;
 use crate::download::{Download, Network};
 use crate::error::{self, Failure, Kind, errno, printable};
+use crate::extent::Extent;
 use crate::progress::Progress;
-use crate::resolve::Artifact;
+use crate::resolve::{self, Artifact};
 use crate::source::{self, Location, Source};
 
 /// Checksum files and keys are shorter.
@@ -27,11 +29,9 @@ const SMALL: u64 = 1 << 20;
 pub struct Fetched {
     /// What it is.
     pub artifact: Artifact,
-    /// Its bytes; read it by position.
-    pub file: File,
-    /// Bytes.
-    pub size: u64,
-    /// This run has made the file, and nobody without root's rights can ever have opened it: what was
+    /// Its bytes.
+    pub bytes: Extent,
+    /// This run has made the file that they are in, and nobody without root's rights can ever have opened it: what was
     /// verified is what will be parsed.
     pub private: bool,
 }
@@ -63,6 +63,12 @@ impl Fetcher {
                 verify(&fetched, None, &path.display().to_string())?;
                 Ok(fetched)
             }
+            Location::Bundled(bundle) => {
+                self.progress.step(&format!("reading {artifact} from {}", bundle.path().display()));
+                let fetched = Fetched::part(artifact, bundle)?;
+                verify(&fetched, None, &bundle.path().display().to_string())?;
+                Ok(fetched)
+            }
             Location::Remote(url) => match self.cached(artifact)? {
                 Some(fetched) => Ok(fetched),
                 None => self.download(artifact, url),
@@ -70,9 +76,9 @@ impl Fetcher {
         }
     }
 
-    /// Whether fetching `artifact` may wait for a server.
-    pub fn waits(&self, artifact: &Artifact) -> bool {
-        !matches!(self.source.locate(&artifact.url, artifact.file_name()), Ok(Location::Local(_)))
+    /// Whether fetching what upstream has at `url` may wait for a server.
+    pub fn waits(&self, url: &str) -> bool {
+        matches!(self.source.locate(url, resolve::file_name(url)), Ok(Location::Remote(_)))
     }
 
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
@@ -93,6 +99,7 @@ impl Fetcher {
                     Err(Failure::new(Kind::Fetch, format!("opening `{}`: {error}", path.display())).into())
                 }
             },
+            Location::Bundled(_) => Ok(None),
             Location::Remote(url) => match self.small(&url) {
                 Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), source::shown(&url)))),
                 Err(error) if error.is::<crate::download::NotFound>() => Ok(None),
@@ -129,7 +136,8 @@ impl Fetcher {
         if !metadata.is_file() {
             return Ok(None);
         }
-        let fetched = Fetched { artifact: artifact.clone(), file, size: metadata.len(), private: false };
+        let bytes = Extent::whole(file, metadata.len());
+        let fetched = Fetched { artifact: artifact.clone(), bytes, private: false };
         match verify(&fetched, None, &path.display().to_string()) {
             Ok(()) => {
                 self.progress.step(&format!("using {artifact} from the cache"));
@@ -193,8 +201,8 @@ impl Fetcher {
         let download = Download { url, file: &partial.file, largest, resume };
         let bar = self.progress.bar(&artifact.to_string(), artifact.size);
         let done = download.run(&self.network, &bar)?;
-        let (artifact, file, private) = (artifact.clone(), partial.file.try_clone()?, partial.private);
-        let fetched = Fetched { artifact, file, size: done.size, private };
+        let bytes = Extent::whole(partial.file.try_clone()?, done.size);
+        let fetched = Fetched { artifact: artifact.clone(), bytes, private: partial.private };
         let verified = verify(&fetched, done.sha256, &source::shown(url));
         Ok((verified.map(|()| fetched), done.sha256.is_none()))
     }
@@ -267,6 +275,17 @@ struct Partial {
 }
 
 impl Fetched {
+    /// The failure where `found` is the digest of what was read after it had been verified.
+    pub fn changed(&self, found: Digest) -> Failure {
+        let Fetched { artifact, .. } = self;
+        let message = format!(
+            "{artifact}, `{}` changed while it was read: sha256 {found}, expected {}",
+            artifact.file_name(),
+            artifact.sha256
+        );
+        Failure::new(Kind::Unverified, message).help("keep others from writing to the source")
+    }
+
     fn open(artifact: &Artifact, path: &Path) -> Result<Fetched, Failure> {
         let failed = |why: String| {
             Failure::new(Kind::Fetch, format!("`{}` {why}", path.display())).help(format!(
@@ -283,27 +302,37 @@ impl Fetched {
             return Err(failed("is not a regular file".to_owned()));
         }
         let file = File::open(path).map_err(|error| failed(format!("can't be opened: {error}")))?;
-        Ok(Fetched { artifact: artifact.clone(), file, size: metadata.len(), private: false })
+        let bytes = Extent::whole(file, metadata.len());
+        Ok(Fetched { artifact: artifact.clone(), bytes, private: false })
+    }
+
+    fn part(artifact: &Artifact, bundle: &Bundle) -> Result<Fetched, Failure> {
+        let missing = || {
+            let message = format!("`{}` holds no {artifact} with the pinned digest", bundle.path().display());
+            Failure::new(Kind::Fetch, message).help(format!("it holds {}", bundle.names().join(", ")))
+        };
+        let bytes = bundle.part(&artifact.sha256)?.ok_or_else(missing)?;
+        Ok(Fetched { artifact: artifact.clone(), bytes, private: false })
     }
 }
 
 /// Compares size and digest with what is pinned; `hashed` is the digest where it is known already.
 /// `place` stands in messages.
 fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), Failure> {
-    let Fetched { artifact, file, size, .. } = fetched;
+    let Fetched { artifact, bytes, .. } = fetched;
     let refuse = |why: String| {
         let failure = Failure::new(Kind::Unverified, format!("{artifact} from `{place}`: {why}"));
         let mut start = [0; 256];
-        match file.read_at(&mut start, 0) {
+        match bytes.read_at(&mut start, 0) {
             Ok(count) if archive::looks_like_html(&start[..count]) => failure.help(archive::HTML),
             _ => failure.help("it was damaged on its way, or it is another build: pin what you trust by `sha256:` in the spec"),
         }
     };
-    if let Some(expected) = artifact.size.filter(|expected| expected != size) {
-        return Err(refuse(format!("size {size}, expected {expected}")));
+    if let Some(expected) = artifact.size.filter(|expected| *expected != bytes.size()) {
+        return Err(refuse(format!("size {}, expected {expected}", bytes.size())));
     }
     let found = hashed
-        .map_or_else(|| Digest::of_file(file), Ok)
+        .map_or_else(|| bytes.digest(), Ok)
         .map_err(|error| Failure::new(Kind::Fetch, format!("reading `{place}`: {error}")))?;
     match found == artifact.sha256 {
         true => Ok(()),

@@ -15,7 +15,8 @@
 //! - [`spec`] what the user wrote, read by [`yaml`] into the checked [`values`]
 //! - [`catalog`] the known components, [`lock`] what is pinned, [`arch`] architectures
 //! - [`resolve`] the artifacts with their digests; [`pin`] writes the lock
-//! - [`source`] where they come from, [`fetch`] verified bytes, [`download`] the network
+//! - [`source`] where they come from, also a [`bundle`]; [`fetch`] verified bytes, an [`extent`] of a file;
+//!   [`download`] the network
 //! - [`package`] the package that the spec asks for, [`distribution`] whose package manager the root has,
 //!   [`repository`] where it comes from, its key known by [`openpgp`]; [`packages`] brings a [`supply`]:
 //!   [`conflict`] refuses two containerds, [`claim`] says beforehand what is done, [`retire`] takes it away;
@@ -42,8 +43,10 @@
 pub mod apply;
 pub mod apt;
 pub mod arch;
+pub mod architectures;
 pub mod archive;
 pub mod bake;
+pub mod bundle;
 pub mod catalog;
 pub mod caution;
 pub mod checks;
@@ -64,6 +67,7 @@ pub mod elf;
 pub mod enclosed;
 pub mod enclosure;
 pub mod error;
+pub mod extent;
 pub mod fetch;
 pub mod file_contexts;
 pub mod finding;

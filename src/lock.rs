@@ -3,6 +3,8 @@
 //! The lock is data beside the spec. It is written by `nodebake lock` alone and never changed by
 //! a bake.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
@@ -52,6 +54,9 @@ pub struct Locked {
     pub sha256: Digest,
     /// Where the digest came from.
     pub verified: String,
+    /// SHA-256 of what is installed of an archive, by the members' names: a bake need not hash it again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Digest>,
 }
 
 impl Default for Lock {

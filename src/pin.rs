@@ -2,54 +2,41 @@
 //!
 //! A digest comes from the spec, from the catalogue, or from the checksum file that upstream
 //! publishes; which one it was stands in the lock. It is the only command that believes a
-//! checksum file.
+//! checksum file. Archives are decoded as a bake would, and the digests of their members go in as
+//! well: then they are hashed here once, and not on every node.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::arch::Arch;
+use crate::architectures::Architectures;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
-use crate::fetch::Fetcher;
-use crate::interrupt;
+use crate::fetch::{Fetched, Fetcher};
 use crate::lock::{self, Lock, Locked, LockedPackage};
 use crate::package::Repository;
-use crate::resolve::{self, Artifact, Candidate, Target};
+use crate::parallel::Idle;
+use crate::resolve::{self, Artifact, Candidate};
 use crate::source;
 use crate::spec::Spec;
+use crate::spool::{self, Place};
 
-/// Which architectures are pinned.
-pub enum Architectures {
-    /// These: one that is not to be had is an error.
-    Asked(Vec<Arch>),
-    /// The common ones, as far as the source has them.
-    Common,
+/// Finds out what is pinned.
+pub struct Pinner<'a> {
+    /// How artifacts are fetched.
+    pub fetcher: &'a Fetcher,
+    /// Where archives are decoded.
+    pub scratch: &'a Path,
 }
 
-/// Pins everything that `spec` asks for, for each architecture, also the static builds that a root
-/// with an older glibc would get.
-pub fn pin(spec: &Spec, architectures: &Architectures, fetcher: &Fetcher) -> anyhow::Result<Lock> {
-    let mut locked: Vec<Locked> = Vec::new();
-    let (all, asked) = match architectures {
-        Architectures::Asked(all) => (all.as_slice(), true),
-        Architectures::Common => (&[Arch::Amd64, Arch::Arm64][..], false),
-    };
-    let mut missing = None;
-    for arch in all {
-        match pin_one(spec, *arch, fetcher) {
-            Ok(entries) => locked.extend(entries),
-            Err(error) if !asked && is_missing(&error) => {
-                fetcher.progress.warn(&format!("{arch} is not pinned: {error:#}"));
-                missing.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    match missing {
-        Some(error) if locked.is_empty() => Err(error),
-        _ => Ok(Lock::new(locked, packages(spec)?)),
-    }
+/// Pins everything that `spec` asks for.
+pub fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lock> {
+    // Nothing is open but what the spec leaves open: an older lock has no say.
+    let from = (spec, &Lock::default());
+    let idle = Idle::all();
+    let lock_one = |candidate| lock_one(candidate, pinner, &idle);
+    Ok(Lock::new(architectures.each(from, pinner.fetcher, "pinned", lock_one)?, packages(spec)?))
 }
 
 /// The package files that the spec names, with their digests as they are now.
@@ -88,41 +75,35 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
         .help("paths in the spec start from its own folder")
 }
 
-fn pin_one(spec: &Spec, arch: Arch, fetcher: &Fetcher) -> anyhow::Result<Vec<Locked>> {
-    let mut locked: Vec<Locked> = Vec::new();
-    // None: the dynamic build. Zero: a glibc that is older than any, the static build if there is one.
-    for glibc in [None, Some((0, 0))] {
-        for candidate in resolve::candidates(spec, &Lock::default(), Target { arch, glibc })? {
-            interrupt::check()?;
-            let known = locked.iter().any(|entry| entry.component == candidate.build);
-            let fallback = glibc.is_some() && candidate.build != candidate.component;
-            if known || (glibc.is_some() && !fallback) {
-                continue;
-            }
-            match lock_one(candidate, fetcher) {
-                Ok(entry) => locked.push(entry),
-                // Nobody may ever need it: a source without static builds is a good source.
-                Err(error) if fallback && is_missing(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(locked)
-}
-
-fn is_missing(error: &anyhow::Error) -> bool {
-    matches!(crate::error::kind(error), Some(Kind::Fetch | Kind::Unverified))
-}
-
-fn lock_one(candidate: Candidate, fetcher: &Fetcher) -> anyhow::Result<Locked> {
-    let (sha256, verified) = digest(&candidate, fetcher)?;
+fn lock_one(candidate: Candidate, pinner: &Pinner, idle: &Idle) -> anyhow::Result<Locked> {
+    let (sha256, verified) = digest(&candidate, pinner.fetcher)?;
     let Candidate { component, build, version, arch, url, .. } = candidate;
     let (component, build, arch) = (component.to_owned(), build.to_owned(), arch.to_string());
-    let artifact = Artifact { component, build, version, arch, url, sha256, size: None };
-    let fetched = fetcher.fetch(&artifact)?;
+    let artifact =
+        Artifact { component, build, version, arch, url, sha256, size: None, members: BTreeMap::new() };
+    let fetched = pinner.fetcher.fetch(&artifact)?;
+    let members = members(&fetched, pinner, idle)?;
     let Artifact { build, version, arch, url, sha256, .. } = artifact;
     let url = source::redacted(&url);
-    Ok(Locked { component: build, version, arch, url, size: fetched.size, sha256, verified })
+    Ok(Locked { component: build, version, arch, url, size: fetched.bytes.size(), sha256, verified, members })
+}
+
+/// The digests of what is installed of an archive. An artifact that a bake would refuse is pinned all
+/// the same, with a warning: the lock says what the source has.
+fn members(fetched: &Fetched, pinner: &Pinner, idle: &Idle) -> anyhow::Result<BTreeMap<String, Digest>> {
+    let _decoding = idle.work();
+    let refused = |kind| matches!(kind, Some(Kind::Unverified | Kind::Unsafe | Kind::Invalid));
+    let spooled = match spool::spool(fetched, &Place::Scratch(pinner.scratch), idle) {
+        Err(error) if refused(crate::error::kind(&error)) => {
+            let message = format!("{} is pinned, but no root will get it: {error:#}", fetched.artifact);
+            pinner.fetcher.progress.warn(&message);
+            return Ok(BTreeMap::new());
+        }
+        spooled => spooled?,
+    };
+    // What is no archive is its own and only member.
+    let members = spooled.members.into_iter().filter(|_| !fetched.artifact.catalogued().raw);
+    Ok(members.map(|member| (member.name, member.sha256)).collect())
 }
 
 /// The digest and where it came from.

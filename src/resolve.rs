@@ -2,6 +2,8 @@
 //!
 //! Pure: what the target is (architecture, glibc) comes in as values.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
@@ -41,6 +43,9 @@ pub struct Artifact {
     /// Bytes, where the lock knows.
     #[serde(skip)]
     pub size: Option<u64>,
+    /// SHA-256 of an archive's members, where the lock knows.
+    #[serde(skip)]
+    pub members: BTreeMap<String, Digest>,
 }
 
 impl Artifact {
@@ -219,7 +224,8 @@ fn glibc(text: &str) -> Glibc {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
+/// The artifact that `candidate` is, with its digest.
+pub fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
     let Candidate { component, build, version, arch, url, sha256 } = candidate;
     let locked = lock
         .find(build, arch.name())
@@ -228,9 +234,11 @@ fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
         .or(locked.map(|locked| locked.sha256))
         .or_else(|| catalog::digest(build, &version, arch))
         .ok_or_else(|| no_digest(build, &version, arch))?;
-    let size = locked.filter(|locked| locked.sha256 == digest).map(|locked| locked.size);
+    let locked = locked.filter(|locked| locked.sha256 == digest);
+    let size = locked.map(|locked| locked.size);
+    let members = locked.map(|locked| locked.members.clone()).unwrap_or_default();
     let (component, build, arch) = (component.to_owned(), build.to_owned(), arch.to_string());
-    Ok(Artifact { component, build, version, arch, url, sha256: digest, size })
+    Ok(Artifact { component, build, version, arch, url, sha256: digest, size, members })
 }
 
 /// The error for a version or architecture that nothing pins.

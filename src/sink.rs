@@ -1,4 +1,4 @@
-//! Where decoded bytes go: hashed, and written to a file. On a processor of its own where one has
+//! Where decoded bytes go: hashed if need be, and written to a file. On a processor of its own where one has
 //! nothing to do: there the next bytes are decoded meanwhile.
 
 use std::fs::File;
@@ -19,10 +19,17 @@ const WRITE_BACK: u64 = 8 << 20;
 /// A file in the making.
 pub struct Sink {
     file: File,
-    hasher: Hasher,
+    sum: Sum,
     written: u64,
     /// Of these the disk has been told.
     begun: u64,
+}
+
+/// The digest of what is written.
+enum Sum {
+    /// Known beforehand, by the archive's own: the same bytes inflate to the same.
+    Pinned(Digest),
+    Hashed(Hasher),
 }
 
 /// A file that is whole.
@@ -36,22 +43,26 @@ pub struct Written {
 }
 
 impl Sink {
-    /// The space for `size` bytes is reserved, so that a full disk is noticed early.
-    pub fn new(file: File, size: u64) -> io::Result<Self> {
+    /// The space for `size` bytes is reserved, so that a full disk is noticed early. Hashed is what is not
+    /// `pinned`.
+    pub fn new(file: File, size: u64, pinned: Option<Digest>) -> io::Result<Self> {
         if size > BUFFER as u64 {
             match fallocate(&file, FallocateFlags::empty(), 0, size) {
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
-        Ok(Sink { file, hasher: Hasher::default(), written: 0, begun: 0 })
+        let sum = pinned.map_or_else(|| Sum::Hashed(Hasher::default()), Sum::Pinned);
+        Ok(Sink { file, sum, written: 0, begun: 0 })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.written - self.begun >= WRITE_BACK {
             self.begin();
         }
-        self.hasher.update(bytes);
+        if let Sum::Hashed(hasher) = &mut self.sum {
+            hasher.update(bytes);
+        }
         self.file.write_all_at(bytes, self.written)?;
         self.written += bytes.len() as u64;
         Ok(())
@@ -68,7 +79,11 @@ impl Sink {
 
     fn finish(mut self) -> Written {
         self.begin();
-        Written { file: self.file, size: self.written, sha256: self.hasher.finish() }
+        let sha256 = match self.sum {
+            Sum::Pinned(digest) => digest,
+            Sum::Hashed(hasher) => hasher.finish(),
+        };
+        Written { file: self.file, size: self.written, sha256 }
     }
 }
 
@@ -135,9 +150,14 @@ pub struct Writer<'helper, 'scope, 'env> {
 }
 
 impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
-    /// Begins `file`, of `size` bytes.
-    pub fn new(helper: &'helper mut Helper<'scope, 'env>, file: File, size: u64) -> io::Result<Self> {
-        Ok(Writer { helper, sink: Some(Sink::new(file, size)?) })
+    /// Begins `file`, of `size` bytes, whose digest may be `pinned`.
+    pub fn new(
+        helper: &'helper mut Helper<'scope, 'env>,
+        file: File,
+        size: u64,
+        pinned: Option<Digest>,
+    ) -> io::Result<Self> {
+        Ok(Writer { helper, sink: Some(Sink::new(file, size, pinned)?) })
     }
 
     /// Writes the first `count` bytes of `buffer`, which is another one afterwards. An error may be that of
@@ -185,7 +205,7 @@ mod tests {
         std::thread::scope(|scope| {
             let mut helper = Helper::new(scope, idle);
             let written = || -> io::Result<Written> {
-                let mut writer = Writer::new(&mut helper, file, 0)?;
+                let mut writer = Writer::new(&mut helper, file, 0, None)?;
                 let mut buffer = vec![0; BUFFER];
                 for number in 0..=20 {
                     buffer.fill(number);

@@ -1,4 +1,4 @@
-//! Where artifacts come from: upstream, a mirror that keeps upstream's paths, or a directory.
+//! Where artifacts come from: upstream, a mirror that keeps upstream's paths, a directory or a bundle.
 //!
 //! To add a source: a variant here and its arm in `fetch.rs`.
 
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
+use crate::bundle::Bundle;
 use crate::error::{Failure, Kind, printable};
 
 /// A place that serves artifacts. Whatever it serves is checked against the pinned digest.
@@ -17,23 +18,27 @@ pub enum Source {
     Mirror(Url),
     /// A directory of files with upstream's names.
     Directory(PathBuf),
+    /// One file with the artifacts, by their digests.
+    Bundle(Bundle),
 }
 
 /// One artifact in a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
+pub enum Location<'source> {
     /// To be downloaded.
     Remote(Url),
     /// On this host.
     Local(PathBuf),
+    /// In this bundle, if at all.
+    Bundled(&'source Bundle),
 }
 
 impl Source {
-    /// Reads what the user wrote; a relative directory starts from `folder`.
+    /// Reads what the user wrote; a relative path starts from `folder`.
     pub fn parse(text: &str, folder: &Path) -> Result<Source, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Invalid, format!("source `{}` {why}", printable(&redacted(text))))
-                .help("give a directory, or an https:// URL whose paths are upstream's")
+                .help("give a directory, a bundle, or an https:// URL whose paths are upstream's")
         };
         match text.split_once("://") {
             Some(("http" | "https", _)) => {
@@ -47,19 +52,21 @@ impl Source {
                 // One that is missing is no error yet: what is in place is not fetched.
                 match path.is_file() {
                     false => Ok(Source::Directory(path)),
-                    true => Err(refuse("is a file; bundles are not supported by this version of nodebake")),
+                    true => Bundle::open(&path).map(Source::Bundle),
                 }
             }
         }
     }
 
     /// Where the file `name`, which upstream has at `url`, is in this source.
-    pub fn locate(&self, url: &str, name: &str) -> Result<Location, Failure> {
+    pub fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
         let invalid = |error| {
             Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(&redacted(url))))
         };
-        if let Source::Directory(directory) = self {
-            return Ok(Location::Local(directory.join(name)));
+        match self {
+            Source::Directory(directory) => return Ok(Location::Local(directory.join(name))),
+            Source::Bundle(bundle) => return Ok(Location::Bundled(bundle)),
+            Source::Mirror(_) | Source::Upstream => {}
         }
         let upstream = Url::parse(url).map_err(|error| invalid(error.to_string()))?;
         match (self, upstream.scheme()) {

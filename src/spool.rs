@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +13,7 @@ use crate::catalog::Rule;
 use crate::digest::{BUFFER, Digest};
 use crate::elf::{self, Elf, Glibc, Unreadable};
 use crate::error::{Failure, Kind, errno, printable};
+use crate::extent::Extent;
 use crate::fetch::Fetched;
 use crate::interrupt;
 use crate::parallel::Idle;
@@ -100,19 +100,19 @@ fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Sp
         Ok(())
     };
     let parsed = if component.raw {
-        refuse_html(&fetched.file, &label)?;
-        let mut content = Whole { file: &fetched.file, offset: 0 };
-        take(archive::Member { name: artifact.file_name(), size: fetched.size, content: &mut content })?;
+        refuse_html(&fetched.bytes, &label)?;
+        let mut content = fetched.bytes.reader();
+        take(archive::Member {
+            name: artifact.file_name(),
+            size: fetched.bytes.size(),
+            content: &mut content,
+        })?;
         members.first().map(|member| member.sha256)
     } else {
-        archive::read(&fetched.file, &label, !fetched.private, take)?
+        archive::read(&fetched.bytes, &label, !fetched.private, take)?
     };
     if let Some(parsed) = parsed.filter(|parsed| *parsed != artifact.sha256) {
-        let message =
-            format!("{label} changed while it was read: sha256 {parsed}, expected {}", artifact.sha256);
-        return Err(Failure::new(Kind::Unverified, message)
-            .help("keep others from writing to the source")
-            .into());
+        return Err(fetched.changed(parsed).into());
     }
     let missing =
         component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
@@ -137,7 +137,9 @@ impl Decoder<'_, '_, '_> {
     fn member(&mut self, rule: &Rule, path: ImagePath, found: archive::Member) -> anyhow::Result<Member> {
         let name = found.name;
         let (file, nameless) = self.room(rule)?;
-        let Some(Written { file, size, sha256 }) = self.copy(found, file, path.as_str())? else {
+        // What is no archive is hashed: it is what the artifact's own digest is compared with.
+        let pinned = self.artifact.members.get(name).filter(|_| !self.artifact.catalogued().raw);
+        let Some(Written { file, size, sha256 }) = self.copy(found, file, pinned, path.as_str())? else {
             let message = format!("{}: member `{}` is truncated", self.artifact, printable(name));
             return Err(Failure::new(Kind::Unverified, message).into());
         };
@@ -147,10 +149,16 @@ impl Decoder<'_, '_, '_> {
     }
 
     /// Copies a member; none where it is shorter than it says.
-    fn copy(&mut self, found: archive::Member, file: File, shown: &str) -> anyhow::Result<Option<Written>> {
+    fn copy(
+        &mut self,
+        found: archive::Member,
+        file: File,
+        pinned: Option<&Digest>,
+        shown: &str,
+    ) -> anyhow::Result<Option<Written>> {
         let archive::Member { size, content, .. } = found;
         let failed = |error| Failure::filesystem("writing", shown, errno(&error));
-        let mut writer = Writer::new(&mut self.helper, file, size).map_err(failed)?;
+        let mut writer = Writer::new(&mut self.helper, file, size, pinned.copied()).map_err(failed)?;
         let mut buffer = vec![0; BUFFER];
         loop {
             interrupt::check()?;
@@ -227,26 +235,13 @@ fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, 
     }
 }
 
-fn refuse_html(file: &File, label: &str) -> Result<(), Failure> {
+fn refuse_html(bytes: &Extent, label: &str) -> Result<(), Failure> {
     let mut start = [0; 256];
-    let count = file.read_at(&mut start, 0).unwrap_or(0);
+    let count = bytes.read_at(&mut start, 0).unwrap_or(0);
     match archive::looks_like_html(&start[..count]) {
         true => {
             Err(Failure::new(Kind::Unverified, format!("{label} is not an executable")).help(archive::HTML))
         }
         false => Ok(()),
-    }
-}
-
-struct Whole<'file> {
-    file: &'file File,
-    offset: u64,
-}
-
-impl Read for Whole<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
     }
 }

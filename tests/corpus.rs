@@ -18,13 +18,15 @@ use std::path::Path;
 use kit::tally::tally;
 use kit::{Header, Tar};
 use nodebake::archive;
+use nodebake::extent::Extent;
 use nodebake::path::ImagePath;
 use proptest::prelude::*;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 12] = [
+const TARGETS: [(&str, Target); 13] = [
     ("archive", targets::archive),
+    ("bundle", targets::bundle),
     ("spec", targets::spec),
     ("lock", targets::lock),
     ("checksums", targets::checksums),
@@ -73,7 +75,7 @@ proptest! {
         file.write_all(&bytes).unwrap();
         let destination = ImagePath::fixed("/opt/cni/bin");
         let mut names = Vec::new();
-        let read = archive::read(&file, "made up", true, |member| {
+        let read = archive::read(&Extent::whole(file, bytes.len() as u64), "made up", true, |member| {
             names.push(member.name.to_owned());
             Ok(())
         });

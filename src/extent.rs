@@ -1,0 +1,91 @@
+//! A stretch of a file: all of it, or one artifact of a bundle.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use crate::digest::Digest;
+
+/// Bytes of an open file, read by position: the descriptor's own offset stays as it is.
+pub struct Extent {
+    file: File,
+    start: u64,
+    size: u64,
+    end: u64,
+}
+
+impl Extent {
+    /// `size` bytes from `start` on.
+    pub fn part(file: File, start: u64, size: u64) -> Self {
+        Extent { file, start, size, end: start.saturating_add(size) }
+    }
+
+    /// All of a file that has `size` bytes now. What is added to it is read as well: a file that grows is
+    /// another one.
+    pub fn whole(file: File, size: u64) -> Self {
+        Extent { file, start: 0, size, end: u64::MAX }
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads from `offset` on; 0 at the end of the stretch, or of the file if that comes first.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let from = self.start.saturating_add(offset);
+        let left = usize::try_from(self.end.saturating_sub(from)).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        self.file.read_at(&mut buffer[..most], from)
+    }
+
+    /// Reads it from its beginning.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { extent: self, offset: 0 }
+    }
+
+    /// The digest of the whole stretch.
+    pub fn digest(&self) -> anyhow::Result<Digest> {
+        Digest::by_position(|buffer, offset| self.read_at(buffer, offset))
+    }
+}
+
+/// See [`Extent::reader`].
+pub struct Reader<'extent> {
+    extent: &'extent Extent,
+    offset: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.extent.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_stretch_ends_where_it_is_said_to_or_where_the_file_does() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"before, inside, after").unwrap();
+        let read = |extent: Extent| {
+            let mut text = String::new();
+            extent.reader().read_to_string(&mut text).unwrap();
+            assert_eq!(extent.digest().unwrap(), Digest::of(text.as_bytes()));
+            text
+        };
+        let part = |start, size| read(Extent::part(file.try_clone().unwrap(), start, size));
+        assert_eq!(part(8, 6), "inside");
+        assert_eq!(part(16, 100), "after");
+        assert_eq!(part(100, 1), "");
+        let whole = Extent::whole(file.try_clone().unwrap(), 21);
+        (&file).write_all(b", more").unwrap();
+        assert_eq!((whole.size(), read(whole).as_str()), (21, "before, inside, after, more"));
+    }
+}
