@@ -44,7 +44,12 @@ class Inputs:
         return sorted(path for path in self.releases[name].iterdir() if path.name.endswith(endings))
 
     def spec(self, name):
-        return self.work / f"{name}.yaml"
+        return self.work / "specs" / name / "nodebake.yaml"
+
+    @property
+    def bundle(self):
+        """The current release in one file."""
+        return self.work / "current.tar"
 
     @property
     def installed(self):
@@ -67,6 +72,10 @@ def prepare(work):
     release(inputs, "current", LAB / "artifacts/2.1")
     release(inputs, "older", LAB / "artifacts/1.7")
     release(inputs, "mixed", LAB / "artifacts/2.1", containerd=LAB / "artifacts/1.7")
+    # The same once more, with a lock beside it.
+    shutil.copytree(inputs.spec("current").parent, inputs.spec("locked").parent)
+    checked([NODEBAKE, "-q", "lock", "--spec", inputs.spec("locked")])
+    checked([NODEBAKE, "-q", "bundle", "create", "--spec", inputs.spec("current"), "--output", inputs.bundle])
     inputs.installed.mkdir()
     checked([NODEBAKE, "-q", "apply", "--root", inputs.installed, "--spec", inputs.spec("current")])
     receipt = json.loads((inputs.installed / "var/lib/nodebake/receipt.json").read_text())
@@ -105,6 +114,7 @@ def pin(inputs, name, versions):
             components[component] = {"version": versions[component]["version"], "sha256": digest}
     # JSON is YAML.
     spec = {"arch": "amd64", "source": str(into), "components": components}
+    inputs.spec(name).parent.mkdir(parents=True, exist_ok=True)
     inputs.spec(name).write_text(json.dumps(spec))
 
 

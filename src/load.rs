@@ -29,7 +29,7 @@ pub struct Input {
     /// Spec; default: nodebake.yaml here if there is one, else the built-in defaults
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
-    /// Where artifacts come from: a directory, or an https:// mirror that keeps upstream's paths
+    /// Where artifacts come from: a directory, a bundle, or an https:// mirror that keeps upstream's paths
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
     /// Open no socket

@@ -29,7 +29,7 @@ use crate::yaml;
 pub struct Spec {
     /// Architecture of the node; default: that of the root's own binaries
     pub arch: Option<ArchName>,
-    /// Where artifacts come from: a directory or an https:// mirror that keeps upstream's paths; default: upstream
+    /// Where artifacts come from: a directory, a bundle or an https:// mirror that keeps upstream's paths; default: upstream
     pub source: Option<String>,
     /// What is installed; containerd, runc and cni-plugins are on by default, `false` leaves one out
     pub components: BTreeMap<ComponentName, Choice>,
