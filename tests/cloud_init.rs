@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 
 use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
 use kit::ready::{PROOF, complaints};
-use kit::real::{Node, artifacts, expect, lab, repository, run, spec, text, versions};
+use kit::real::{Folder, Node, artifacts, expect, lab, repository, run, spec, text, versions};
 
 /// A Debian with its cloud-init, and a containerd whose runc runs on it.
 #[derive(Clone, Copy)]
@@ -447,8 +447,7 @@ ssh_genkeytypes: [ed25519]
 /// A root of the lab with what an image holds: the binary and the archives. By hard links, since no
 /// file of it is written to: not here, and a guest has an overlay.
 fn image(debian: Debian) -> Node {
-    let folder = tempfile::Builder::new().prefix("nodebake-cloud-init").tempdir_in(lab().parent().unwrap());
-    let node = Node { folder: folder.unwrap(), generation: debian.generation };
+    let node = Node { folder: Folder::on_disk(), generation: debian.generation };
     let link = |from: &Path, to: &Path| run("cp", &["-al", from.to_str().unwrap(), to.to_str().unwrap()]);
     link(&lab().join("roots").join(debian.root), &node.root());
     carry_nodebake(&node);

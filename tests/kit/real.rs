@@ -11,15 +11,66 @@ use super::NODEBAKE;
 
 /// A copy of a real root, a spec for one generation beside it, and room for results.
 pub struct Node {
-    pub folder: TempDir,
+    pub folder: Folder,
     pub generation: &'static str,
+}
+
+/// Beside the lab, and gone when it is dropped.
+pub struct Folder {
+    directory: TempDir,
+    in_memory: bool,
+}
+
+impl Folder {
+    /// On the lab's own filesystem: what is in it can be linked to the lab's files.
+    pub fn on_disk() -> Folder {
+        let mut builder = tempfile::Builder::new();
+        let directory = builder.prefix("nodebake-node").tempdir_in(lab().parent().unwrap()).unwrap();
+        Folder { directory, in_memory: false }
+    }
+
+    /// In memory where there is enough of it and it can be mounted: ext4 looks long for an inode where many
+    /// files have just been deleted, so that half of the time went into copies of roots.
+    pub fn in_memory() -> Folder {
+        let mut folder = Folder::on_disk();
+        let mounted = || mount(&["-t", "tmpfs", "-o", "mode=0700", "nodebake-node", text_of(folder.path())]);
+        folder.in_memory = available_memory() > 6 << 30 && mounted();
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.in_memory {
+            // Lazily: a guest that was killed may still hold it for a moment. A test that fails must not fail
+            // twice.
+            let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        }
+    }
+}
+
+fn mount(arguments: &[&str]) -> bool {
+    Command::new("mount").args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// Bytes.
+fn available_memory() -> u64 {
+    let all = fs::read_to_string("/proc/meminfo").unwrap();
+    let line = all.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).map_or(0, |kib: u64| kib << 10)
+}
+
+fn text_of(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 impl Node {
     pub fn new(root: &str, generation: &'static str, extra: &str) -> Node {
-        let folder =
-            tempfile::Builder::new().prefix("nodebake-real").tempdir_in(lab().parent().unwrap()).unwrap();
-        let node = Node { folder, generation };
+        let node = Node { folder: Folder::in_memory(), generation };
         run(
             "cp",
             &[
