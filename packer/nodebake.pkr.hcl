@@ -57,7 +57,7 @@ variable "registries" {
 variable "source" {
   type        = string
   default     = ""
-  description = "Where the archives come from: a directory here, which is uploaded, or an https:// mirror; default: upstream."
+  description = "Where the archives come from: a directory or a bundle (*.tar) here, which is uploaded, or an https:// mirror; default: upstream."
 }
 
 variable "upload" {
@@ -81,13 +81,15 @@ locals {
   lock       = "${dirname(var.spec)}/nodebake.lock"
   spec_files = concat(compact([var.spec, var.spec != "" && fileexists(local.lock) ? local.lock : ""]), var.spec_files)
 
-  source_is_directory = var.source != "" && length(split("://", var.source)) == 1
+  source_is_here = var.source != "" && length(split("://", var.source)) == 1
+  # as it is called in the machine
+  source_there = length(regexall("[.]tar$", var.source)) > 0 ? "bundle.tar" : "artifacts"
 
   environment = [
     "NODEBAKE_FILES=${var.upload}",
     "NODEBAKE_SPEC=${var.spec == "" ? "" : basename(var.spec)}",
     "NODEBAKE_SPEC_TEXT=${var.spec == "" ? local.spec_of_variables : ""}",
-    "NODEBAKE_SOURCE=${local.source_is_directory ? "artifacts" : var.source}",
+    "NODEBAKE_SOURCE=${local.source_is_here ? local.source_there : var.source}",
   ]
 }
 
@@ -106,11 +108,11 @@ build {
 
   dynamic "provisioner" {
     labels   = ["file"]
-    for_each = local.source_is_directory ? [var.source] : []
+    for_each = local.source_is_here ? [var.source] : []
 
     content {
-      source      = "${provisioner.value}/"
-      destination = "${var.upload}/artifacts"
+      source      = local.source_there == "artifacts" ? "${provisioner.value}/" : provisioner.value
+      destination = "${var.upload}/${local.source_there}"
     }
   }
 

@@ -8,7 +8,7 @@
 #                       nothing takes NODEBAKE_FILES away
 #   NODEBAKE_SPEC       name of the spec in NODEBAKE_FILES
 #   NODEBAKE_SPEC_TEXT  the spec itself, if there is no such file
-#   NODEBAKE_SOURCE     name of a directory in NODEBAKE_FILES, or the URL of a mirror; default: upstream
+#   NODEBAKE_SOURCE     name of a directory or a bundle in NODEBAKE_FILES, or the URL of a mirror; default: upstream
 #
 # Progress comes in plain lines, on one stream, so that Packer keeps their order. When nodebake
 # fails, its error is the last line and its exit code is the script's.

@@ -34,7 +34,7 @@ locals {
     "OUTPUT=${var.output}",
     "BINARIES=${var.nodebake}",
     "SPEC_FILES=${join("\n", local.spec_files)}",
-    "ARTIFACTS=${local.source_is_directory ? var.source : ""}",
+    "ARTIFACTS=${local.source_is_here ? var.source : ""}",
     "DISK_SIZE=${var.disk_size}",
     "KERNEL_ARGUMENTS=${var.kernel_arguments}",
   ])

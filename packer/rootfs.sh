@@ -40,7 +40,7 @@ unpack() {
 gather_files() {
   mkdir "$NODEBAKE_FILES"
   ln -s "$(realpath -e "$BINARIES")" "$NODEBAKE_FILES/bin"
-  [ -z "$ARTIFACTS" ] || ln -s "$(realpath -e "$ARTIFACTS")" "$NODEBAKE_FILES/artifacts"
+  [ -z "$ARTIFACTS" ] || ln -s "$(realpath -e "$ARTIFACTS")" "$NODEBAKE_FILES/$NODEBAKE_SOURCE"
   [ -z "$SPEC_FILES" ] || printf '%s\n' "$SPEC_FILES" | while read -r file; do
     cp "$file" "$NODEBAKE_FILES/"
   done

@@ -92,14 +92,23 @@ fn lock_one(candidate: Candidate, pinner: &Pinner, idle: &Idle) -> anyhow::Resul
 /// the same, with a warning: the lock says what the source has.
 fn members(fetched: &Fetched, pinner: &Pinner, idle: &Idle) -> anyhow::Result<BTreeMap<String, Digest>> {
     let _decoding = idle.work();
-    let refused = |kind| matches!(kind, Some(Kind::Unverified | Kind::Unsafe | Kind::Invalid));
     let spooled = match spool::spool(fetched, &Place::Scratch(pinner.scratch), idle) {
-        Err(error) if refused(crate::error::kind(&error)) => {
-            let message = format!("{} is pinned, but no root will get it: {error:#}", fetched.artifact);
-            pinner.fetcher.progress.warn(&message);
+        Ok(spooled) => spooled,
+        Err(error) => {
+            let artifact = &fetched.artifact;
+            let warning = match crate::error::kind(&error) {
+                Some(Kind::Unverified | Kind::Unsafe | Kind::Invalid) => {
+                    format!("{artifact} is pinned, but no root will get it: {error:#}")
+                }
+                Some(Kind::Filesystem) => format!(
+                    "{artifact} is pinned without a look into it, for which `{}` has no room: {error:#}",
+                    pinner.scratch.display()
+                ),
+                _ => return Err(error),
+            };
+            pinner.fetcher.progress.warn(&warning);
             return Ok(BTreeMap::new());
         }
-        spooled => spooled?,
     };
     // What is no archive is its own and only member.
     let members = spooled.members.into_iter().filter(|_| !fetched.artifact.catalogued().raw);

@@ -268,6 +268,17 @@ fn lock_tells_what_a_bake_would_refuse() {
 }
 
 #[test]
+fn lock_without_room_for_members_pins_the_rest() {
+    let lab = Lab::new();
+    let mut command = lab.command(["lock", "--arch", "amd64"]);
+    let run = run(command.arg("--spec").arg(&lab.spec).env("TMPDIR", lab.dir.join("nowhere")));
+    run.exits(0).says("cni-plugins 1.9.1 (amd64) is pinned without a look into it").says("nowhere");
+    let text = fs::read_to_string(lab.dir.join("nodebake.lock")).unwrap();
+    assert!(text.contains("component: containerd") && !text.contains("members:"), "{text}");
+    lab.apply().exits(0);
+}
+
+#[test]
 fn an_architecture_named_twice_is_pinned_once() {
     let lab = Lab::new();
     let spec = path(&lab.spec);

@@ -138,10 +138,12 @@ fn the_provisioner_bakes_and_cleans_over_ssh() {
     failed.fails(5, "nodebake: error: cni-plugins 1.9.1 (amd64) from ");
     assert!(!build.node.path("/opt/cni/bin/bridge").exists());
 
-    // … with a spec made of variables, and a lock …
+    // … with a spec made of variables, a lock and a bundle …
+    build.pack();
     fs::write(build.path("nodebake.lock"), lock()).unwrap();
     let said = build.over_ssh(&[
         "-var=containerd_version=2.1.9",
+        "-var=source=bundle.tar",
         "-var=spec_files=[\"nodebake.lock\"]",
         "-var=registries={\"docker.io\" = [\"https://mirror.example\"]}",
     ]);
@@ -194,13 +196,20 @@ fn a_root_filesystem_becomes_a_tar_and_a_disk_that_boots_ready() {
     };
     assert_clean(member);
 
-    // The same tree as a tar gives the same bytes.
+    // The same tree as a tar, and the archives in a bundle, give the same bytes.
+    build.pack();
     run(
         "tar",
         &["-C", &build.word("root"), "--xattrs", "--format=posix", "-cf", &build.word("root.tar"), "."],
     );
-    let again = build.rootfs(&["-var=spec=nodebake.yaml", "-var=rootfs=root.tar", "-var=output=again"]);
-    again.succeeds();
+    build
+        .rootfs(&[
+            "-var=spec=nodebake.yaml",
+            "-var=source=bundle.tar",
+            "-var=rootfs=root.tar",
+            "-var=output=again",
+        ])
+        .succeeds();
     run("cmp", &[&build.word("output/node.tar"), &build.word("again/node.tar")]);
 
     build.boots_ready(&build.path("output/node.raw"));
@@ -459,6 +468,14 @@ impl Build {
         fs::copy(static_binary("x86_64-unknown-linux-musl"), build.path("dist/nodebake-linux-amd64"))
             .unwrap();
         build
+    }
+
+    /// Makes `bundle.tar` of the archives.
+    fn pack(&self) {
+        let output = self.word("bundle.tar");
+        let create =
+            ["bundle", "create", "--arch", "amd64", "--spec", &self.node.spec(), "--output", &output];
+        run(&self.word("dist/nodebake-linux-amd64"), &create);
     }
 
     fn path(&self, name: &str) -> PathBuf {
