@@ -227,20 +227,22 @@ fn arch(spec: &Spec, root: &Root, fetcher: &Fetcher) -> Result<Arch, Failure> {
 
 /// Fetches and decodes, side by side, every artifact that is missing somewhere; each once.
 fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
-    let mut needed: BTreeMap<Digest, (&Artifact, &Root)> = BTreeMap::new();
+    let mut needed: BTreeMap<Digest, (Artifact, &Root)> = BTreeMap::new();
     for bake in bakes.iter().flatten() {
         for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {
-            needed.entry(artifact.sha256).or_insert((artifact, bake.root));
+            let (needed, _) = needed.entry(artifact.sha256).or_insert((artifact.clone(), bake.root));
+            // It was installed and is not what the receipt says: whether the lock says it right is seen now.
+            if bake.knows(artifact) {
+                needed.members.clear();
+            }
         }
     }
     let mut needed: Vec<_> = needed.into_values().collect();
     // The longest first, so that the last to end is short.
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
-    // What waits for a server takes no processor from the others.
-    let waiting = needed.iter().filter(|(artifact, _)| job.fetcher.waits(&artifact.url)).count();
-    let threads = parallel::processors().max(waiting);
+    let threads = job.fetcher.at_once(needed.iter().map(|(artifact, _)| artifact.url.as_str()));
     let idle = Idle::all();
-    let spooled = parallel::map(needed.clone(), threads, |(artifact, root)| {
+    let spooled = parallel::map(needed.iter().collect(), threads, |(artifact, root)| {
         // A plan writes nothing below a root; the checks are the same.
         let place = if write { Place::Root(root, &job.scratch) } else { Place::Scratch(&job.scratch) };
         let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());

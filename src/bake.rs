@@ -41,18 +41,20 @@ pub struct Bake<'a> {
 }
 
 impl Bake<'_> {
-    /// Whether everything that came from `artifact` is still as it was installed.
-    pub fn in_place(&self, artifact: &Artifact) -> bool {
-        let Some(receipt) = &self.receipt else { return false };
+    /// Whether the receipt says that `artifact` was installed.
+    pub fn knows(&self, artifact: &Artifact) -> bool {
         let same = |a: &Artifact| {
             (a.sha256, &a.build, &a.version, &a.arch)
                 == (artifact.sha256, &artifact.build, &artifact.version, &artifact.arch)
         };
-        let known = receipt.artifacts.iter().any(same);
-        known
-            && self
-                .owned(artifact.sha256)
-                .all(|(path, owned)| self.found.get(path) == Some(&Some(owned.node.clone())))
+        self.receipt.as_ref().is_some_and(|receipt| receipt.artifacts.iter().any(same))
+    }
+
+    /// Whether everything that came from `artifact` is still as it was installed.
+    pub fn in_place(&self, artifact: &Artifact) -> bool {
+        let as_installed =
+            |(path, owned): (&ImagePath, &Owned)| self.found.get(path) == Some(&Some(owned.node.clone()));
+        self.knows(artifact) && self.owned(artifact.sha256).all(as_installed)
     }
 
     fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &Owned)> {

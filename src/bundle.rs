@@ -5,29 +5,33 @@
 //! is believed: what is pinned is looked up by its digest, and verified. Only headers of 512 bytes are read
 //! before that; extensions of the format, which would be parsed, are refused.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use tar::{Archive, Builder, EntryType, Header};
+use tar::{Archive, EntryType, Header};
 
-use crate::architectures::Architectures;
 use crate::digest::{BUFFER, Digest, Hashing};
-use crate::error::{Failure, Kind, errno, printable};
+use crate::error::{Failure, Kind, printable};
 use crate::extent::Extent;
 use crate::fetch::{Fetched, Fetcher};
 use crate::interrupt;
 use crate::lock::Lock;
 use crate::parallel;
-use crate::resolve;
+use crate::resolve::{self, Artifact};
+use crate::selection::{Architectures, Selection};
 use crate::spec::Spec;
 
 /// A file with more entries is no bundle: there are a few for each architecture.
 const MOST_ENTRIES: usize = 1024;
 const BLOCK: u64 = 512;
+/// What ends an archive.
+const ZEROS: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
 const ANEW: &str = "copy it anew from where it was made";
 
 /// A bundle's table of contents.
@@ -63,13 +67,16 @@ impl Bundle {
             Failure::new(Kind::Unverified, format!("bundle `{}` is {why}", path.display())).help(ANEW)
         };
         let length = file.metadata().map_err(|error| unreadable(path, &error))?.len();
+        let mut magic = [0; 5];
+        let is_tar = file.read_at(&mut magic, 257).is_ok_and(|count| magic[..count] == *b"ustar");
         let mut archive = Archive::new(file);
         let entries = archive.entries_with_seek().map_err(|error| unreadable(path, &error))?;
         let (mut parts, mut end) = (BTreeMap::new(), 0);
         for entry in entries.raw(true) {
-            let entry = entry.map_err(|error| match parts.is_empty() {
-                true => no_bundle(&printable(&error.to_string())),
-                false => damaged(&format!("damaged: {}", printable(&error.to_string()))),
+            let entry = entry.map_err(|error| match (error.raw_os_error(), is_tar) {
+                (Some(_), _) => unreadable(path, &error),
+                (None, true) => damaged(&format!("damaged: {}", printable(&error.to_string()))),
+                (None, false) => no_bundle(&printable(&error.to_string())),
             })?;
             let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let (Some((digest, file_name)), EntryType::Regular) =
@@ -92,10 +99,12 @@ impl Bundle {
         if parts.is_empty() {
             return Err(no_bundle("it holds nothing"));
         }
-        // The end mark, two blocks of zeros, is there as well.
-        match end.next_multiple_of(BLOCK).saturating_add(2 * BLOCK) > length {
-            true => Err(damaged("truncated")),
-            false => Ok(Bundle { path: path.to_owned(), parts }),
+        // After the last of them an end mark, and nothing else: a block that was lost ends the list early.
+        let whole = end.next_multiple_of(BLOCK).saturating_add(ZEROS.len() as u64);
+        match length.cmp(&whole) {
+            Ordering::Less => Err(damaged("truncated")),
+            Ordering::Greater => Err(damaged("damaged: it goes on after its end")),
+            Ordering::Equal => Ok(Bundle { path: path.to_owned(), parts }),
         }
     }
 
@@ -165,38 +174,68 @@ pub fn gather(
     architectures: &Architectures,
     fetcher: &Fetcher,
 ) -> anyhow::Result<Vec<Fetched>> {
-    architectures.each((spec, lock), fetcher, "in the bundle", |candidate| {
-        fetcher.fetch(&resolve::pin(candidate, lock)?)
-    })
-}
-
-/// Writes a bundle of `artifacts` to `into`, which is empty. What has changed since it was verified is
-/// [`Kind::Unverified`].
-pub fn write(mut artifacts: Vec<Fetched>, into: &File) -> anyhow::Result<()> {
+    const DONE: &str = "in the bundle";
+    let selected = Selection::new(spec, lock, architectures)?;
+    // Before anything is fetched: what has no digest, and what could not be found again.
+    let pinned = selected.map(1, &fetcher.progress, DONE, |candidate| {
+        let artifact = resolve::pin(candidate, lock)?;
+        match parted(&name(&artifact)).is_some() {
+            true => Ok(artifact),
+            false => Err(unnamed(&artifact).into()),
+        }
+    })?;
+    let at_once = fetcher.at_once(pinned.values().map(|artifact| artifact.url.as_str()));
+    let fetched = pinned.map(at_once, &fetcher.progress, DONE, |artifact| fetcher.fetch(&artifact))?;
+    let mut artifacts = fetched.into_values();
+    if artifacts.is_empty() {
+        let message = "the spec asks for no artifact: there is nothing to pack";
+        return Err(Failure::new(Kind::Invalid, message).help("packages need no bundle").into());
+    }
     artifacts.sort_by_key(|fetched| fetched.artifact.sha256);
     // Two builds may be the same file.
     artifacts.dedup_by_key(|fetched| fetched.artifact.sha256);
-    let mut builder = Builder::new(BufWriter::with_capacity(BUFFER, into));
-    for fetched in &artifacts {
+    Ok(artifacts)
+}
+
+fn name(artifact: &Artifact) -> String {
+    format!("{}/{}", artifact.sha256, artifact.file_name())
+}
+
+fn unnamed(artifact: &Artifact) -> Failure {
+    let message = format!("{artifact}: `{}` is no name in a bundle", printable(artifact.file_name()));
+    Failure::new(Kind::Invalid, message).help("let the `url` of the component end in a plain, short name")
+}
+
+/// Writes what has been gathered to `into`, which is empty. What has changed since it was verified is
+/// [`Kind::Unverified`]; an [`io::Error`] is one of `into`.
+pub fn write(artifacts: &[Fetched], mut into: &File) -> anyhow::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    for fetched in artifacts {
         let Fetched { artifact, bytes, private } = fetched;
-        interrupt::check()?;
         let mut header = Header::new_ustar();
-        let name = format!("{}/{}", artifact.sha256, artifact.file_name());
-        header.set_path(&name).map_err(|error| {
-            Failure::new(Kind::Invalid, format!("`{}`: {error}", artifact.file_name()))
-                .help("give the file a shorter name in its component's `url`")
-        })?;
+        header.set_path(name(artifact)).map_err(|_| unnamed(artifact))?;
         header.set_entry_type(EntryType::Regular);
         header.set_size(bytes.size());
         header.set_mode(0o644);
         header.set_cksum();
-        let mut source = Hashing::new(bytes.reader(), !private);
-        builder
-            .append(&header, BufReader::with_capacity(BUFFER, &mut source))
-            .map_err(|error| Failure::filesystem("packing", artifact, errno(&error)))?;
-        if let Some(written) = source.finish().filter(|written| *written != artifact.sha256) {
-            return Err(fetched.changed(written).into());
+        into.write_all(header.as_bytes())?;
+        let (mut source, mut written) = (Hashing::new(bytes.reader(), !private), 0);
+        loop {
+            interrupt::check()?;
+            let count = source.read(&mut buffer).map_err(|error| {
+                Failure::new(Kind::Fetch, format!("reading {artifact} once more: {error}"))
+            })?;
+            if count == 0 {
+                break;
+            }
+            into.write_all(&buffer[..count])?;
+            written += count as u64;
         }
+        if let Some(found) = source.finish().filter(|found| *found != artifact.sha256) {
+            return Err(fetched.changed(found).into());
+        }
+        let padding = written.next_multiple_of(BLOCK) - written;
+        into.write_all(&ZEROS[..usize::try_from(padding)?])?;
     }
-    Ok(builder.into_inner()?.flush()?)
+    Ok(into.write_all(&ZEROS)?)
 }

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -12,7 +13,6 @@ use clap_complete::Shell;
 
 use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
-use crate::architectures::Architectures;
 use crate::bundle::{self, Bundle};
 use crate::enclosed;
 use crate::error::{self, Failure, Kind};
@@ -20,12 +20,15 @@ use crate::goss;
 use crate::labels::RELABEL;
 use crate::live::Live;
 use crate::load::{self, Input, Inputs};
+use crate::lock::Lock;
+use crate::parallel::Idle;
 use crate::pin::{self, Pinner};
 use crate::progress::Progress;
 use crate::receipt::Before;
 use crate::remove;
 use crate::report;
 use crate::root::Root;
+use crate::selection::Architectures;
 use crate::service;
 use crate::spec::Spec;
 use crate::start;
@@ -142,8 +145,8 @@ enum BundleCommand {
         /// The bundle
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
-        /// Architecture to take in, several times for more; default: the spec's, else amd64 and arm64 as far
-        /// as the source has them
+        /// Architecture to take in, several times for more; default: the spec's, else those in nodebake.lock,
+        /// else amd64 and arm64 as far as the source has them
         #[arg(long, value_name = "ARCH")]
         arch: Vec<String>,
     },
@@ -308,9 +311,10 @@ fn remove(host: &Path, json: bool, patience: &Patience, progress: &Progress) -> 
 
 fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow::Result<u8> {
     let (spec, folder) = load::spec(input)?;
-    let architectures = choose(architectures, &spec)?;
+    let architectures = choose(architectures, &spec, &Lock::default())?;
     let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
-    let pinner = Pinner { fetcher: &fetcher, scratch: &std::env::temp_dir() };
+    let scratch = std::env::temp_dir();
+    let pinner = Pinner { fetcher: &fetcher, scratch: &scratch, decoding: Mutex::new(Idle::all()) };
     let lock = pin::pin(&spec, &architectures, &pinner)?;
     let path = folder.join(load::LOCK);
     let text = lock.text()?;
@@ -319,26 +323,35 @@ fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow:
     print("")
 }
 
-/// The architectures that are named, else the spec's.
-fn choose(named: &[String], spec: &Spec) -> Result<Architectures, Failure> {
-    let named = named.iter().map(|name| name.parse::<Arch>()).collect::<Result<Vec<_>, _>>()?;
-    Ok(match (named.as_slice(), &spec.arch) {
-        ([], Some(arch)) => Architectures::Asked(arch.arch().into_iter().collect()),
-        ([], None) => Architectures::Common,
-        _ => Architectures::Asked(named),
+/// The architectures that are named, else the spec's, else those that are pinned.
+fn choose(named: &[String], spec: &Spec, lock: &Lock) -> Result<Architectures, Failure> {
+    let parsed = |name: &str| name.parse::<Arch>();
+    let named = named.iter().map(|name| parsed(name)).collect::<Result<Vec<_>, _>>()?;
+    let pinned = lock.artifacts.iter().map(|locked| parsed(&locked.arch)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match (&spec.arch, named.is_empty(), pinned.is_empty()) {
+        (_, false, _) => Architectures::Asked(named),
+        (Some(arch), ..) => Architectures::Asked(arch.arch().into_iter().collect()),
+        (None, _, false) => Architectures::Asked(pinned),
+        (None, ..) => Architectures::Common,
     })
 }
 
 fn create_bundle(input: &Input, named: &[String], output: &Path, progress: &Progress) -> anyhow::Result<u8> {
+    // A device or a link would be replaced.
+    if output.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let message = format!("--output `{}` is not a regular file", output.display());
+        return Err(Failure::new(Kind::Usage, message)
+            .help("name a file; one that is there is replaced")
+            .into());
+    }
     let Inputs { spec, lock, .. } = Inputs::load(input)?;
     let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
-    let gathered = bundle::gather(&spec, &lock, &choose(named, &spec)?, &fetcher)?;
+    let gathered = bundle::gather(&spec, &lock, &choose(named, &spec, &lock)?, &fetcher)?;
     if spec.package().is_some() {
         progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
     }
-    let count = gathered.len();
-    write_beside(output, |file| bundle::write(gathered, file))?;
-    progress.step(&format!("packed {count} artifacts into {}", output.display()));
+    write_beside(output, |file| bundle::write(&gathered, file))?;
+    progress.step(&format!("packed {} artifacts into {}", gathered.len(), output.display()));
     print("")
 }
 

@@ -204,8 +204,10 @@ impl Download<'_> {
         let failure = failure.help("does this version exist there? a mirror has to keep upstream's paths");
         match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => {
-                Trouble::Final(anyhow::Error::new(failure).context(NotFound))
+                Trouble::Final(anyhow::Error::new(failure.absent()).context(NotFound))
             }
+            // What S3 says of a missing file to those who may not list.
+            StatusCode::FORBIDDEN => Trouble::Final(failure.absent().into()),
             _ => Trouble::Final(failure.into()),
         }
     }

@@ -59,17 +59,25 @@ pub struct Failure {
     message: String,
     /// One line: what the user can do.
     pub help: Option<String>,
+    /// What was asked for does not exist there: no failure to somebody who can do without.
+    pub absent: bool,
 }
 
 impl Failure {
     /// A failure with a message: lower case, no full stop, values in backticks.
     pub fn new(kind: Kind, message: impl Display) -> Self {
-        Failure { kind, message: message.to_string(), help: None }
+        Failure { kind, message: message.to_string(), help: None, absent: false }
     }
 
     /// Adds the remedy.
     pub fn help(mut self, help: impl Display) -> Self {
         self.help = Some(help.to_string());
+        self
+    }
+
+    /// Says that what was asked for does not exist there.
+    pub fn absent(mut self) -> Self {
+        self.absent = true;
         self
     }
 
@@ -109,6 +117,11 @@ impl Failure {
 /// The kind of the innermost [`Failure`] in `error`, if it has one.
 pub fn kind(error: &anyhow::Error) -> Option<Kind> {
     failure(error).map(|failure| failure.kind)
+}
+
+/// Whether what was asked for does not exist there.
+pub fn is_absent(error: &anyhow::Error) -> bool {
+    failure(error).is_some_and(|failure| failure.absent)
 }
 
 /// The [`Failure`] that decides `error`'s exit code.

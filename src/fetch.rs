@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::download::{Download, Network};
 use crate::error::{self, Failure, Kind, errno, printable};
 use crate::extent::Extent;
+use crate::parallel;
 use crate::progress::Progress;
 use crate::resolve::{self, Artifact};
 use crate::source::{self, Location, Source};
@@ -79,6 +80,12 @@ impl Fetcher {
     /// Whether fetching what upstream has at `url` may wait for a server.
     pub fn waits(&self, url: &str) -> bool {
         matches!(self.source.locate(url, resolve::file_name(url)), Ok(Location::Remote(_)))
+    }
+
+    /// How many of `urls` are fetched at once: as many as there are processors, and all that wait for a
+    /// server, which take no processor from the others.
+    pub fn at_once<'a>(&self, urls: impl Iterator<Item = &'a str>) -> usize {
+        parallel::processors().max(urls.filter(|url| self.waits(url)).count())
     }
 
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
@@ -210,7 +217,8 @@ impl Fetcher {
     fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
         match self.offline {
             true => Err(Failure::new(Kind::Fetch, format!("offline, and `{what}` is not in the cache"))
-                .help("give a directory with the artifacts as --source")),
+                .help("give a directory with the artifacts as --source")
+                .absent()),
             false => Ok(()),
         }
     }
@@ -294,7 +302,7 @@ impl Fetched {
             ))
         };
         let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => failed("does not exist".to_owned()),
+            io::ErrorKind::NotFound => failed("does not exist".to_owned()).absent(),
             _ => failed(format!("can't be read: {error}")),
         })?;
         // Looked at before it is opened: a FIFO would block.
@@ -309,7 +317,9 @@ impl Fetched {
     fn part(artifact: &Artifact, bundle: &Bundle) -> Result<Fetched, Failure> {
         let missing = || {
             let message = format!("`{}` holds no {artifact} with the pinned digest", bundle.path().display());
-            Failure::new(Kind::Fetch, message).help(format!("it holds {}", bundle.names().join(", ")))
+            Failure::new(Kind::Fetch, message)
+                .help(format!("it holds {}", bundle.names().join(", ")))
+                .absent()
         };
         let bytes = bundle.part(&artifact.sha256)?.ok_or_else(missing)?;
         Ok(Fetched { artifact: artifact.clone(), bytes, private: false })

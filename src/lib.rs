@@ -14,7 +14,7 @@
 //! - [`cli`] arguments in, results out; [`load`] what the user gave; [`report`] and [`progress`] are how results and progress look
 //! - [`spec`] what the user wrote, read by [`yaml`] into the checked [`values`]
 //! - [`catalog`] the known components, [`lock`] what is pinned, [`arch`] architectures
-//! - [`resolve`] the artifacts with their digests; [`pin`] writes the lock
+//! - [`resolve`] the artifacts with their digests, [`selection`] those of several architectures; [`pin`] writes the lock
 //! - [`source`] where they come from, also a [`bundle`]; [`fetch`] verified bytes, an [`extent`] of a file;
 //!   [`download`] the network
 //! - [`package`] the package that the spec asks for, [`distribution`] whose package manager the root has,
@@ -43,7 +43,6 @@
 pub mod apply;
 pub mod apt;
 pub mod arch;
-pub mod architectures;
 pub mod archive;
 pub mod bake;
 pub mod bundle;
@@ -102,6 +101,7 @@ pub mod retire;
 pub mod root;
 pub mod run;
 pub mod running_kernel;
+pub mod selection;
 pub mod service;
 pub mod session;
 pub mod settings;

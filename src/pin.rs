@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use crate::architectures::Architectures;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
@@ -18,6 +18,7 @@ use crate::lock::{self, Lock, Locked, LockedPackage};
 use crate::package::Repository;
 use crate::parallel::Idle;
 use crate::resolve::{self, Artifact, Candidate};
+use crate::selection::{Architectures, Selection};
 use crate::source;
 use crate::spec::Spec;
 use crate::spool::{self, Place};
@@ -26,17 +27,20 @@ use crate::spool::{self, Place};
 pub struct Pinner<'a> {
     /// How artifacts are fetched.
     pub fetcher: &'a Fetcher,
-    /// Where archives are decoded.
+    /// Where archives are decoded, one at a time: a whole one has to fit.
     pub scratch: &'a Path,
+    /// Held while one is.
+    pub decoding: Mutex<Idle>,
 }
 
 /// Pins everything that `spec` asks for.
 pub fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lock> {
     // Nothing is open but what the spec leaves open: an older lock has no say.
-    let from = (spec, &Lock::default());
-    let idle = Idle::all();
-    let lock_one = |candidate| lock_one(candidate, pinner, &idle);
-    Ok(Lock::new(architectures.each(from, pinner.fetcher, "pinned", lock_one)?, packages(spec)?))
+    let selected = Selection::new(spec, &Lock::default(), architectures)?;
+    let at_once = pinner.fetcher.at_once(selected.values().map(|candidate| candidate.url.as_str()));
+    let locked =
+        selected.map(at_once, &pinner.fetcher.progress, "pinned", |candidate| lock_one(candidate, pinner))?;
+    Ok(Lock::new(locked.into_values(), packages(spec)?))
 }
 
 /// The package files that the spec names, with their digests as they are now.
@@ -75,14 +79,14 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
         .help("paths in the spec start from its own folder")
 }
 
-fn lock_one(candidate: Candidate, pinner: &Pinner, idle: &Idle) -> anyhow::Result<Locked> {
+fn lock_one(candidate: Candidate, pinner: &Pinner) -> anyhow::Result<Locked> {
     let (sha256, verified) = digest(&candidate, pinner.fetcher)?;
     let Candidate { component, build, version, arch, url, .. } = candidate;
     let (component, build, arch) = (component.to_owned(), build.to_owned(), arch.to_string());
     let artifact =
         Artifact { component, build, version, arch, url, sha256, size: None, members: BTreeMap::new() };
     let fetched = pinner.fetcher.fetch(&artifact)?;
-    let members = members(&fetched, pinner, idle)?;
+    let members = members(&fetched, pinner)?;
     let Artifact { build, version, arch, url, sha256, .. } = artifact;
     let url = source::redacted(&url);
     Ok(Locked { component: build, version, arch, url, size: fetched.bytes.size(), sha256, verified, members })
@@ -90,13 +94,16 @@ fn lock_one(candidate: Candidate, pinner: &Pinner, idle: &Idle) -> anyhow::Resul
 
 /// The digests of what is installed of an archive. An artifact that a bake would refuse is pinned all
 /// the same, with a warning: the lock says what the source has.
-fn members(fetched: &Fetched, pinner: &Pinner, idle: &Idle) -> anyhow::Result<BTreeMap<String, Digest>> {
+fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String, Digest>> {
+    let idle = pinner.decoding.lock().unwrap_or_else(PoisonError::into_inner);
     let _decoding = idle.work();
-    let spooled = match spool::spool(fetched, &Place::Scratch(pinner.scratch), idle) {
+    let spooled = match spool::spool(fetched, &Place::Scratch(pinner.scratch), &idle) {
         Ok(spooled) => spooled,
         Err(error) => {
             let artifact = &fetched.artifact;
             let warning = match crate::error::kind(&error) {
+                // What somebody else is writing to is no release.
+                Some(Kind::Unverified) if fetched.bytes.digest()? != artifact.sha256 => return Err(error),
                 Some(Kind::Unverified | Kind::Unsafe | Kind::Invalid) => {
                     format!("{artifact} is pinned, but no root will get it: {error:#}")
                 }
@@ -155,7 +162,10 @@ fn published(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<Option<
         Some(digest) => Ok(Some((digest, place))),
         None => {
             let message = format!("`{place}` has no SHA-256 of `{file}`");
-            Err(Failure::new(Kind::Unverified, message).help("pin it by `sha256:` in the spec").into())
+            Err(Failure::new(Kind::Unverified, message)
+                .help("pin it by `sha256:` in the spec")
+                .absent()
+                .into())
         }
     }
 }

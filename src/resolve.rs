@@ -249,9 +249,10 @@ pub fn no_digest(build: &str, version: &str, arch: Arch) -> Failure {
         true => format!("nearest catalogued versions: {}", nearest_versions(build, &version).join(", ")),
         false => format!("{version} is catalogued for {}", elsewhere.join(", ")),
     };
-    Failure::new(Kind::Unverified, format!("no digest for {build} {version} ({arch})")).help(format!(
-        "{known}; else pin it: `sha256:` in the spec, or `nodebake lock` where the source is trusted"
-    ))
+    let help = "`sha256:` in the spec, or `nodebake lock` where the source is trusted";
+    Failure::new(Kind::Unverified, format!("no digest for {build} {version} ({arch})"))
+        .help(format!("{known}; else pin it: {help}"))
+        .absent()
 }
 
 fn nearest_versions(build: &str, version: &str) -> Vec<String> {

@@ -84,13 +84,25 @@ fn a_damaged_bundle_is_refused() {
     let at = good.windows(runc.len()).position(|window| window == runc).unwrap();
     let mut damaged = good.clone();
     damaged[at + runc.len() / 2] ^= 1;
-    let mut header = good.clone();
-    let second = good.len() / 1024 * 512;
-    header[second..second + 512].fill(0xff);
     write(&bundle, &damaged);
     verify(&lab, &bundle).exits(5).says(RUNC.file);
     apply(&lab, &bundle).exits(5).says("runc");
     assert_same("the root", &before, &lab.tree());
+    // Headers with a wrong checksum, one that is lost, which would end the list, and a second bundle behind.
+    let second = good.windows(5).skip(512).position(|window| window == b"ustar").unwrap() + 512 - 257;
+    let broken = |at: usize, length: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at..at + length].fill(byte);
+        bytes
+    };
+    for bytes in
+        [broken(100, 8, b'7'), broken(second, 100, b'a'), broken(second, 512, 0), [&good[..], &good].concat()]
+    {
+        write(&bundle, &bytes);
+        verify(&lab, &bundle).exits(5).says("bundle.tar");
+        apply(&lab, &bundle).exits(5).says("bundle.tar");
+        assert_same("the root", &before, &lab.tree());
+    }
     for length in [good.len() - 1024, good.len() - 1, at + 100, at - 100, 700] {
         write(&bundle, &good[..length]);
         verify(&lab, &bundle).exits(5).says("bundle.tar");
@@ -172,39 +184,95 @@ fn a_bundle_that_can_not_be_written_leaves_the_old_one() {
     if !works(["strace", "-V"]) {
         return skip("a_bundle_that_can_not_be_written_leaves_the_old_one", "strace is not installed");
     }
-    let bundle = bundle(&lab);
-    let (old, files) = (fs::read(&bundle).unwrap(), paths(&lab.dir).len());
-    for fault in ["write:error=ENOSPC", "fsync:error=EIO", "rename:error=EACCES", "write:signal=SIGTERM"] {
-        let inject = format!("inject={fault}:when=1");
-        let mut command = lab.wrapped(["strace", "-f", "-qq", "-o", "/dev/null", "-P", path(&lab.dir)]);
-        command.args(["-e", &inject, NODEBAKE, "-q", "bundle", "create", "--arch", "amd64"]);
+    let bundle = lab.dir.join("bundle.tar");
+    write(&bundle, b"the old one");
+    let files = paths(&lab.dir).len();
+    for (fault, code) in [
+        ("write:error=ENOSPC:when=1", 7),
+        ("write:error=EIO:when=3", 7),
+        ("fsync:error=EIO:when=1", 7),
+        ("renameat:error=EIO:when=1", 7),
+        ("write:signal=SIGTERM:when=1", 143),
+    ] {
+        let inject = format!("inject={fault}");
+        let mut command = lab.wrapped(["strace", "-qq", "-o", "/dev/null", "-e", &inject, NODEBAKE, "-q"]);
+        command.args(["bundle", "create", "--arch", "amd64"]);
         let run = run(command.arg("--output").arg(&bundle).arg("--spec").arg(&lab.spec));
-        assert_ne!(run.code, Some(1), "{fault}: {}", run.errors());
-        assert_eq!(fs::read(&bundle).unwrap(), old, "{fault}");
+        run.exits(code);
+        if code == 7 {
+            run.says("bundle.tar");
+        }
+        assert_eq!(fs::read(&bundle).unwrap(), b"the old one", "{fault}");
         assert_eq!(paths(&lab.dir).len(), files, "{fault} left a file");
     }
+    // And without a fault it is replaced.
+    create(&lab, &bundle, &["--arch", "amd64"]).exits(0);
+    verify(&lab, &bundle).exits(0);
+}
+
+#[test]
+fn a_device_or_a_link_is_never_replaced_by_a_bundle() {
+    let lab = Lab::new();
+    let link = lab.dir.join("link.tar");
+    kit::link("bundle.tar", &link);
+    for output in [&link, Path::new("/dev/null"), &lab.artifacts] {
+        create(&lab, output, &["--arch", "amd64"]).exits(2).says("not a regular file");
+    }
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+}
+
+/// What is packed goes where no network is: nothing that is pinned may be missing from it silently.
+#[test]
+fn a_bundle_is_complete_or_is_not_made() {
+    let lab = Lab::new();
+    let output = lab.dir.join("bundle.tar");
+    // The static build is there and is not what it should be: roots with an old glibc would get none.
+    let other = "containerd-static-2.1.9-linux-amd64.tar.gz";
+    write(&lab.artifacts.join(other), b"forged");
+    let spec = fs::read_to_string(&lab.spec).unwrap();
+    let digest = sha256(&fs::read(lab.artifacts.join(CONTAINERD.file)).unwrap());
+    write(&lab.spec, spec.replace(&format!(", sha256: {digest}"), "").as_bytes());
+    let locked = |build: &str, file: &str, digest: &str, size: usize| {
+        format!(
+            "- component: {build}\n  version: 2.1.9\n  arch: amd64\n  \
+             url: https://github.com/containerd/containerd/releases/download/v2.1.9/{file}\n  \
+             size: {size}\n  sha256: {digest}\n  verified: spec\n"
+        )
+    };
+    let size = fs::metadata(lab.artifacts.join(CONTAINERD.file)).unwrap().len() as usize;
+    let lock = [
+        "version: 1\nartifacts:\n".to_owned(),
+        locked("containerd", CONTAINERD.file, &digest, size),
+        locked("containerd-static", other, &sha256(b"static"), 6),
+    ];
+    write(&lab.dir.join("nodebake.lock"), lock.concat().as_bytes());
+    create(&lab, &output, &[]).exits(5).says("containerd-static");
+    // Nor may what the lock pins be absent.
+    fs::remove_file(lab.artifacts.join(other)).unwrap();
+    create(&lab, &output, &[]).exits(4).says(other);
+    assert!(!output.exists());
+    // What is not pinned may: here nobody asks for the static build, and the lock names one architecture.
+    write(&lab.dir.join("nodebake.lock"), lock[..2].concat().as_bytes());
+    let run = create(&lab, &output, &[]);
+    run.exits(0);
+    assert!(!run.errors().contains("arm64"), "{}", run.errors());
+}
+
+#[test]
+fn nothing_to_pack_is_said() {
+    let lab = Lab::new();
+    write(&lab.spec, b"components: {containerd: false, runc: false, cni-plugins: false}\n");
+    create(&lab, &lab.dir.join("bundle.tar"), &["--arch", "amd64"]).exits(3).says("nothing to pack");
+    let url = "components: {containerd: false, cni-plugins: false, runc: {version: 1.3.6, url: \"https://mirror.example/runc/\", sha256: DIGEST}}\n";
+    write(&lab.spec, url.replace("DIGEST", &"a".repeat(64)).as_bytes());
+    create(&lab, &lab.dir.join("bundle.tar"), &["--arch", "amd64"]).exits(3).says("no name in a bundle");
 }
 
 /// As `v2_a_source_that_changes_while_it_is_read_is_refused` has it for a bake.
 #[test]
 fn v2_a_source_that_changes_while_it_is_packed_is_refused() {
-    if !works(["strace", "-V"]) {
-        return skip("v2_a_source_that_changes_while_it_is_packed_is_refused", "strace is not installed");
-    }
-    let lab = Lab::new();
-    let runc = lab.artifacts.join(RUNC.file);
-    let output = lab.dir.join("bundle.tar");
-    // Verifying takes two calls, the second of which finds the end: the third one packs.
-    let script = format!(
-        "strace -qq -f -o /dev/null -P {0} -e trace=pread64 -e inject=pread64:delay_enter=1500000 \
-         {NODEBAKE} bundle create --arch amd64 --output {1} --spec {2} & sleep 3.7; \
-         printf evil | dd of={0} conv=notrunc bs=1 seek=100 status=none; wait $!",
-        runc.display(),
-        output.display(),
-        lab.spec.display()
-    );
-    run(Command::new("bash").args(["-c", &script])).exits(5).says("changed while it was read");
-    assert!(!output.exists());
+    let test = "v2_a_source_that_changes_while_it_is_packed_is_refused";
+    changes_meanwhile(test, &["bundle", "create", "--arch", "amd64", "--output", "bundle.tar"]);
 }
 
 // ---------------------------------------------------------------- members in the lock
@@ -229,7 +297,8 @@ fn members_of_the_lock_are_those_that_a_bake_finds() {
     lab.verify().exits(0);
 }
 
-/// They are taken for what they say: that is what they are for. A wrong one is found by the next look.
+/// They are taken for what they say: that is what they are for. A wrong one is found by the next look, and
+/// what is baked again is hashed.
 #[test]
 fn a_wrong_member_of_the_lock_is_drift() {
     let lab = Lab::new();
@@ -240,6 +309,9 @@ fn a_wrong_member_of_the_lock_is_drift() {
     write(&path, text.replace(line, &format!("    bin/ctr: {}", "0".repeat(64))).as_bytes());
     lab.apply().exits(0);
     lab.verify().exits(10).mentions("/usr/local/bin/ctr");
+    lab.apply().exits(0);
+    lab.verify().exits(0);
+    lab.remove().exits(0);
 }
 
 /// The members belong to an artifact: they say nothing about another one of the same name.
@@ -253,6 +325,13 @@ fn members_of_another_artifact_are_not_believed() {
     lab.ship(CONTAINERD, &kit::gzip(&kit::tar(&members)));
     lab.apply().exits(0);
     lab.verify().exits(0);
+}
+
+/// As `v2_a_source_that_changes_while_it_is_read_is_refused` has it for a bake.
+#[test]
+fn v2_a_source_that_changes_while_it_is_pinned_is_refused() {
+    let test = "v2_a_source_that_changes_while_it_is_pinned_is_refused";
+    changes_meanwhile(test, &["lock", "--arch", "amd64"]);
 }
 
 /// What no root would get is pinned, and said.
@@ -287,6 +366,25 @@ fn an_architecture_named_twice_is_pinned_once() {
 }
 
 // ---------------------------------------------------------------- running
+
+/// Runs `words` while runc is overwritten after it has been verified.
+fn changes_meanwhile(test: &str, words: &[&str]) {
+    if !works(["strace", "-V"]) {
+        return skip(test, "strace is not installed");
+    }
+    let lab = Lab::new();
+    // Verifying takes two calls, the second of which finds the end: the third one reads it again.
+    let script = format!(
+        "cd {2}; strace -qq -f -o /dev/null -P {0} -e trace=pread64 -e inject=pread64:delay_enter=1500000 \
+         {NODEBAKE} {1} --spec {2}/nodebake.yaml & sleep 3.7; \
+         printf evil | dd of={0} conv=notrunc bs=1 seek=100 status=none; wait $!",
+        lab.artifacts.join(RUNC.file).display(),
+        words.join(" "),
+        lab.dir.display()
+    );
+    run(Command::new("bash").args(["-c", &script])).exits(5).says("changed while it was read");
+    assert!(!lab.dir.join("bundle.tar").exists() && !lab.dir.join("nodebake.lock").exists());
+}
 
 /// A bundle of the lab's artifacts.
 fn bundle(lab: &Lab) -> PathBuf {
