@@ -101,9 +101,12 @@ fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String
         Ok(spooled) => spooled,
         Err(error) => {
             let artifact = &fetched.artifact;
+            // What somebody is writing to is no release.
+            let found = fetched.bytes.digest()?;
+            if found != artifact.sha256 {
+                return Err(fetched.changed(found).into());
+            }
             let warning = match crate::error::kind(&error) {
-                // What somebody else is writing to is no release.
-                Some(Kind::Unverified) if fetched.bytes.digest()? != artifact.sha256 => return Err(error),
                 Some(Kind::Unverified | Kind::Unsafe | Kind::Invalid) => {
                     format!("{artifact} is pinned, but no root will get it: {error:#}")
                 }
