@@ -83,7 +83,7 @@ locals {
 
   source_is_here = var.source != "" && length(split("://", var.source)) == 1
   # as it is called in the machine
-  source_there = length(regexall("[.]tar$", var.source)) > 0 ? "bundle.tar" : "artifacts"
+  source_there = regex_replace(var.source, "[.]tar$", "") != var.source ? "bundle.tar" : "artifacts"
 
   environment = [
     "NODEBAKE_FILES=${var.upload}",
