@@ -67,25 +67,29 @@ TARGETS = [
 
 # Why a target may be missed, by its row, and what the next factor would take. The figures in it were
 # measured once, on two cores with SHA-NI.
-HASHING = """Half of a bake's processor time inflates; more than a third is SHA-256: of each archive before it is
-parsed, of what is parsed (a source that others can write to may have changed in between), and of each
-installed file for the receipt. What is left over the bound of two processors, (inflate + hash + write) / 2,
-is less than a tenth. With an idle processor, as where one archive is upgraded or there are more processors than
-archives, hashing and writing are done there, and cost nothing more (0.83 for a containerd that is upgraded
-alone); here both are busy. Where `nodebake lock` has pinned the members' digests the third hash is not done
-again: the rows with pinned members. The next factors: a read lease on the source in place of the second hash (it needs unsafe
-code), and a faster inflate than zlib-rs. Tried and not worth it: two
+HASHING = """Half of a bake's processor time and more inflates; a third is SHA-256: of each archive before it is
+parsed, of what is parsed (a source that others can write to may have changed in between), and of each installed
+file for the receipt. What is left over the bound of two processors, (inflate + hash + write) / 2, is less than a
+tenth. With an idle processor, as where one archive is upgraded or there are more processors than archives, hashing
+and writing are done there, and cost nothing more; here both are busy. Where `nodebake lock` has pinned the members'
+digests the third hash is not done again: the rows with pinned members. The next factors: a read lease on the source
+in place of the second hash (it needs unsafe code), and a faster inflate than zlib-rs. Tried and not worth it: two
 SHA-256 streams in turn, block by block, on one thread (0.97 to 1.30 times as fast, by the machine)."""
-WAITING = """Decoding begins when the last byte has come and the digest has matched. The next factor: two
-range requests for each archive, which halves the wait on a connection that is limited; or decoding as bytes
-arrive, which parses what is not verified."""
-FLUSHING = """Every file and every directory in every root is flushed by itself, since a flush of the whole
-filesystem waits for other programs' data; on btrfs each is a commit of its log. The next factor: one flush of
-the filesystem where it is the image's own."""
+WAITING = """Decoding begins when the last byte has come and the digest has matched. Both archives come at the
+same pace, so that what is left to do then is to inflate and write them, which takes as long as the row of inflating
+alone says: with pinned members nothing else is left. The next factor: two range requests for each archive, which
+halves the wait on a connection that is limited; or decoding as bytes arrive, which parses what is not verified."""
+FLUSHING = """Every file and every directory in every root is flushed by itself, 63 a root, since a flush of the
+whole filesystem waits for other programs' data; on btrfs each is a commit of its log. The next factor: one flush of
+the filesystem where it is the image's own; and an allocator with more than musl's one lock for all threads (mimalloc:
+0.9 of the time on btrfs and ext4, but 23 MiB in place of 6)."""
+COPYING = """ext4 can't share extents: each of the other fifteen roots is 176 MB that the kernel copies and the disk
+writes, for `cp -a` as well, and the disk's pace decides. The next factor: xfs or btrfs, which share them."""
 WHY = [
     (HASHING, ("shell with", "best shell", "inflating alone")),
     (WAITING, ("30 MiB/s", "three curls")),
     (FLUSHING, ("on xfs", "on btrfs")),
+    (COPYING, ("on ext4",)),
 ]
 
 
