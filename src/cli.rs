@@ -13,7 +13,7 @@ use clap_complete::Shell;
 
 use crate::apply::{self, Job, Outcome, Report};
 use crate::arch::Arch;
-use crate::bundle::{self, Bundle};
+use crate::bundle::Bundle;
 use crate::enclosed;
 use crate::error::{self, Failure, Kind};
 use crate::goss;
@@ -21,6 +21,7 @@ use crate::labels::RELABEL;
 use crate::live::Live;
 use crate::load::{self, Input, Inputs};
 use crate::lock::Lock;
+use crate::pack;
 use crate::parallel::Idle;
 use crate::pin::{self, Pinner};
 use crate::progress::Progress;
@@ -346,11 +347,11 @@ fn create_bundle(input: &Input, named: &[String], output: &Path, progress: &Prog
     }
     let Inputs { spec, lock, .. } = Inputs::load(input)?;
     let fetcher = load::fetcher(input, &spec, load::cache(input), progress)?;
-    let gathered = bundle::gather(&spec, &lock, &choose(named, &spec, &lock)?, &fetcher)?;
+    let gathered = pack::gather(&spec, &lock, &choose(named, &spec, &lock)?, &fetcher)?;
     if spec.package().is_some() {
         progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
     }
-    write_beside(output, |file| bundle::write(&gathered, file))?;
+    write_beside(output, |file| pack::write(&gathered, file))?;
     progress.step(&format!("packed {} artifacts into {}", gathered.len(), output.display()));
     print("")
 }

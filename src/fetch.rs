@@ -32,8 +32,8 @@ pub struct Fetched {
     pub artifact: Artifact,
     /// Its bytes.
     pub bytes: Extent,
-    /// This run has made the file that they are in, and nobody without root's rights can ever have opened it: what was
-    /// verified is what will be parsed.
+    /// This run has made the file that they are in, and nobody without root's rights can ever have opened
+    /// it: what was verified is what will be parsed.
     pub private: bool,
 }
 

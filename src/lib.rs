@@ -14,7 +14,8 @@
 //! - [`cli`] arguments in, results out; [`load`] what the user gave; [`report`] and [`progress`] are how results and progress look
 //! - [`spec`] what the user wrote, read by [`yaml`] into the checked [`values`]
 //! - [`catalog`] the known components, [`lock`] what is pinned, [`arch`] architectures
-//! - [`resolve`] the artifacts with their digests, [`selection`] those of several architectures; [`pin`] writes the lock
+//! - [`resolve`] the artifacts with their digests, [`selection`] those of several architectures; [`pin`] writes the lock,
+//!   [`pack`] a bundle
 //! - [`source`] where they come from, also a [`bundle`]; [`fetch`] verified bytes, an [`extent`] of a file;
 //!   [`download`] the network
 //! - [`package`] the package that the spec asks for, [`distribution`] whose package manager the root has,
@@ -81,6 +82,7 @@ pub mod load;
 pub mod lock;
 pub mod metadata;
 pub mod openpgp;
+pub mod pack;
 pub mod package;
 pub mod packages;
 pub mod parallel;
