@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
+use nodebake::node::{Octal, Owner};
 use nodebake::path::ImagePath;
-use nodebake::receipt::{Octal, Owner};
 use nodebake::root::Root;
 
 /// Names that meet each other in all ways: parents, children and what nodebake itself makes.

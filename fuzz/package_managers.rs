@@ -5,12 +5,14 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nodebake::enclosure::Answer;
-use nodebake::error::steers;
+use nodebake::format::openpgp;
+use nodebake::packages::manager::options::Request;
+use nodebake::packages::manager::transaction::Transaction;
+use nodebake::packages::manager::{apt, dnf, dpkg as dpkg_files, rpm as rpm_database};
 use nodebake::path::ImagePath;
+use nodebake::printable::steers;
+use nodebake::process::protocol::Answer;
 use nodebake::root::Root;
-use nodebake::transaction::{Request, Transaction};
-use nodebake::{apt, dnf, openpgp};
 use tempfile::TempDir;
 
 const NAME: &str = "containerd.io";
@@ -58,10 +60,10 @@ pub fn dpkg(data: &[u8]) {
         ("var/lib/dpkg/info/containerd.io.list", list),
         ("var/lib/dpkg/info/containerd.io:amd64.md5sums", digests),
     ]);
-    if let Ok(database) = apt::database(&root, &[NAME]) {
+    if let Ok(database) = dpkg_files::database(&root, &[NAME]) {
         assert!(database.records.iter().all(|(name, record)| name == NAME || record.files.is_empty()));
         let path = ImagePath::fixed(PATH);
-        let owner = apt::owner(&root, &[NAME], &path).unwrap();
+        let owner = dpkg_files::owner(&root, &[NAME], &path).unwrap();
         let record = database.get(NAME);
         assert_eq!(owner.is_some(), record.is_some_and(|record| record.files.contains(&path)));
         let _ = record.map(|record| record.differing(&root));
@@ -76,9 +78,9 @@ pub fn dpkg(data: &[u8]) {
 pub fn rpm(data: &[u8]) {
     let [all, dump, locked, table] = parts(data);
     let root = root(&[("etc/dnf/plugins/versionlock.list", locked), ("etc/dnf/versionlock.toml", table)]);
-    let questions = dnf::questions(&Request::offline(std::time::Duration::ZERO), &[NAME]);
+    let questions = rpm_database::questions(&Request::offline(std::time::Duration::ZERO), &[NAME]);
     assert_eq!(questions.len(), 2);
-    if let Ok(database) = dnf::database(&root, &[NAME], &[answer(all, b""), answer(dump, b"")]) {
+    if let Ok(database) = rpm_database::database(&root, &[NAME], &[answer(all, b""), answer(dump, b"")]) {
         assert!(database.records.iter().all(|(name, record)| name == NAME || record.files.is_empty()));
         let _ = database.get(NAME).map(|record| record.differing(&root));
     }

@@ -22,15 +22,19 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-use nodebake::bundle::Bundle;
-use nodebake::containerd::{Basis, Release};
-use nodebake::extent::Extent;
+use nodebake::archive;
+use nodebake::artifact::lockfile;
+use nodebake::format::{checksums, elf};
+use nodebake::node::{Content, Want};
 use nodebake::path::ImagePath;
-use nodebake::receipt::{Intent, Receipt};
-use nodebake::settings::Settings;
+use nodebake::plan::kernel;
+use nodebake::runtime::containerd::settings::Settings;
+use nodebake::runtime::containerd::{self, hosts as hosts_toml, lookup, unit};
+use nodebake::runtime::containerd::{Basis, Release};
+use nodebake::source::bundle::Bundle;
+use nodebake::source::section::Extent;
 use nodebake::spec::Spec;
-use nodebake::want::{Content, Want};
-use nodebake::{archive, containerd, elf, kernel, lock, registry, systemd};
+use nodebake::state::{Intent, Receipt};
 pub use package_managers::{dpkg, key, rpm};
 use toml_edit::{DocumentMut, Item};
 
@@ -116,15 +120,15 @@ fn file(bytes: &[u8]) -> File {
 pub fn spec(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(spec) = Spec::parse(text, "nodebake.yaml", Path::new(".")) else { return };
-    let paths = registry::certificate_paths(&spec);
+    let paths = hosts_toml::certificate_paths(&spec);
     let certificates: BTreeMap<PathBuf, Vec<u8>> =
         paths.into_iter().map(|path| (path, b"PEM\n".to_vec())).collect();
     let mut entries = kernel::entries(&spec.kernel);
     let directory = spec.containerd.config.registry_config_path.path().unwrap();
-    entries.extend(registry::entries(&spec, &directory, &certificates).unwrap_or_default());
+    entries.extend(hosts_toml::entries(&spec, &directory, &certificates).unwrap_or_default());
     for version in ["1.7.24", "2.1.9"] {
         let release = Release::parse(version).unwrap();
-        entries.extend(systemd::entries(release, &spec.containerd, None));
+        entries.extend(unit::entries(release, &spec.containerd, None));
         if let Ok(text) =
             containerd::config(&spec.containerd.config, Basis { release, default: None, cni_bin: None })
         {
@@ -140,7 +144,7 @@ fn is_readable(path: &ImagePath, want: &Want) {
     let text = std::str::from_utf8(bytes).unwrap();
     if path.name().ends_with(".toml") {
         text.parse::<DocumentMut>().unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
-    } else if path.as_str().starts_with("/etc/sysctl.d") || path.as_str() == systemd::DROP_IN {
+    } else if path.as_str().starts_with("/etc/sysctl.d") || path.as_str() == unit::DROP_IN {
         let whole = |line: &str| line.starts_with(['#', '[']) || line.split_once('=').is_some();
         assert!(text.lines().all(whole), "{path}:\n{text}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{path}:\n{text}");
@@ -150,8 +154,8 @@ fn is_readable(path: &ImagePath, want: &Want) {
 /// What is read is written and read as the same.
 pub fn lock(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(read) = lock::Lock::parse(text, "nodebake.lock") {
-        assert_eq!(lock::Lock::parse(&read.text().unwrap(), "nodebake.lock").unwrap(), read);
+    if let Ok(read) = lockfile::Lock::parse(text, "nodebake.lock") {
+        assert_eq!(lockfile::Lock::parse(&read.text().unwrap(), "nodebake.lock").unwrap(), read);
     }
 }
 
@@ -160,7 +164,7 @@ pub fn checksums(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (name, document) = text.split_once('\n').unwrap_or(("runc.amd64", &text));
     for alone in [false, true] {
-        if let Some(digest) = lock::checksum(document, name, alone) {
+        if let Some(digest) = checksums::checksum(document, name, alone) {
             let hex = digest.to_string();
             assert!(document.to_ascii_lowercase().contains(&hex), "{hex} is not in\n{document}");
         }
@@ -185,11 +189,11 @@ pub fn receipt(data: &[u8]) {
 pub fn hosts(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (image, hosts) = text.split_once('\n').unwrap_or((&text, ""));
-    let registry = registry::of_image(image);
-    assert!(!registry::directories(registry).is_empty());
-    let asked = registry::candidates(registry, Some(hosts));
+    let registry = lookup::of_image(image);
+    assert!(!lookup::directories(registry).is_empty());
+    let asked = lookup::candidates(registry, Some(hosts));
     assert!(!asked.is_empty(), "nobody is asked");
-    assert_eq!(registry::candidates(registry, None).len(), 1);
+    assert_eq!(lookup::candidates(registry, None).len(), 1);
 }
 
 /// A base configuration, a NUL, and a fragment that is merged into it.

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::checked::Checked;
 use crate::error::{Failure, Kind};
-use crate::yaml::Checked;
 
 /// How much is read at once; smaller buffers cost time, larger ones gain none.
 pub const BUFFER: usize = 256 * 1024;

@@ -56,7 +56,7 @@ impl Kind {
 pub struct Failure {
     /// What decides the exit code.
     pub kind: Kind,
-    message: String,
+    pub(crate) message: String,
     /// One line: what the user can do.
     pub help: Option<String>,
     /// What was asked for does not exist there: no failure to somebody who can do without.
@@ -132,25 +132,6 @@ pub fn failure(error: &anyhow::Error) -> Option<&Failure> {
 /// The system error of `error` as an errno, for [`Failure::filesystem`].
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
-/// Whether a terminal does something else with `c` than show it: control characters of both kinds, and
-/// those that turn the direction of writing, so that a name reads as another one.
-pub fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{61c}' | '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// `text` fit for a log: control characters and escapes made visible.
-///
-/// Names come from archives and roots that others made (RUSTSEC-2025-0055 is such a case).
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let escaped: Box<dyn Iterator<Item = char>> =
-                if steers(c) { Box::new(c.escape_default()) } else { Box::new(std::iter::once(c)) };
-            escaped
-        })
-        .collect()
 }
 
 /// A system error in the words of people, lower case.

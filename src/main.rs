@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use nodebake::cli::{self, Cli};
+use nodebake::cli::args::Cli;
+use nodebake::cli::{self, report};
 use nodebake::error::{Kind, kind};
-use nodebake::{interrupt, report};
+use nodebake::interrupt;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,8 +1,90 @@
-//! What belongs at a path: the half of a plan that the modules that know containerd, systemd and the
-//! kernel speak in. [`Node`] is the other half: what is there.
+//! What is at a path of a root ([`Node`]), and what belongs there ([`Want`]): two halves of one idea.
+//!
+//! Pure data: it opens nothing and knows no component.
+
+use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::receipt::{Node, Octal, Owner};
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Node {
+    /// A directory.
+    Directory {
+        /// Permission bits.
+        mode: Octal,
+        /// User and group.
+        #[serde(default, skip_serializing_if = "Owner::is_root")]
+        owner: Owner,
+    },
+    /// A regular file.
+    File {
+        /// Permission bits.
+        mode: Octal,
+        /// Of its content.
+        sha256: Digest,
+        /// User and group.
+        #[serde(default, skip_serializing_if = "Owner::is_root")]
+        owner: Owner,
+    },
+    /// A symlink.
+    Link {
+        /// As it is written in the link.
+        target: String,
+    },
+    /// A file that a package brought: it is there, and its content is the package manager's business.
+    Present {
+        /// The package.
+        package: String,
+    },
+    /// A FIFO, a socket or a device: seen, never owned.
+    #[serde(skip)]
+    Other,
+}
+
+impl Node {
+    /// Whether the content is another one, so that replacing it would lose something; a changed
+    /// mode or owner alone loses nothing.
+    pub fn differs_in_content(&self, other: &Node) -> bool {
+        match (self, other) {
+            (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) => a != b,
+            (Node::Directory { .. }, Node::Directory { .. })
+            | (Node::File { .. }, Node::Present { .. })
+            | (Node::Link { .. }, Node::Present { .. }) => false,
+            (a, b) => a != b,
+        }
+    }
+}
+
+/// User and group, root's by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner(pub u32, pub u32);
+
+impl Owner {
+    fn is_root(&self) -> bool {
+        *self == Owner(0, 0)
+    }
+}
+
+/// Permission bits, written as `"0755"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Octal(pub u32);
+
+impl From<Octal> for String {
+    fn from(mode: Octal) -> String {
+        format!("{:04o}", mode.0)
+    }
+}
+
+impl TryFrom<String> for Octal {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u32::from_str_radix(&text, 8).map(Octal)
+    }
+}
 
 /// What belongs at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,3 +167,6 @@ impl Content {
         }
     }
 }
+
+/// Executables carry this mode, whatever the archive says.
+pub const EXECUTABLE: u32 = 0o755;

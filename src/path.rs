@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failure, Kind, printable, steers};
+use crate::error::{Failure, Kind};
+use crate::printable::{printable, steers};
 
 /// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
 pub const LONGEST_COMPONENT: usize = 241;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::error::printable;
+use crate::printable::printable;
 
 /// Where progress goes.
 #[derive(Clone)]

@@ -18,8 +18,8 @@ use std::path::Path;
 use kit::tally::tally;
 use kit::{Header, Tar};
 use nodebake::archive;
-use nodebake::extent::Extent;
 use nodebake::path::ImagePath;
+use nodebake::source::section::Extent;
 use proptest::prelude::*;
 
 type Target = fn(&[u8]);

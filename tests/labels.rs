@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nodebake::file_contexts::{FileContexts, Kind, Texts};
+use nodebake::format::file_contexts::{FileContexts, Kind, Texts};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
 use kit::{Lab, Run};

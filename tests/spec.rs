@@ -19,12 +19,13 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kit::{Lab, Run, run, skip, works};
-use nodebake::containerd::{Basis, Release};
 use nodebake::error::{Failure, Kind};
+use nodebake::node::{Content, Want};
 use nodebake::path::ImagePath;
+use nodebake::plan::{crictl, kernel};
+use nodebake::runtime::containerd::{self, hosts, unit};
+use nodebake::runtime::containerd::{Basis, Release};
 use nodebake::spec::Spec;
-use nodebake::want::{Content, Want};
-use nodebake::{containerd, kernel, registry, systemd};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -651,16 +652,16 @@ const fn reached(yaml: &'static str, prefix: &'static str, read: fn(&Written) ->
 type Written = BTreeMap<String, String>;
 
 fn written(spec: &Spec) -> Result<Written, Failure> {
-    let certificates = registry::certificate_paths(spec);
+    let certificates = hosts::certificate_paths(spec);
     let certificates = certificates.into_iter().map(|path| (path, b"PEM".to_vec())).collect();
     let directory = spec.containerd.config.registry_config_path.path()?;
-    let mut entries = registry::entries(spec, &directory, &certificates)?;
+    let mut entries = hosts::entries(spec, &directory, &certificates)?;
     let release = Release::parse("2.1.9")?;
     let basis = Basis { release, default: None, cni_bin: None };
     entries.extend(containerd::entries(containerd::config(&spec.containerd.config, basis)?));
-    entries.extend(systemd::entries(release, &spec.containerd, None));
+    entries.extend(unit::entries(release, &spec.containerd, None));
     entries.extend(kernel::entries(&spec.kernel));
-    entries.extend(containerd::client_entries());
+    entries.extend(crictl::client_entries());
     let text = |(path, want): (ImagePath, Want)| match want {
         Want::File { content: Content::Text(bytes), .. } => {
             Some((path.name().to_owned(), String::from_utf8(bytes).unwrap()))

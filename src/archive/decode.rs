@@ -9,21 +9,21 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive;
+use crate::archive::check::check;
+use crate::archive::writer::{Helper, Writer, Written};
+use crate::artifact::Artifact;
 use crate::catalog::Rule;
 use crate::digest::{BUFFER, Digest};
-use crate::elf::{self, Elf, Glibc, Unreadable};
-use crate::error::{Failure, Kind, errno, printable};
-use crate::extent::Extent;
-use crate::fetch::Fetched;
+use crate::error::{Failure, Kind, errno};
+use crate::format::elf::Glibc;
 use crate::interrupt;
+use crate::node::EXECUTABLE;
 use crate::parallel::Idle;
 use crate::path::ImagePath;
-use crate::resolve::Artifact;
+use crate::printable::printable;
 use crate::root::Root;
-use crate::sink::{Helper, Writer, Written};
-
-/// Executables carry this mode, whatever the archive says.
-pub const EXECUTABLE: u32 = 0o755;
+use crate::source::fetch::{self, Fetched};
+use crate::source::section::Extent;
 
 /// An artifact whose members have all been read.
 pub struct Spooled {
@@ -48,9 +48,9 @@ pub struct Member {
     /// The glibc that it needs; none for a static one.
     pub needs_glibc: Option<Glibc>,
     /// Its content.
-    file: File,
+    pub(crate) file: File,
     /// The file is on the root's own filesystem and has no name yet.
-    nameless: AtomicBool,
+    pub(crate) nameless: AtomicBool,
 }
 
 /// Where decoded members are kept until they are installed.
@@ -128,9 +128,9 @@ fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Sp
 
 /// What is the same for all members of an artifact.
 struct Decoder<'a, 'scope, 'env> {
-    artifact: &'a Artifact,
-    place: &'a Place<'a>,
-    helper: Helper<'scope, 'env>,
+    pub(crate) artifact: &'a Artifact,
+    pub(crate) place: &'a Place<'a>,
+    pub(crate) helper: Helper<'scope, 'env>,
 }
 
 impl Decoder<'_, '_, '_> {
@@ -205,42 +205,12 @@ fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-/// Whether `file` is what `artifact` promises. Gives the glibc that it needs.
-fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
-    let refuse =
-        |why: String| Failure::new(Kind::Unverified, format!("{artifact}: `{}` {why}", printable(name)));
-    let found = elf::read(file).map_err(|error| match error {
-        Unreadable::Broken(why) => refuse(format!("is a {why}")),
-        Unreadable::Io(error) => Failure::filesystem("reading", name, errno(&error)),
-    })?;
-    let Some(Elf { arch, go_version, needs_glibc, .. }) = found else {
-        return Err(refuse("is not an ELF executable".to_owned()));
-    };
-    match arch {
-        Some(arch) if arch.name() == artifact.arch => {}
-        Some(arch) => return Err(refuse(format!("is for {arch}, not for {}", artifact.arch))),
-        None => return Err(refuse(format!("is for another architecture than {}", artifact.arch))),
-    }
-    let marked = match name {
-        "bin/containerd" => elf::containerd_version(file)
-            .map_err(|error| Failure::filesystem("reading", name, errno(&error)))?
-            .filter(|marked| !marked.says(&artifact.version))
-            .map(|marked| marked.0),
-        _ => None,
-    };
-    match marked.or(go_version.filter(|version| *version != artifact.version)) {
-        Some(version) => Err(refuse(format!("says it is version {version}, not {}", artifact.version))
-            .help("is the right file under the wrong name?")),
-        None => Ok(needs_glibc),
-    }
-}
-
 fn refuse_html(bytes: &Extent, label: &str) -> Result<(), Failure> {
     let mut start = [0; 256];
     let count = bytes.read_at(&mut start, 0).unwrap_or(0);
-    match archive::looks_like_html(&start[..count]) {
+    match fetch::looks_like_html(&start[..count]) {
         true => {
-            Err(Failure::new(Kind::Unverified, format!("{label} is not an executable")).help(archive::HTML))
+            Err(Failure::new(Kind::Unverified, format!("{label} is not an executable")).help(fetch::HTML))
         }
         false => Ok(()),
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
-use crate::yaml;
+use crate::format::yaml;
 
 /// The format that this version reads and writes.
 const VERSION: u32 = 1;
@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
-    version: u32,
+    pub(crate) version: u32,
     /// One for each component and architecture.
     pub artifacts: Vec<Locked>,
     /// Package files, for `containerd.package.repository.path`.
@@ -111,28 +111,10 @@ impl Lock {
     }
 }
 
-/// The digest of `file` in a checksum document, in any of the grammars that upstream publishes:
-/// `hash  name` lines, the same clear-signed by PGP and for several files, one combined
-/// SHA256SUMS, or the hash alone.
-///
-/// Names are compared by their last component. A hash alone counts only where the document is
-/// `for_one_file`. An armoured signature is not verified here: the lock says `checksum`.
-pub fn checksum(document: &str, file: &str, for_one_file: bool) -> Option<Digest> {
-    let named = document.lines().find_map(|line| {
-        let (hash, name) = line.trim().split_once(char::is_whitespace)?;
-        let name = name.trim_start().trim_start_matches('*');
-        (name.rsplit('/').next() == Some(file)).then(|| hash.parse().ok())?
-    });
-    named.or_else(|| {
-        let mut words = document.split_whitespace();
-        let only = words.next().filter(|_| words.next().is_none() && for_one_file)?;
-        only.parse().ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Lock, checksum};
+    use super::Lock;
+    use crate::format::checksums::checksum;
 
     const HASH: &str = "e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6";
 

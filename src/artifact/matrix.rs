@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use crate::arch::Arch;
+use crate::artifact::lockfile::Lock;
+use crate::artifact::resolve::{self, Candidate, Target};
 use crate::error;
 use crate::interrupt;
-use crate::lock::Lock;
 use crate::parallel;
 use crate::progress::Progress;
-use crate::resolve::{self, Candidate, Target};
 use crate::spec::Spec;
 
 /// Which architectures it is about.

@@ -2,17 +2,14 @@
 //!
 //! Pure: what the target is (architecture, glibc) comes in as values.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Serialize};
-
 use crate::arch::Arch;
-use crate::catalog::{self, Component};
+use crate::artifact::Artifact;
+use crate::artifact::lockfile::Lock;
+use crate::catalog;
 use crate::digest::Digest;
-use crate::elf::Glibc;
-use crate::error::{Failure, Kind, printable};
-use crate::lock::Lock;
-use crate::source;
+use crate::error::{Failure, Kind};
+use crate::format::elf::Glibc;
+use crate::printable::{self, printable};
 use crate::spec::{Pick, Spec};
 
 /// What decides which build is right for a root.
@@ -22,58 +19,6 @@ pub struct Target {
     pub arch: Arch,
     /// The root's glibc; none where there is none of that architecture.
     pub glibc: Option<Glibc>,
-}
-
-/// One file of upstream's, pinned.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Artifact {
-    /// `containerd`, also for its static build.
-    pub component: String,
-    /// The catalogue's name of the build.
-    pub build: String,
-    /// X.Y.Z
-    pub version: String,
-    /// Go's name.
-    pub arch: String,
-    /// Where upstream (or the spec's `url`) has it. What is written down has no credentials and no query.
-    #[serde(serialize_with = "without_secrets")]
-    pub url: String,
-    /// Of the file as it is downloaded; it decides, whoever serves the bytes.
-    pub sha256: Digest,
-    /// Bytes, where the lock knows.
-    #[serde(skip)]
-    pub size: Option<u64>,
-    /// SHA-256 of an archive's members, where the lock knows.
-    #[serde(skip)]
-    pub members: BTreeMap<String, Digest>,
-}
-
-impl Artifact {
-    /// The file's name, as upstream spells it.
-    pub fn file_name(&self) -> &str {
-        file_name(&self.url)
-    }
-
-    /// Its catalogue entry.
-    pub fn catalogued(&self) -> &'static Component {
-        catalog::component(&self.build)
-    }
-}
-
-/// The last part of a URL's path.
-pub fn file_name(url: &str) -> &str {
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-fn without_secrets<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&source::redacted(url))
-}
-
-impl std::fmt::Display for Artifact {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{} {} ({})", self.build, self.version, self.arch)
-    }
 }
 
 /// An artifact before its digest is known.
@@ -149,7 +94,7 @@ fn runtime(spec: &Spec) -> Result<Option<&'static str>, Failure> {
 }
 
 /// The catalogue's own, static copy of `name`.
-fn catalogued(name: &str) -> &'static str {
+pub(crate) fn catalogued(name: &str) -> &'static str {
     catalog::components().get_key_value(name).map_or("", |(key, _)| key.as_str())
 }
 
@@ -229,7 +174,7 @@ pub fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
     let Candidate { component, build, version, arch, url, sha256 } = candidate;
     let locked = lock
         .find(build, arch.name())
-        .filter(|locked| locked.version == version && locked.url == source::redacted(&url));
+        .filter(|locked| locked.version == version && locked.url == printable::redacted(&url));
     let digest = sha256
         .or(locked.map(|locked| locked.sha256))
         .or_else(|| catalog::digest(build, &version, arch))
@@ -267,10 +212,12 @@ fn nearest_versions(build: &str, version: &str) -> Vec<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{Artifact, Target, resolve};
+    use super::Target;
+    use super::resolve;
     use crate::arch::Arch;
+    use crate::artifact::Artifact;
+    use crate::artifact::lockfile::Lock;
     use crate::error::Kind;
-    use crate::lock::Lock;
     use crate::spec::Spec;
 
     fn resolved(yaml: &str, glibc: Option<(u32, u32)>) -> Result<Vec<Artifact>, crate::error::Failure> {

@@ -3,27 +3,27 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::commit::{self, Commit};
-use crate::diff::{self, Change, Diff};
+use crate::commit::diff::{self, Diff};
+use crate::commit::{Commit, recover};
+use crate::packages::manager::options::Request;
+use crate::packages::removal::{self, Rule};
 use crate::parallel;
 use crate::plan::Plan;
-use crate::retire::{self, Rule};
 use crate::root::Root;
-use crate::state::State;
-use crate::transaction::Request;
+use crate::state::{self, State};
 
 /// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
 pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
     let root = Root::open(host)?;
     let Some(state) = State::open_existing(&root, patience)? else { return Ok(None) };
-    let Some(receipt) = commit::recover(&root, &state)? else {
+    let Some(receipt) = recover::recover(&root, &state)? else {
         let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
         state.destroy(&created)?;
         return Ok(None);
     };
     // Packages go last: their files are not ours, and what was edited is still to be told apart.
     let plan = Plan { packages: receipt.packages.clone(), ..Plan::empty(&receipt.arch) };
-    let found = diff::survey(&root, &receipt)?;
+    let found = state::survey(&root, &receipt)?;
     let mut diff = diff::diff(&plan, &receipt, &found, &root)?;
     let commit = Commit {
         root: &root,
@@ -36,7 +36,7 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
         flushes: parallel::flushes(0),
     };
     commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
-        let recovered = commit::recover(&root, &state).err();
+        let recovered = recover::recover(&root, &state).err();
         let error = anyhow::Error::from(failure);
         match recovered {
             Some(second) => error.context(format!("cleaning up failed as well: {second}")),
@@ -44,13 +44,8 @@ pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
         }
     })?;
     let request = Request::offline(patience);
-    diff.packages = retire::retire(&root, Some(&state), &receipt.packages, request, Rule::Unneeded)?;
+    diff.packages = removal::retire(&root, Some(&state), &receipt.packages, request, Rule::Unneeded)?;
     let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
     state.destroy(&created)?;
     Ok(Some(diff))
-}
-
-/// The changes that somebody would notice.
-pub fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
-    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
 }

@@ -1,23 +1,27 @@
 //! One root on its way through the pipeline: what it is, what is in place in it, and whether what it
-//! needs will run there. It changes nothing: see `apply.rs` and `commit.rs`.
+//! needs will run there. It changes nothing: see `bake/job.rs` and `commit/mod.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use crate::containerd;
-use crate::diff::Found;
+use crate::arch::Arch;
+use crate::archive::decode::Spooled;
+use crate::artifact::Artifact;
+use crate::artifact::resolve::{self, Target};
+use crate::bake::abandon::abandon;
+use crate::bake::job::Job;
+use crate::commit::recover;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
+use crate::node::Node;
+use crate::packages::manager::distribution::Distribution;
 use crate::path::ImagePath;
 use crate::plan::Placed;
-use crate::progress::Progress;
-use crate::receipt::{Node, Owned, Receipt};
-use crate::resolve::{Artifact, Target};
-use crate::root::Root;
-use crate::spec::{Base, Spec};
-use crate::spool::Spooled;
-use crate::staged;
-use crate::state::State;
-use crate::supply::Supply;
+use crate::plan::brought::Supply;
+use crate::root::{Root, target};
+use crate::source::fetch::Fetcher;
+use crate::spec::Spec;
+use crate::state::{self, Found, Owned, Receipt, State};
 
 /// What was fetched and decoded, by the artifact's digest.
 pub type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;
@@ -89,66 +93,56 @@ pub fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
     })
 }
 
-/// Whether the root's C library is new enough for every executable that will be installed.
-pub fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
-    let mut dynamic = None;
-    let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
-    for (spooled, member) in
-        artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member)))
-    {
-        let Some(needs) = member.needs_glibc else { continue };
-        dynamic = Some(&spooled.artifact);
-        let Some(gives) = bake.target.glibc.filter(|gives| *gives < needs) else { continue };
-        let artifact = &spooled.artifact;
-        let message = format!(
-            "{artifact}: `{}` needs glibc {}.{}, root `{}` has {}.{}",
-            member.name,
-            needs.0,
-            needs.1,
-            bake.root.host().display(),
-            gives.0,
-            gives.1
-        );
-        let help = match artifact.catalogued().static_build {
-            Some(_) => format!("use the static build: `components.{}.static: true`", artifact.component),
-            None => "use a static build, or another version of it".to_owned(),
-        };
-        return Err(Failure::new(Kind::Unsupported, message).help(help).into());
-    }
-    let unknown = dynamic.filter(|_| bake.target.glibc.is_none());
-    Ok(unknown
-        .map(|artifact| {
-            format!(
-                "root `{}` has no glibc for {}, which {artifact} needs to run",
-                bake.root.host().display(),
-                bake.target.arch
-            )
+/// One root can be named twice: baking it twice at once would lock it against itself.
+pub(crate) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
+    let mut seen = BTreeSet::new();
+    hosts
+        .iter()
+        .map(|host| {
+            let root = Root::open(host)?;
+            match seen.insert(root.identity()?) {
+                true => Ok(root),
+                false => {
+                    Err(Failure::new(Kind::Usage, format!("root `{}` is given twice", host.display())).into())
+                }
+            }
         })
-        .into_iter()
-        .collect())
+        .collect()
 }
 
-/// What the staged containerd prints as its default configuration, where the spec starts from it.
-pub fn default_config(
-    spec: &Spec,
-    progress: &Progress,
-    bake: &Bake,
-    spooled: &Spool,
-) -> anyhow::Result<Option<String>> {
-    let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
-    let Some(artifact) = containerd.filter(|_| spec.containerd.config.base == Base::Default) else {
-        return Ok(None);
-    };
-    progress.step(&format!("running `containerd config default` of {artifact}"));
-    if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
-        return staged_default_config(spooled);
+/// What the root is, what it needs, and what is in place already.
+pub(crate) fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Result<Bake<'a>> {
+    if job.spec.package().is_some() {
+        // Before anything is fetched.
+        Distribution::of(root)?;
     }
-    // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
-    Ok(Some(staged::installed_config_default(bake.root.host())?))
+    let arch = arch(&job.spec, root, &job.fetcher)?;
+    let target = Target { arch, glibc: target::glibc(root, arch)? };
+    let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;
+    let state = if write { Some(State::open(root, job.patience)?) } else { None };
+    let begun = || -> anyhow::Result<(Option<Receipt>, Found)> {
+        let receipt = match &state {
+            Some(state) => recover::recover(root, state)?,
+            None => state::receipt(root)?,
+        };
+        let found = receipt.as_ref().map(|receipt| state::survey(root, receipt)).transpose()?;
+        Ok((receipt, found.unwrap_or_default()))
+    };
+    match begun() {
+        Ok((receipt, found)) => Ok(Bake { root, state, receipt, target, artifacts, found, supply: None }),
+        Err(error) => Err(abandon(root, state, error)),
+    }
 }
 
-/// What the decoded containerd prints as its default configuration.
-pub fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
-    let member = spooled.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
-    member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
+/// The spec's architecture wins over the root's own.
+fn arch(spec: &Spec, root: &Root, fetcher: &Fetcher) -> Result<Arch, Failure> {
+    let Some(arch) = spec.arch.as_ref().and_then(|name| name.arch()) else { return target::arch(root) };
+    match target::arch(root) {
+        Ok(own) if own != arch => fetcher.progress.warn(&format!(
+            "the spec says {arch}, the executables in `{}` are for {own}",
+            root.host().display()
+        )),
+        _ => {}
+    }
+    Ok(arch)
 }

@@ -4,24 +4,26 @@
 
 use std::time::{Duration, Instant};
 
-use crate::containerd;
-use crate::cri::{Cri, Refusal};
-use crate::diff::Diff;
+use crate::commit::diff::Diff;
 use crate::error::{Failure, Kind};
 use crate::interrupt;
-use crate::kernel;
+use crate::live::cri::{Cri, Refusal};
+use crate::live::{running_kernel, service};
 use crate::path::ImagePath;
+use crate::plan::kernel;
 use crate::progress::Progress;
 use crate::root::Root;
-use crate::running_kernel;
-use crate::service;
+use crate::runtime::containerd;
 use crate::spec::Spec;
 
 /// How long the CRI may take after systemd calls the service started.
 const READY: Duration = Duration::from_secs(60);
+
 const POLL: Duration = Duration::from_millis(100);
+
 /// How often a log hears that somebody is still waiting.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// Lines of the service's log in an error.
 const LOG: usize = 8;
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::diff::Diff;
+use crate::commit::diff::Diff;
 use crate::error::Failure;
+use crate::node::Node;
 use crate::path::ImagePath;
 use crate::plan::Plan;
-use crate::receipt::Node;
 use crate::root::Root;
-use crate::systemd;
+use crate::runtime::containerd::unit;
 
 /// What stands in the way of the service, or of the image that is made of the root.
 pub fn warnings(root: &Root, plan: &Plan) -> Result<Vec<String>, Failure> {
@@ -29,8 +29,8 @@ pub fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failure> {
 
 /// A unit in /etc stands before ours.
 fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
-    let path = ImagePath::fixed(systemd::OVERRIDE);
-    if systemd::unit_of(&plan.entries).is_none() {
+    let path = ImagePath::fixed(unit::OVERRIDE);
+    if unit::unit_of(&plan.entries).is_none() {
         return Ok(None);
     }
     Ok(root.node(&path)?.map(|node| match node {

@@ -1,7 +1,7 @@
 //! The components that nodebake knows, as data compiled into the binary.
 //!
 //! No decisions are taken here. To add a component: an entry in `catalog.yaml` and its digests in
-//! `checksums.yaml`; where text must be computed for it, one file like `containerd.rs`.
+//! `checksums.yaml`; where text must be computed for it, one file like `format/toml.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -144,7 +144,10 @@ fn compiled_in<T: for<'de> Deserialize<'de>>(text: &str) -> T {
 
 #[cfg(test)]
 mod tests {
-    use super::{component, components, digest, versions};
+    use super::component;
+    use super::components;
+    use super::digest;
+    use super::versions;
     use crate::arch::Arch;
 
     #[test]

@@ -8,18 +8,21 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::download::Network;
-use crate::error::{Failure, Kind, printable};
-use crate::fetch::Fetcher;
-use crate::lock::Lock;
+use crate::artifact::lockfile::Lock;
+use crate::error::{Failure, Kind};
+use crate::printable::printable;
 use crate::progress::Progress;
-use crate::registry;
+use crate::runtime::containerd::hosts;
 use crate::source::Source;
+use crate::source::client::Network;
+use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 
 const DEFAULT_SPEC: &str = "nodebake.yaml";
+
 /// Far longer than any spec, lock or certificate.
 const LONGEST: u64 = 16 << 20;
+
 /// The lock's name, beside the spec.
 pub const LOCK: &str = "nodebake.lock";
 
@@ -110,7 +113,7 @@ fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
     let mut certificates = BTreeMap::new();
-    for path in registry::certificate_paths(spec) {
+    for path in hosts::certificate_paths(spec) {
         let host = folder.join(&path);
         let bytes = read_bytes(&host).map_err(|error| {
             Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {error}", host.display()))

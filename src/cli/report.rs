@@ -1,17 +1,15 @@
-//! Results as text for people and as JSON for programs.
+//! Results as text for people.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 
-use serde::Serialize;
-
-use crate::diff::{Action, Change, Diff};
-use crate::error::{Kind, failure, kind, printable};
-use crate::finding::{Finding, Passed, Skipped, Verdict};
-use crate::receipt::{Installed, Node};
-use crate::supply;
-use crate::want::{Content, Want};
+use crate::commit::diff::{Action, Change, Diff};
+use crate::error::failure;
+use crate::node::{Content, Node, Want};
+use crate::plan::brought;
+use crate::printable::printable;
+use crate::verify::finding::{Finding, Passed, Skipped, Verdict};
 
 /// One line a changed path, with a diff for text where it is only planned, and a closing count.
 pub fn changes(diff: &Diff, planned: bool) -> String {
@@ -45,13 +43,13 @@ pub fn changes(diff: &Diff, planned: bool) -> String {
     lines(&text)
 }
 
-fn package_line(change: &supply::Change) -> String {
+fn package_line(change: &brought::Change) -> String {
     match change {
-        supply::Change::Install(package) => format!("+ package {package}"),
-        supply::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
-        supply::Change::Remove(package) => format!("- package {package}"),
-        supply::Change::Leave(package) => format!("  package {package} stays: other packages need it"),
-        supply::Change::Hold(package) => format!("~ package {package} hold changed"),
+        brought::Change::Install(package) => format!("+ package {package}"),
+        brought::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
+        brought::Change::Remove(package) => format!("- package {package}"),
+        brought::Change::Leave(package) => format!("  package {package} stays: other packages need it"),
+        brought::Change::Hold(package) => format!("~ package {package} hold changed"),
     }
 }
 
@@ -125,137 +123,6 @@ pub fn verdict(host: &Path, verdict: &Verdict) -> String {
     lines(&text)
 }
 
-/// `--json` of plan and apply.
-#[derive(Debug, Serialize)]
-pub struct Roots {
-    /// One for each --root.
-    pub roots: Vec<Baked>,
-}
-
-/// What came of one root.
-#[derive(Debug, Default, Serialize)]
-pub struct Baked {
-    root: String,
-    changed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Failed>,
-    /// What `apply --start` did.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<String>,
-    /// What the package manager did.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    packages: Vec<ChangedPackage>,
-    changes: Vec<Changed>,
-}
-
-#[derive(Debug, Serialize)]
-struct ChangedPackage {
-    action: &'static str,
-    #[serde(flatten)]
-    package: Installed,
-}
-
-#[derive(Debug, Serialize)]
-struct Failed {
-    message: String,
-    exit_code: u8,
-}
-
-#[derive(Debug, Serialize)]
-struct Changed {
-    path: String,
-    action: &'static str,
-    #[serde(flatten)]
-    node: Option<Node>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    component: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    edited: bool,
-}
-
-/// One root's changes.
-pub fn baked(host: &Path, diff: &Diff) -> Baked {
-    let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
-    let packages = diff.packages.iter().map(changed_package).collect();
-    Baked {
-        root: host.display().to_string(),
-        changed: !diff.is_empty(),
-        packages,
-        changes,
-        ..Baked::default()
-    }
-}
-
-impl Baked {
-    /// With what came of `--start`.
-    pub fn started(mut self, started: &anyhow::Result<String>) -> Baked {
-        match started {
-            Ok(service) => self.service = Some(service.clone()),
-            Err(error) => self.error = Some(Failed::of(error)),
-        }
-        self
-    }
-}
-
-/// One root's failure.
-pub fn failed(host: &Path, error: &anyhow::Error) -> Baked {
-    Baked { root: host.display().to_string(), error: Some(Failed::of(error)), ..Baked::default() }
-}
-
-impl Failed {
-    fn of(error: &anyhow::Error) -> Failed {
-        let exit_code = kind(error).map_or(1, Kind::exit_code);
-        Failed { message: escape(&format!("{error:#}")), exit_code }
-    }
-}
-
-/// `--json` of remove.
-pub fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
-    let mut baked = Baked { root: host.display().to_string(), ..Baked::default() };
-    if let Some(diff) = diff {
-        baked.changed = !diff.is_empty();
-        baked.packages = diff.packages.iter().map(changed_package).collect();
-        baked.changes = crate::remove::visible(diff).map(changed).collect();
-    }
-    baked
-}
-
-fn changed_package(change: &supply::Change) -> ChangedPackage {
-    let (action, package) = match change {
-        supply::Change::Install(package) => ("install", package),
-        supply::Change::Upgrade(package, _) => ("upgrade", package),
-        supply::Change::Remove(package) => ("remove", package),
-        supply::Change::Leave(package) => ("leave", package),
-        supply::Change::Hold(package) => ("hold", package),
-    };
-    ChangedPackage { action, package: package.clone() }
-}
-
-fn changed(change: &Change) -> Changed {
-    let action = match change.action {
-        Action::Keep => "keep",
-        Action::Create => "create",
-        Action::Replace => "replace",
-        Action::Update => "update",
-        Action::Remove => "remove",
-        Action::Restore => "restore",
-        Action::Release => "release",
-    };
-    let owned = change.new.as_ref().or(change.old.as_ref());
-    Changed {
-        path: change.path.to_string(),
-        action,
-        node: change.new.as_ref().map(|new| new.node.clone()),
-        component: owned.map(|owned| owned.component.clone()),
-        edited: change.edited,
-    }
-}
-
-/// One JSON document.
-pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
-}
-
 /// Prints an error to stderr: what, and on its own line what to do.
 pub fn error(error: &anyhow::Error) {
     let mut text = format!("nodebake: error: {}\n", escape(&format!("{error:#}")));
@@ -271,6 +138,6 @@ fn lines(text: &str) -> String {
 }
 
 /// Line breaks stay: a TOML error shows the line that it is about.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }

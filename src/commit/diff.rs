@@ -3,19 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Failure, Kind};
-use crate::parallel;
+use crate::node::{Content, Node, Want};
 use crate::path::ImagePath;
-use crate::plan::{Entry, Plan};
-use crate::receipt::{Before, Node, Owned, Receipt, Step};
+use crate::plan::{Entry, Plan, brought};
 use crate::root::Root;
-use crate::supply;
-use crate::want::{Content, Want};
+use crate::state::{Before, Found, Owned, Receipt, Step};
 
 /// Longer texts are replaced without being shown.
 const SHOWN: u64 = 1 << 18;
-
-/// What is at every path that the receipt owns.
-pub type Found = BTreeMap<ImagePath, Option<Node>>;
 
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +56,7 @@ pub struct Change {
 #[derive(Debug, Clone, Default)]
 pub struct Diff {
     /// What the package manager did, or would do.
-    pub packages: Vec<supply::Change>,
+    pub packages: Vec<brought::Change>,
     /// Every planned and every owned path, sorted.
     pub changes: Vec<Change>,
     /// Directories that have to be created on the way.
@@ -115,13 +110,6 @@ impl Diff {
     pub fn owned(&self) -> BTreeMap<ImagePath, Owned> {
         self.changes.iter().filter_map(|change| Some((change.path.clone(), change.new.clone()?))).collect()
     }
-}
-
-/// Looks at everything that `receipt` owns, files hashed side by side.
-pub fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
-    let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
-    let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
-    parallel::map(paths, parallel::processors(), look).into_iter().collect()
 }
 
 /// Compares `plan` with `root`, of which `receipt` owns what is in `found`.
@@ -267,4 +255,9 @@ fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The changes that somebody would notice.
+pub fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
+    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
 }

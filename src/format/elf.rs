@@ -8,10 +8,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use object::elf;
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable};
 use object::read::{ReadCache, ReadRef};
-use object::{Endianness, FileKind};
+use object::{Endianness, FileKind, elf};
 
 use crate::arch::Arch;
 
@@ -268,7 +267,9 @@ impl Seek for Positioned<'_> {
 mod tests {
     use std::io::Write;
 
-    use super::{Marked, containerd_version, release};
+    use super::Marked;
+    use super::containerd_version;
+    use super::release;
 
     #[test]
     fn only_real_releases_count_as_versions() {

@@ -9,10 +9,13 @@ use regex::bytes::{Regex, RegexBuilder};
 
 /// Fedora's policy has 6,700 rules.
 const MOST_RULES: usize = 50_000;
+
 /// The longest expression of Debian's and Fedora's policies needs a tenth.
 const LARGEST_EXPRESSION: usize = 1 << 18;
+
 /// How many bytes of paths are held against expressions in one run. A bake needs about 200,000.
 const BUDGET: usize = 4 << 20;
+
 /// The longest label that the kernel takes, less its end.
 const LONGEST_LABEL: usize = 4095;
 
@@ -242,7 +245,11 @@ fn skip_class(characters: &mut std::str::Chars) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FileContexts, Kind, Texts, Unknown, edges};
+    use super::FileContexts;
+    use super::Kind;
+    use super::Texts;
+    use super::Unknown;
+    use super::edges;
 
     fn policy(base: &str) -> FileContexts {
         FileContexts::parse(&Texts { base: base.to_owned(), ..Texts::default() }).unwrap()

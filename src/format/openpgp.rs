@@ -13,14 +13,16 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
 use sha1::{Digest, Sha1};
 
-use crate::yaml;
+use crate::checked::Checked;
 
 /// The packet of a primary public key.
 const PUBLIC_KEY: u8 = 6;
+
 /// Packets that stand in a public key file: signature, key, user, subkey, user attribute, marker, trust.
 const EXPECTED: [u8; 7] = [2, PUBLIC_KEY, 10, 12, 13, 14, 17];
 
 const BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
+
 const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 
 /// The fingerprint of a primary key: 40 hexadecimal digits.
@@ -44,7 +46,7 @@ impl FromStr for Fingerprint {
 
 impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(yaml::Checked(|text: &str| text.parse()))
+        deserializer.deserialize_str(Checked(|text: &str| text.parse()))
     }
 }
 
@@ -152,7 +154,8 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
 
-    use super::{dearmour, fingerprints};
+    use super::dearmour;
+    use super::fingerprints;
 
     /// Made with `gpg --quick-gen-key`, which also printed its fingerprint.
     const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\

@@ -8,10 +8,12 @@ use std::fmt;
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
+use crate::printable::printable;
 
 /// Longer documents are refused before they are parsed; a spec of 10,000 mirrors is shorter.
 const LONGEST: usize = 1 << 20;
+
 /// Deeper flow nesting is refused: the parser's time grows with its square.
 const DEEPEST: usize = 64;
 
@@ -127,21 +129,6 @@ pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<
 
 fn invalid(message: String) -> Failure {
     Failure::new(Kind::Invalid, message)
-}
-
-/// Checks a scalar inside the visitor: an error then points at the scalar, not at the map around it.
-pub(crate) struct Checked<F>(pub F);
-
-impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Checked<F> {
-    type Value = T;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("a string")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        (self.0)(text).map_err(E::custom)
-    }
 }
 
 /// Walks a whole document and fails at the second of two equal keys.

@@ -1,7 +1,7 @@
 //! The Kubernetes Container Runtime Interface over its socket: what the kubelet asks, and nothing else.
 //!
 //! The messages are generated from Kubernetes' own definition, `cri.proto` (cri-api,
-//! runtime/v1/api.proto). It must not know what was baked: see `live.rs` and `pod.rs` for what is
+//! runtime/v1/api.proto). It must not know what was baked: see `verify/live.rs` and `verify/pod.rs` for what is
 //! made of the answers.
 
 use std::collections::BTreeMap;
@@ -13,23 +13,24 @@ use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
+use v1::image_service_client::ImageServiceClient;
+use v1::runtime_service_client::RuntimeServiceClient;
 
-use crate::containerd::SOCKET;
-use crate::error::printable;
 use crate::interrupt;
+use crate::printable::printable;
+use crate::runtime::containerd::SOCKET;
 
 #[expect(missing_docs, clippy::doc_lazy_continuation, reason = "generated; cri.proto documents it")]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
-use v1::image_service_client::ImageServiceClient;
-use v1::runtime_service_client::RuntimeServiceClient;
-
 /// How long one answer may take; a pull and a pod have their own.
 const ANSWER: Duration = Duration::from_secs(10);
+
 /// How often something long looks up.
 const TICK: Duration = Duration::from_millis(100);
+
 /// The status of a node with many runtimes and images is far below it.
 const LARGEST: usize = 16 << 20;
 

@@ -1,4 +1,4 @@
-//! What the running kernel has of the modules and parameters that `kernel.rs` asks for.
+//! What the running kernel has of the modules and parameters that `plan/kernel.rs` asks for.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::path::ImagePath;
-use crate::run;
+use crate::process;
 
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -37,7 +37,7 @@ pub fn is_in_container() -> bool {
 pub fn load<'a>(modules: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
     let mut modprobe = Command::new("modprobe");
     modprobe.args(["--all", "--"]).args(modules);
-    run::output(&mut modprobe, ANSWER).map(drop)
+    process::output(&mut modprobe, ANSWER).map(drop)
 }
 
 /// The value of a parameter; an error says why there is none.
@@ -68,7 +68,7 @@ pub fn apply(path: &ImagePath) -> Result<(), String> {
     let programs = ["/usr/lib/systemd/systemd-sysctl", "/lib/systemd/systemd-sysctl"];
     let program = programs.into_iter().find(|program| Path::new(program).is_file());
     let program = program.ok_or("systemd-sysctl is missing")?;
-    run::output(Command::new(program).arg(path.as_str()), ANSWER).map(drop)
+    process::output(Command::new(program).arg(path.as_str()), ANSWER).map(drop)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The containerd service of the running system, through systemctl and /proc.
 //!
-//! It must not know why somebody asks: `start.rs` acts on it, `live.rs` judges it.
+//! It must not know why somebody asks: `bake/start.rs` acts on it, `verify/live.rs` judges it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::containerd;
-use crate::error::{Failure, Kind, errno, printable};
+use crate::error::{Failure, Kind, errno};
 use crate::path::ImagePath;
+use crate::printable::printable;
+use crate::process;
 use crate::root::Root;
-use crate::run;
-use crate::systemd;
+use crate::runtime::containerd::{self, unit};
 
 /// The unit's name.
 pub const NAME: &str = "containerd.service";
+
 /// What a running containerd has read once, when it started: hosts.toml is read at every pull,
 /// runc and the shim at every container.
 const READ_AT_START: [&str; 8] = [
@@ -26,16 +27,20 @@ const READ_AT_START: [&str; 8] = [
     containerd::PACKAGED[0],
     containerd::PACKAGED[1],
     containerd::CONFIG,
-    systemd::UNIT,
-    systemd::PACKAGED[0],
-    systemd::PACKAGED[1],
-    systemd::DROP_IN,
+    unit::UNIT,
+    unit::PACKAGED[0],
+    unit::PACKAGED[1],
+    unit::DROP_IN,
 ];
+
 const ANSWER: Duration = Duration::from_secs(30);
+
 /// systemd's own limit for a start is 90 s; stopping comes before it.
 const RESTART: Duration = Duration::from_secs(180);
+
 /// Ticks of /proc/PID/stat in a second: USER_HZ, the same on all architectures of ours.
 const TICKS: i128 = 100;
+
 const NANOSECONDS: i128 = 1_000_000_000;
 
 /// What systemd says of the unit: its own words.
@@ -119,7 +124,7 @@ pub fn log(lines: usize, since: Option<i64>) -> Vec<String> {
     let mut journal = Command::new("journalctl");
     journal.args(["--unit", NAME, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
     journal.args(since.map(|since| format!("--since=@{since}")));
-    let bytes = run::output(&mut journal, ANSWER).unwrap_or_default();
+    let bytes = process::output(&mut journal, ANSWER).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let telling = |line: &&str| !line.contains("level=info") && !line.contains("level=debug");
     let mut kept: Vec<String> = text.lines().rev().filter(telling).take(lines).map(printable).collect();
@@ -182,6 +187,6 @@ fn began(process: u32) -> Option<(i128, i128)> {
 
 /// Its complaints come with advice on further lines: the first says what happened.
 fn systemctl(arguments: &[&str], limit: Duration) -> Result<String, String> {
-    let answer = run::text(Command::new("systemctl").args(arguments), limit);
+    let answer = process::text(Command::new("systemctl").args(arguments), limit);
     answer.map_err(|why| why.lines().next().unwrap_or_default().to_owned())
 }

@@ -1,16 +1,17 @@
 //! What must not be in a root together: two containerds, from a package and from an archive or from two
 //! packages. Told before anything changes; each refusal is [`Kind::Unsupported`].
 
-use crate::apt;
-use crate::containerd;
-use crate::database::Database;
-use crate::distribution::{Distribution, Manager};
-use crate::error::{Failure, Kind, printable};
-use crate::packages::Shop;
+use crate::artifact::Installed;
+use crate::error::{Failure, Kind};
+use crate::packages::inputs::Shop;
+use crate::packages::manager::database::Database;
+use crate::packages::manager::distribution::{Distribution, Manager};
+use crate::packages::manager::dpkg;
+use crate::packages::manager::transaction::Transaction;
 use crate::path::ImagePath;
-use crate::receipt::Installed;
+use crate::printable::printable;
 use crate::root::Root;
-use crate::transaction::Transaction;
+use crate::runtime::containerd;
 
 /// Packages that bring a containerd, or need one of their own.
 const RUNTIMES: [&str; 6] =
@@ -52,7 +53,7 @@ fn owner(root: &Root, path: &ImagePath) -> Result<Option<String>, Failure> {
         Err(_) => Ok(None),
         Ok(Manager::Dnf) => Ok(Some("some package".to_owned())),
         Ok(Manager::Apt) => {
-            let owner = apt::owner(root, &RUNTIMES, path)?;
+            let owner = dpkg::owner(root, &RUNTIMES, path)?;
             Ok(owner.map(|(name, record)| format!("package {name} {}", record.version)))
         }
     }

@@ -5,21 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::database::Database;
+use crate::artifact::Installed;
 use crate::digest::Digest;
-use crate::distribution::{Distribution, Manager};
-use crate::dnf;
 use crate::error::Failure;
+use crate::node::Node;
+use crate::packages::manager::database::Database;
+use crate::packages::manager::distribution::{Distribution, Manager};
+use crate::packages::manager::transaction::Transaction;
+use crate::packages::manager::{Session, rpm};
+use crate::packages::removal;
 use crate::path::ImagePath;
-use crate::receipt::{Installed, Node};
-use crate::retire;
 use crate::root::Root;
-use crate::session::Session;
 use crate::state::State;
-use crate::transaction::Transaction;
 
 /// Where name resolution is read from.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// Where package managers put a configuration file of theirs that does not replace ours.
 const REFUSED: [&str; 2] = ["/etc/containerd/config.toml.dpkg-dist", "/etc/containerd/config.toml.rpmnew"];
 
@@ -45,10 +46,10 @@ pub fn claim(
 
 /// Of `claimed` what is really there, as the database has it. What a killed run has left is told by it.
 pub fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, Failure> {
-    retire::put_back(root)?;
+    removal::put_back(root)?;
     let manager = Distribution::of(root)?.manager;
     if manager == Manager::Dnf {
-        sweep(root, &dnf::torn(root)?)?;
+        sweep(root, &rpm::torn(root)?)?;
     }
     let database = Session::look(root, manager, &[])?;
     let kept = claimed.iter().filter_map(|package| {
@@ -81,7 +82,7 @@ pub fn release(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), 
 
 /// Versions of our files that package managers have put beside them.
 pub fn refused(root: &Root) -> Result<Vec<ImagePath>, Failure> {
-    let mut paths = dnf::torn(root)?;
+    let mut paths = rpm::torn(root)?;
     for path in REFUSED.map(ImagePath::fixed) {
         paths.extend(root.node(&path)?.map(|_| path));
     }

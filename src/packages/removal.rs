@@ -1,20 +1,21 @@
 //! Takes packages away that nodebake has brought.
 
-use crate::containerd::{CONFIG, PACKAGED};
-use crate::database::{self, Database};
-use crate::enclosure::Access;
+use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
+use crate::packages::manager::Session;
+use crate::packages::manager::database::{self, Database};
+use crate::packages::manager::options::Request;
 use crate::path::ImagePath;
-use crate::receipt::Installed;
+use crate::plan::brought::Change;
+use crate::process::protocol::Access;
 use crate::root::Root;
-use crate::session::Session;
+use crate::runtime::containerd::{CONFIG, PACKAGED};
 use crate::state::State;
-use crate::supply::Change;
-use crate::transaction::Request;
 
 /// The second name of what stands at [`CONFIG`] while packages go away. No commit has such a name: what an
 /// interrupted one has staged is nobody's configuration.
 const KEPT: &str = "/etc/containerd/.nodebake-config.toml.kept";
+
 /// What rpm makes of a configuration file that was edited.
 const RENAMED: &str = "/etc/containerd/config.toml.rpmsave";
 

@@ -1,11 +1,12 @@
 //! The kernel modules and parameters that Kubernetes needs, set at every boot.
 
+use crate::node::Want;
 use crate::path::ImagePath;
 use crate::spec::Kernel;
-use crate::want::Want;
 
 /// Modules that are loaded at boot.
 pub const MODULES: &str = "/etc/modules-load.d/nodebake.conf";
+
 /// Parameters that are set at boot.
 pub const SYSCTL: &str = "/etc/sysctl.d/90-nodebake.conf";
 

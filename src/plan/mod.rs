@@ -1,23 +1,22 @@
 //! Spec × artifacts → the list of paths and what belongs at each. Pure.
 //!
-//! A plan never says how to get there: `diff.rs` compares it with a root, `apply.rs` acts.
+//! A plan never says how to get there: `state/mod.rs` compares it with a root, `bake/job.rs` acts.
+
+pub mod brought;
+pub mod crictl;
+pub mod kernel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::containerd::{self, Basis, Release};
+use crate::artifact::{Artifact, Installed};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
-use crate::kernel;
+use crate::node::{Content, EXECUTABLE, Want};
 use crate::path::{ImagePath, LONGEST_COMPONENT};
-use crate::receipt::Installed;
-use crate::registry;
-use crate::resolve::Artifact;
+use crate::plan::brought::Supply;
+use crate::runtime::containerd::{self, Basis, Release, hosts, unit};
 use crate::spec::Spec;
-use crate::spool::EXECUTABLE;
-use crate::supply::Supply;
-use crate::systemd;
-use crate::want::{Content, Want};
 
 /// What belongs in a root: sorted by path, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,12 +99,12 @@ pub fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
         let basis = Basis { release, default: inputs.default_config, cni_bin };
         plan.add_all(containerd::entries(containerd::config(&spec.containerd.config, basis)?), "containerd")?;
         let unit = packaged.map(|runtime| &runtime.unit);
-        plan.add_all(systemd::entries(release, &spec.containerd, unit), "containerd")?;
+        plan.add_all(unit::entries(release, &spec.containerd, unit), "containerd")?;
     }
     let config_path = spec.containerd.config.registry_config_path.path()?;
-    plan.add_all(registry::entries(spec, &config_path, inputs.certificates)?, "registries")?;
+    plan.add_all(hosts::entries(spec, &config_path, inputs.certificates)?, "registries")?;
     plan.add_all(kernel::entries(&spec.kernel), "kernel")?;
-    plan.add_all(containerd::client_entries(), "cri")?;
+    plan.add_all(crictl::client_entries(), "cri")?;
     Ok(plan)
 }
 

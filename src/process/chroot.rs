@@ -1,7 +1,7 @@
 //! A place where a root's own package manager runs: namespaces of its own, which vanish with it.
 //!
 //! Two processes of this program stand between: the first makes the namespaces and waits, the second
-//! is their first process, arranges what is mounted (`enclosed.rs`) and runs one program after the
+//! is their first process, arranges what is mounted (`process/init.rs`) and runs one program after the
 //! other. When this process ends, by whatever signal, the kernel ends all of them and takes the
 //! mounts away. It must not know what is run.
 
@@ -15,95 +15,20 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::error::{Failure, Kind, describe, errno, printable};
+use crate::error::{Failure, Kind, describe, errno};
 use crate::interrupt;
+use crate::printable::printable;
+use crate::process;
+use crate::process::protocol::{Access, Answer, Arrangement, COMMAND, Call, Refusal, Request};
 use crate::root::Root;
-use crate::run;
 
-/// The folder in an enclosure that is its own and holds what it is given.
-pub const OWN: &str = "/tmp/nodebake";
-/// The hidden command that runs in it.
-pub const COMMAND: &str = "enclosed";
 const POLL: Duration = Duration::from_millis(20);
-
-/// What an enclosure may do to its root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Access {
-    /// Nothing: what is written to /etc, /usr and /var goes away with it.
-    Look,
-    /// What its programs do stays.
-    Change,
-}
-
-/// How an enclosure is arranged: the first line that the processes in it read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Arrangement {
-    /// The root on this host.
-    pub host: PathBuf,
-    /// Whether it is this process's own.
-    pub is_own: bool,
-    /// What may be done to it.
-    pub access: Access,
-    /// Leave no network.
-    pub offline: bool,
-    /// Files of this host that are copied to `packages/` below [`OWN`], and their digests.
-    pub files: Vec<(PathBuf, Digest)>,
-}
-
-/// What an enclosure is asked to do.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Request {
-    /// Writes a file below [`OWN`].
-    Write {
-        /// Its name, with folders.
-        name: String,
-        /// Its content.
-        bytes: Vec<u8>,
-    },
-    /// Runs a program.
-    Run(Call),
-}
-
-/// A program and how it is run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Call {
-    /// The program and its arguments.
-    pub words: Vec<String>,
-    /// Its environment beside the search path.
-    pub variables: Vec<(String, String)>,
-    /// Seconds after which it is killed.
-    pub limit: u64,
-    /// Let it end when a signal arrives: what it does can't be undone halfway.
-    pub to_its_end: bool,
-}
-
-/// What became of a request.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// Its exit code; none after a signal.
-    pub code: Option<i32>,
-    /// What it printed.
-    pub output: String,
-    /// What it complained of.
-    pub complaints: String,
-}
-
-/// Why an enclosure could not be arranged, or a request not be carried out.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Refusal {
-    /// The exit code that it comes to.
-    pub exit_code: u8,
-    /// What went wrong.
-    pub why: String,
-    /// What to do.
-    pub help: Option<String>,
-}
 
 /// A running enclosure.
 pub struct Enclosure {
-    first: Child,
-    requests: Option<ChildStdin>,
-    answers: Receiver<String>,
+    pub(crate) first: Child,
+    pub(crate) requests: Option<ChildStdin>,
+    pub(crate) answers: Receiver<String>,
 }
 
 impl Enclosure {
@@ -121,7 +46,7 @@ impl Enclosure {
         let mut command = Command::new("/proc/self/exe");
         // Not in this process's group: a terminal's Ctrl-C reaches this process only, which decides.
         command.arg(COMMAND).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut first = run::start(&mut command).map_err(|why| {
+        let mut first = process::start(&mut command).map_err(|why| {
             Failure::new(Kind::Unsupported, format!("running this program again: {why}"))
                 .help("it is found through /proc: mount it")
         })?;
@@ -208,22 +133,6 @@ impl Drop for Enclosure {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
-        let kind = match refusal.exit_code {
-            4 => Kind::Fetch,
-            5 => Kind::Unverified,
-            7 => Kind::Filesystem,
-            _ => Kind::Unsupported,
-        };
-        let failure = Failure::new(kind, refusal.why);
-        match refusal.help {
-            Some(help) => failure.help(help),
-            None => failure,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::File;
@@ -234,7 +143,7 @@ mod tests {
     #[test]
     fn a_request_that_can_t_be_written_is_told_at_once() {
         // It lives on, and will never say anything.
-        let first = run::start(Command::new("sleep").arg("600")).unwrap();
+        let first = process::start(Command::new("sleep").arg("600")).unwrap();
         let full = OwnedFd::from(File::options().write(true).open("/dev/full").unwrap());
         let (_never, answers) = mpsc::channel();
         let mut enclosure = Enclosure { first, requests: Some(full.into()), answers };

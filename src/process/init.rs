@@ -19,17 +19,20 @@ use rustix::thread::UnshareFlags;
 use serde::Serialize;
 
 use crate::digest::{BUFFER, Hasher};
-use crate::enclosure::{Access, Answer, Arrangement, Call, OWN, Refusal, Request};
 use crate::error::{Failure, Kind, describe, errno};
-use crate::run;
+use crate::process;
+use crate::process::protocol::{Access, Answer, Arrangement, Call, OWN, Refusal, Request};
 
 /// What the second process is called with.
 const SECOND: &str = "--second";
+
 /// Devices that programs expect: name, major, minor.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
 /// Directories whose changes go away again where the enclosure may only look.
 const KEPT_AS_THEY_ARE: [&str; 3] = ["/etc", "/usr", "/var"];
+
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The first process: new namespaces, and a second process as the first one in them.
@@ -44,10 +47,10 @@ pub fn first() -> Result<u8, Failure> {
         .help("run with all capabilities, in a container with --privileged; or use `install: archive`")));
     }
     let mut second = Command::new("/proc/self/exe");
-    second.args([crate::enclosure::COMMAND, SECOND]);
-    let mut child = run::start(&mut second).map_err(|why| Failure::new(Kind::Unsupported, why))?;
+    second.args([crate::process::protocol::COMMAND, SECOND]);
+    let mut child = process::start(&mut second).map_err(|why| Failure::new(Kind::Unsupported, why))?;
     // Waiting for it is waiting for all: the kernel ends its namespace first.
-    let code = run::attend(&mut child).ok().flatten();
+    let code = process::attend(&mut child).ok().flatten();
     Ok(u8::from(code != Some(0)))
 }
 
@@ -265,7 +268,7 @@ fn carry_out(call: &Call) -> Result<Answer, Failure> {
         words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/");
-    let ended = run::run(&mut command, variables, Duration::from_secs(*limit))
+    let ended = process::run(&mut command, variables, Duration::from_secs(*limit))
         .map_err(|why| Failure::new(Kind::Unsupported, format!("running {program} of the root: {why}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Answer { code: ended.code, output: text(&ended.stdout), complaints: text(&ended.stderr) })

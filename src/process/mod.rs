@@ -1,15 +1,21 @@
 //! Runs a program to its end: the one place where processes are started.
 //!
-//! It must not know what is run: `staged.rs` asks a staged containerd, `service.rs` systemd,
-//! `enclosure.rs` a root's package manager.
+//! It must not know what is run: `process/staged.rs` asks a staged containerd, `live/service.rs` systemd,
+//! `process/chroot.rs` a root's package manager.
+
+pub mod chroot;
+pub mod init;
+pub mod protocol;
+pub mod staged;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::error::{errno, printable};
+use crate::error::errno;
 use crate::interrupt;
+use crate::printable::printable;
 
 /// Nobody here prints more.
 const LONGEST: u64 = 4 << 20;

@@ -13,14 +13,15 @@ use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 
-use crate::containerd::{BINARY, CONFIG};
 use crate::digest::BUFFER;
 use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
-use crate::run;
+use crate::process;
+use crate::runtime::containerd::{BINARY, CONFIG};
 
 /// containerd answers in 20 ms; emulated ones need longer.
 const DEADLINE: Duration = Duration::from_secs(20);
+
 /// Who staged programs run as.
 const NOBODY: u32 = 65534;
 
@@ -64,7 +65,7 @@ fn in_root(host: &Path, binary: &ImagePath, arguments: &[&str]) -> Result<String
 
 /// Of its complaints the last line says most: warnings stand before it.
 fn ask(command: &mut Command) -> Result<String, String> {
-    run::text(command, DEADLINE).map_err(|why| why.lines().last().unwrap_or_default().to_owned())
+    process::text(command, DEADLINE).map_err(|why| why.lines().last().unwrap_or_default().to_owned())
 }
 
 /// A copy that can be executed and that no other process can change or see.

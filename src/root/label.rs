@@ -9,11 +9,13 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
-use crate::file_contexts::Kind;
-use crate::inside::Inside;
-use crate::labels::{Comparison, Labelled, Labels};
+use crate::error::Failure;
+use crate::format::file_contexts::Kind;
 use crate::path::ImagePath;
-use crate::place::Place;
+use crate::root::Root;
+use crate::root::at::Place;
+use crate::root::resolver::Inside;
+use crate::root::selinux::{Comparison, Labelled, Labels, RELABEL};
 
 /// The labels of one root, where its files lie.
 pub struct Labelling<'a> {
@@ -106,4 +108,45 @@ fn open(place: &Place) -> Result<Option<(OwnedFd, Kind)>, Errno> {
         FileType::Directory => Some((found, Kind::Directory)),
         _ => None,
     })
+}
+
+impl Root {
+    /// What the root's own SELinux policy says of its files.
+    pub fn labels(&self) -> &Labels {
+        self.labels.get_or_init(|| Labels::read(&self.inside))
+    }
+
+    /// Gives what is at `path` the label that belongs at `final_path`, where it is going to be moved.
+    pub fn label_as(&self, path: &ImagePath, final_path: &ImagePath) -> Result<(), Failure> {
+        if !self.labels().are_wanted() {
+            return Ok(());
+        }
+        let Some(place) = self.inside.place(path)? else { return Ok(()) };
+        let set = self.labelling().label_as(&place, final_path);
+        set.map_err(|errno| self.failed("labelling", path, errno))
+    }
+
+    /// Compares the label at `path`, nothing followed, with the policy's. None where nothing is.
+    pub fn compare_label(&self, path: &ImagePath) -> Result<Option<Comparison>, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let compared = self.labelling().compare(&place, path);
+        compared.map_err(|errno| self.failed("reading the label of", path, errno))
+    }
+
+    /// Has the next boot label the root if something could not be given its label. Durable when it returns.
+    pub fn mark_for_relabelling(&self) -> Result<bool, Failure> {
+        if !self.labels().are_lacking() {
+            return Ok(false);
+        }
+        let mark = ImagePath::fixed(RELABEL);
+        if self.node(&mark)?.is_none() {
+            self.write_new(&mark, 0o644, b"", 0)?;
+            self.sync_directory(None)?;
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn labelling(&self) -> Labelling<'_> {
+        Labelling { labels: self.labels(), inside: &self.inside }
+    }
 }

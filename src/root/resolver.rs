@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::error::{Failure, Kind, errno, printable};
+use crate::error::{Failure, Kind, errno};
 use crate::path::ImagePath;
-use crate::place::{Place, regular};
+use crate::printable::printable;
+use crate::root::at::{Place, regular};
 
 /// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
 const RACES: u32 = 128;
+
 /// The remedy where a root changes while nodebake works on it.
 const MOVING: &str = "something else changes this root: stop it and run again";
 

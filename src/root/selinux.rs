@@ -1,7 +1,7 @@
 //! SELinux labels in a root: what the root's own policy says, and the extended attribute that holds it.
 //!
 //! A label is set before a file gets its name, so that nothing is ever in place without one. Where it
-//! can't be set, the next boot has to: see [`RELABEL`]. Things are found and opened by `labelling.rs`.
+//! can't be set, the next boot has to: see [`RELABEL`]. Things are found and opened by `root/label.rs`.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,18 +12,21 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr, lgetxattr, lsetxattr};
 use rustix::io::Errno;
 
 use crate::error::errno;
-use crate::file_contexts::{FileContexts, Kind, Texts};
-use crate::inside::Inside;
+use crate::format::file_contexts::{FileContexts, Kind, Texts};
 use crate::path::ImagePath;
+use crate::root::resolver::Inside;
 
 /// A boot with SELinux that finds this file labels the whole root, takes it away and starts once more.
 ///
 /// It is not owned: it is gone after that boot, which is no drift, and others set it as well.
 pub const RELABEL: &str = "/.autorelabel";
+
 /// What libselinux takes where the configuration names no policy.
 const DEFAULT_POLICY: &str = "targeted";
+
 /// Fedora's file_contexts has 430,000 bytes.
 const LONGEST: u64 = 4 << 20;
+
 const ATTRIBUTE: &str = "security.selinux";
 
 /// The policy of one root, and what came of its labels.
@@ -218,7 +221,8 @@ fn type_of(label: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{policy_type, type_of};
+    use super::policy_type;
+    use super::type_of;
 
     #[test]
     fn the_configuration_names_the_policy() {

@@ -3,8 +3,8 @@
 //! Nothing of the root is executed, and the build host is never asked in its place.
 
 use crate::arch::Arch;
-use crate::elf::{self, Elf, Glibc};
 use crate::error::{Failure, Kind};
+use crate::format::elf::{self, Elf, Glibc};
 use crate::path::ImagePath;
 use crate::root::Root;
 

@@ -16,17 +16,21 @@ use rustix::fs::OFlags;
 use tar::{Archive, EntryType};
 
 use crate::digest::Digest;
-use crate::error::{Failure, Kind, printable};
-use crate::extent::Extent;
+use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::parallel;
+use crate::printable::printable;
+use crate::source::section::Extent;
 
 /// A file with more entries is no bundle: there are a few for each architecture.
 const MOST_ENTRIES: usize = 1024;
+
 /// Headers are that long, and contents are filled up to it.
 pub const BLOCK: u64 = 512;
+
 /// What ends an archive.
 pub const ZEROS: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
+
 const ANEW: &str = "copy it anew from where it was made";
 
 /// A bundle's table of contents.

@@ -1,42 +1,30 @@
 //! One HTTP download into a file, with resume, bounded retries, back-off and stall detection.
 //!
-//! It does not judge the bytes: that is `fetch.rs`. The client and its runtime exist only here and
+//! It does not judge the bytes: that is `source/fetch.rs`. The client and its runtime exist only here and
 //! only while something is downloaded, so that an offline run opens no socket and needs no
 //! certificates.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE, RETRY_AFTER};
-use reqwest::{Certificate, Client, StatusCode, Url, redirect};
+use reqwest::{Client, StatusCode, Url};
 
 use crate::digest::{Digest, Hasher};
 use crate::error::{Failure, Kind, errno};
 use crate::interrupt;
+use crate::printable;
 use crate::progress::Bar;
-use crate::source;
+use crate::source::client::{Network, chain, client};
 
 /// A connection that gives less than this is stalled, even if it gives something.
 const SLOWEST: u64 = 1024;
-const MOST_REDIRECTS: usize = 10;
+
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// How often a pause or a silent connection is interrupted to look for signals.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How the network is used.
-#[derive(Debug, Clone)]
-pub struct Network {
-    /// Tries after the first.
-    pub retries: u32,
-    /// How long a connection may give (almost) nothing.
-    pub stall: Duration,
-    /// Certificates that are trusted beside the system's and the embedded ones.
-    pub ca_file: Option<PathBuf>,
-}
 
 /// What is downloaded, and where to.
 pub struct Download<'a> {
@@ -104,7 +92,7 @@ impl Download<'_> {
                     let pause = asked.unwrap_or_else(|| back_off(if done > before { 0 } else { attempt }));
                     bar.note(&format!(
                         "{}: {why}; trying again in {:.1} s",
-                        source::shown(self.url),
+                        printable::shown(self.url),
                         pause.as_secs_f32()
                     ));
                     tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
@@ -121,7 +109,7 @@ impl Download<'_> {
         } else {
             "check the network and the proxy variables, or use --source with a directory"
         };
-        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", source::shown(self.url)))
+        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", printable::shown(self.url)))
             .help(help)
     }
 
@@ -164,7 +152,7 @@ impl Download<'_> {
             if *done + chunk.len() as u64 > self.largest {
                 let message = format!(
                     "`{}` has more than the expected {} bytes",
-                    source::shown(self.url),
+                    printable::shown(self.url),
                     self.largest
                 );
                 let failure = Failure::new(Kind::Unverified, message)
@@ -185,7 +173,7 @@ impl Download<'_> {
         if !error.is_redirect() && !error.is_builder() {
             return Trouble::Again(why, None);
         }
-        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: {why}", source::shown(self.url)));
+        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: {why}", printable::shown(self.url)));
         Trouble::Final(failure.help("give the URL that it should come from with --source").into())
     }
 
@@ -199,7 +187,7 @@ impl Download<'_> {
         }
         let failure = Failure::new(
             Kind::Fetch,
-            format!("fetching `{}`: the server answered {status}", source::shown(self.url)),
+            format!("fetching `{}`: the server answered {status}", printable::shown(self.url)),
         );
         let failure = failure.help("does this version exist there? a mirror has to keep upstream's paths");
         match status {
@@ -215,9 +203,9 @@ impl Download<'_> {
 
 /// Ends a trickle: a server that gives one byte a second never runs into a read timeout.
 struct Pace {
-    window: Duration,
-    since: Instant,
-    bytes: u64,
+    pub(crate) window: Duration,
+    pub(crate) since: Instant,
+    pub(crate) bytes: u64,
 }
 
 impl Pace {
@@ -239,90 +227,10 @@ impl Pace {
     }
 }
 
-/// The embedded certificates and those of `--ca-file` in PEM, for other programs.
-pub fn pem(network: &Network) -> Result<String, Failure> {
-    let mut text = String::new();
-    for der in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
-        let base64 = STANDARD.encode(der);
-        let lines: Vec<&str> =
-            (0..base64.len()).step_by(64).map(|at| &base64[at..base64.len().min(at + 64)]).collect();
-        text += &format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
-    }
-    if let Some(path) = &network.ca_file {
-        text += &std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(Kind::Usage, format!("--ca-file `{}`: {error}", path.display())))?;
-    }
-    Ok(text)
-}
-
-fn client(network: &Network) -> Result<Client, Failure> {
-    // ring needs a C compiler and nothing else, for musl too. Set twice it stays as it was.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut certificates: Vec<Certificate> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .filter_map(|der| Certificate::from_der(der).ok())
-        .collect();
-    if let Some(path) = &network.ca_file {
-        let refuse = |why: String| {
-            Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display()))
-                .help("give certificates in PEM")
-        };
-        let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-        let own = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(error.to_string()))?;
-        if own.is_empty() {
-            return Err(refuse("holds no certificate".to_owned()));
-        }
-        certificates.extend(own);
-    }
-    let builder = Client::builder()
-        .user_agent(concat!("nodebake/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(network.stall)
-        .read_timeout(network.stall)
-        .redirect(redirect::Policy::custom(follow))
-        .referer(false)
-        .tls_certs_merge(certificates);
-    // As curl reads it; reqwest takes the star for host names only.
-    let direct =
-        ["no_proxy", "NO_PROXY"].iter().any(|name| std::env::var(name).is_ok_and(|list| list.trim() == "*"));
-    let builder = if direct { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| Failure::new(Kind::Fetch, format!("setting up TLS: {}", chain(&error))))
-}
-
-/// Redirects stay on http and https, never go from https to http, and end.
-fn follow(attempt: redirect::Attempt) -> redirect::Action {
-    let secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-    let refusal = match attempt.url().scheme() {
-        _ if attempt.previous().len() > MOST_REDIRECTS => Some("too many redirects"),
-        "https" => None,
-        "http" if !secure => None,
-        "http" => Some("refused a redirect from https to http"),
-        _ => Some("refused a redirect to another scheme than http and https"),
-    };
-    match refusal {
-        Some(why) => attempt.error(why),
-        None => attempt.follow(),
-    }
-}
-
 fn starts_at(response: &reqwest::Response, offset: u64) -> bool {
     let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
     start == Some(offset)
-}
-
-/// The causes of a network error, without URLs: they may hold credentials.
-fn chain(error: &reqwest::Error) -> String {
-    let mut parts = Vec::new();
-    if error.is_timeout() {
-        parts.push("stalled: no answer in time".to_owned());
-    }
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        parts.push(inner.to_string());
-        cause = inner.source();
-    }
-    parts.dedup();
-    if parts.is_empty() { "connection failed".to_owned() } else { parts.join(": ") }
 }
 
 fn unwritable(error: &std::io::Error) -> Trouble {

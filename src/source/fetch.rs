@@ -5,23 +5,25 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use reqwest::Url;
 use rustix::fs::OFlags;
 
-use crate::archive;
-use crate::bundle::Bundle;
+use crate::artifact::{self, Artifact};
 use crate::digest::Digest;
-use crate::download::{Download, Network};
-use crate::error::{self, Failure, Kind, errno, printable};
-use crate::extent::Extent;
+use crate::error::{self, Failure, Kind};
 use crate::parallel;
+use crate::printable::{self, printable};
 use crate::progress::Progress;
-use crate::resolve::{self, Artifact};
-use crate::source::{self, Location, Source};
+use crate::source::bundle::Bundle;
+use crate::source::cache::{self, Partial, no_follow};
+use crate::source::client::Network;
+use crate::source::download::Download;
+use crate::source::section::Extent;
+use crate::source::{Location, Source};
 
 /// Checksum files and keys are shorter.
 const SMALL: u64 = 1 << 20;
@@ -79,7 +81,7 @@ impl Fetcher {
 
     /// Whether fetching what upstream has at `url` may wait for a server.
     pub fn waits(&self, url: &str) -> bool {
-        matches!(self.source.locate(url, resolve::file_name(url)), Ok(Location::Remote(_)))
+        matches!(self.source.locate(url, artifact::file_name(url)), Ok(Location::Remote(_)))
     }
 
     /// How many of `urls` are fetched at once: as many as there are processors, and all that wait for a
@@ -108,8 +110,8 @@ impl Fetcher {
             },
             Location::Bundled(_) => Ok(None),
             Location::Remote(url) => match self.small(&url) {
-                Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), source::shown(&url)))),
-                Err(error) if error.is::<crate::download::NotFound>() => Ok(None),
+                Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), printable::shown(&url)))),
+                Err(error) if error.is::<crate::source::download::NotFound>() => Ok(None),
                 Err(error) => Err(error),
             },
         }
@@ -119,12 +121,12 @@ impl Fetcher {
     pub fn bytes(&self, url: &str) -> anyhow::Result<Vec<u8>> {
         let parsed = Url::parse(url)
             .map_err(|error| Failure::new(Kind::Invalid, format!("`{}`: {error}", printable(url))))?;
-        self.small(&parsed).with_context(|| format!("fetching {}", source::shown(&parsed)))
+        self.small(&parsed).with_context(|| format!("fetching {}", printable::shown(&parsed)))
     }
 
-    fn small(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
-        self.refuse_offline(&source::shown(url))?;
-        let file = self.temporary()?;
+    pub(crate) fn small(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
+        self.refuse_offline(&printable::shown(url))?;
+        let file = cache::temporary()?;
         let download = Download { url, file: &file, largest: SMALL, resume: false };
         let done = download.run(&self.network, &self.progress.quiet())?;
         let mut bytes = vec![0; usize::try_from(done.size)?];
@@ -132,7 +134,7 @@ impl Fetcher {
         Ok(bytes)
     }
 
-    fn cached(&self, artifact: &Artifact) -> anyhow::Result<Option<Fetched>> {
+    pub(crate) fn cached(&self, artifact: &Artifact) -> anyhow::Result<Option<Fetched>> {
         let Some(path) = self.cache.as_ref().map(|cache| cache.join(artifact.sha256.to_string())) else {
             return Ok(None);
         };
@@ -159,11 +161,11 @@ impl Fetcher {
         }
     }
 
-    fn download(&self, artifact: &Artifact, url: reqwest::Url) -> anyhow::Result<Fetched> {
-        let shown = source::shown(&url);
+    pub(crate) fn download(&self, artifact: &Artifact, url: reqwest::Url) -> anyhow::Result<Fetched> {
+        let shown = printable::shown(&url);
         self.refuse_offline(&shown)?;
         self.progress.step(&format!("fetching {artifact} from {shown}"));
-        let partial = self.partial(artifact)?;
+        let partial = cache::partial(&self.cache, artifact)?;
         let resume = partial.path.is_some() && partial.file.metadata()?.len() > 0;
         let outcome = self.in_one_piece(artifact, &url, &partial, resume);
         match (&outcome, &partial.path, &self.cache) {
@@ -179,7 +181,7 @@ impl Fetcher {
     }
 
     /// Downloads and verifies, a second time where pieces of different files came together.
-    fn in_one_piece(
+    pub(crate) fn in_one_piece(
         &self,
         artifact: &Artifact,
         url: &reqwest::Url,
@@ -196,7 +198,7 @@ impl Fetcher {
     }
 
     /// Downloads and verifies; says as well whether it came in more than one piece.
-    fn attempt(
+    pub(crate) fn attempt(
         &self,
         artifact: &Artifact,
         url: &reqwest::Url,
@@ -210,11 +212,11 @@ impl Fetcher {
         let done = download.run(&self.network, &bar)?;
         let bytes = Extent::whole(partial.file.try_clone()?, done.size);
         let fetched = Fetched { artifact: artifact.clone(), bytes, private: partial.private };
-        let verified = verify(&fetched, done.sha256, &source::shown(url));
+        let verified = verify(&fetched, done.sha256, &printable::shown(url));
         Ok((verified.map(|()| fetched), done.sha256.is_none()))
     }
 
-    fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
+    pub(crate) fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
         match self.offline {
             true => Err(Failure::new(Kind::Fetch, format!("offline, and `{what}` is not in the cache"))
                 .help("give a directory with the artifacts as --source")
@@ -222,64 +224,10 @@ impl Fetcher {
             false => Ok(()),
         }
     }
-
-    /// The file that a download grows in. Another run that fetches the same keeps its own.
-    fn partial(&self, artifact: &Artifact) -> anyhow::Result<Partial> {
-        if let Some(cache) = &self.cache {
-            let failed = |error: io::Error| {
-                Failure::filesystem("writing to the cache", cache.display(), errno(&error))
-                    .help("choose another with --cache-dir")
-            };
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).map_err(failed)?;
-            let path = cache.join(format!("{}.partial", artifact.sha256));
-            // A link in a cache that others can write to must not lead a root process elsewhere.
-            let mut options = File::options();
-            options.read(true).write(true).truncate(false).mode(0o600).custom_flags(no_follow());
-            let (opened, private) = match options.clone().create_new(true).open(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    (options.create(true).open(&path), false)
-                }
-                new => (new, true),
-            };
-            let file = opened.map_err(failed)?;
-            let metadata = file.metadata().map_err(failed)?;
-            if metadata.is_file() && metadata.nlink() == 1 && file.try_lock().is_ok() {
-                let private = private && is_ours_alone(&metadata);
-                return Ok(Partial { file, path: Some(path), private });
-            }
-        }
-        let file = self.temporary()?;
-        let private = is_ours_alone(&file.metadata()?);
-        Ok(Partial { file, path: None, private })
-    }
-
-    fn temporary(&self) -> Result<File, Failure> {
-        let failed = |error: io::Error| {
-            Failure::filesystem("creating a temporary file in", std::env::temp_dir().display(), errno(&error))
-                .help("set TMPDIR to a directory with room for the artifacts")
-        };
-        tempfile::tempfile().map_err(failed)
-    }
-}
-
-/// Filesystems that know no owners or modes (vfat, network shares) say here whose all files are.
-fn is_ours_alone(metadata: &std::fs::Metadata) -> bool {
-    metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
-}
-
-fn no_follow() -> i32 {
-    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
 }
 
 fn no_wait() -> i32 {
     i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0)
-}
-
-struct Partial {
-    file: File,
-    path: Option<PathBuf>,
-    /// See [`Fetched::private`].
-    private: bool,
 }
 
 impl Fetched {
@@ -334,7 +282,7 @@ fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), 
         let failure = Failure::new(Kind::Unverified, format!("{artifact} from `{place}`: {why}"));
         let mut start = [0; 256];
         match bytes.read_at(&mut start, 0) {
-            Ok(count) if archive::looks_like_html(&start[..count]) => failure.help(archive::HTML),
+            Ok(count) if looks_like_html(&start[..count]) => failure.help(HTML),
             _ => failure.help("it was damaged on its way, or it is another build: pin what you trust by `sha256:` in the spec"),
         }
     };
@@ -348,4 +296,14 @@ fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), 
         true => Ok(()),
         false => Err(refuse(format!("sha256 {found}, expected {}", artifact.sha256))),
     }
+}
+
+/// The remedy where a web page stands in an artifact's place.
+pub const HTML: &str =
+    "it is an HTML page: a captive portal, a proxy or a login page answered instead of the server";
+
+/// Whether `start` is the beginning of a web page.
+pub fn looks_like_html(start: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&start[..start.len().min(256)]).trim_start().to_ascii_lowercase();
+    start.starts_with("<!doctype html") || start.starts_with("<html")
 }

@@ -1,13 +1,22 @@
 //! Where artifacts come from: upstream, a mirror that keeps upstream's paths, a directory or a bundle.
 //!
-//! To add a source: a variant here and its arm in `fetch.rs`.
+//! To add a source: a variant here and its arm in `source/fetch.rs`.
+
+pub mod bundle;
+pub mod cache;
+pub mod client;
+pub mod download;
+pub mod fetch;
+pub mod pack;
+pub mod section;
 
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
 
-use crate::bundle::Bundle;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
+use crate::printable::{printable, redacted};
+use crate::source::bundle::Bundle;
 
 /// A place that serves artifacts. Whatever it serves is checked against the pinned digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,25 +93,12 @@ impl Source {
     }
 }
 
-/// The text of a URL, well formed or not, without its credentials and its query.
-pub fn redacted(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let rest = rest.split(['?', '#']).next().unwrap_or_default();
-    let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
-}
-
-/// A URL without its credentials, for messages.
-pub fn shown(url: &Url) -> String {
-    redacted(url.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{Location, Source};
+    use super::Location;
+    use super::Source;
 
     const UPSTREAM: &str = "https://github.com/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
 

@@ -1,19 +1,20 @@
 //! `nodebake bundle create`: fetches and verifies all that is pinned, and writes it to one file, as
-//! `bundle.rs` reads it.
+//! `source/bundle.rs` reads it.
 
 use std::fs::File;
 use std::io::{Read, Write};
 
 use tar::{EntryType, Header};
 
-use crate::bundle::{BLOCK, ZEROS, parted};
+use crate::artifact::lockfile::Lock;
+use crate::artifact::matrix::{Architectures, Selection};
+use crate::artifact::{Artifact, resolve};
 use crate::digest::{BUFFER, Hashing};
-use crate::error::{Failure, Kind, printable};
-use crate::fetch::{Fetched, Fetcher};
+use crate::error::{Failure, Kind};
 use crate::interrupt;
-use crate::lock::Lock;
-use crate::resolve::{self, Artifact};
-use crate::selection::{Architectures, Selection};
+use crate::printable::printable;
+use crate::source::bundle::{BLOCK, ZEROS, parted};
+use crate::source::fetch::{Fetched, Fetcher};
 use crate::spec::Spec;
 
 /// Fetches and verifies what goes into a bundle: all that `spec` asks for, as it is pinned.

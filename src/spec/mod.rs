@@ -1,7 +1,13 @@
 //! The spec: exactly what the user wrote in `nodebake.yaml`, checked as far as it can be without
 //! looking at anything else.
 //!
-//! Parsing takes `&str`. Nothing is resolved here: see `resolve.rs`.
+//! Parsing takes `&str`. Nothing is resolved here: see `artifact/mod.rs`.
+
+pub mod containerd;
+pub mod package;
+pub mod registry;
+pub mod scalar;
+pub mod value;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,12 +21,13 @@ use serde::{Deserialize, Deserializer};
 
 use crate::catalog;
 use crate::error::{Failure, Kind};
-use crate::package::Package;
-use crate::values::{
-    ArchName, Clients, ComponentName, Directory, Duration, Files, Limit, MirrorUrl, ModuleName, OneLine,
-    RegistryName, Scalar, Sha256, SysctlName, Toml, VersionText, visit,
-};
-use crate::yaml;
+use crate::format::yaml;
+use crate::spec::package::Package;
+use crate::spec::scalar::{ArchName, ComponentName, ModuleName, RegistryName, SysctlName, VersionText};
+use crate::spec::value::{Scalar, Sha256, visit};
+
+pub use containerd::{Base, Config, Containerd, Install, Proxy};
+pub use registry::{Capability, Mirror, Registry};
 
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -70,165 +77,6 @@ pub struct Pick {
     pub static_build: Option<bool>,
 }
 
-/// The way containerd gets onto the node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Install {
-    /// From upstream's release archives
-    #[default]
-    Archive,
-    /// From the distribution's or Docker's packages
-    Package,
-}
-
-/// The `containerd` key.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Containerd {
-    /// archive or package
-    pub install: Install,
-    /// Which package, for `install: package`
-    pub package: Package,
-    /// What stands in /etc/containerd/config.toml
-    pub config: Config,
-    /// LimitNOFILE of the service; default: unset on containerd 1.x, 1048576 on 2.x
-    pub limit_nofile: Option<Limit>,
-    /// HTTP proxy of the service
-    pub proxy: Proxy,
-}
-
-/// What config.toml starts from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Base {
-    /// Only the keys that this spec sets
-    #[default]
-    Minimal,
-    /// What `containerd config default` of the staged binary prints
-    Default,
-    /// The root's own file
-    Existing,
-}
-
-/// The `containerd.config` key.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// minimal, default or existing
-    pub base: Base,
-    /// Pause image; default: the one that this containerd expects
-    pub sandbox_image: Option<OneLine>,
-    /// Let runc use the systemd cgroup driver
-    pub systemd_cgroup: bool,
-    /// The one directory that holds <registry>/hosts.toml
-    pub registry_config_path: Directory,
-    /// TOML, merged last
-    pub merge: Toml,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            base: Base::default(),
-            sandbox_image: None,
-            systemd_cgroup: true,
-            registry_config_path: Directory::certs(),
-            merge: Toml::default(),
-        }
-    }
-}
-
-/// HTTP proxy settings of the containerd service.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Proxy {
-    /// HTTP_PROXY
-    pub http: Option<OneLine>,
-    /// HTTPS_PROXY
-    pub https: Option<OneLine>,
-    /// NO_PROXY
-    pub no_proxy: Option<OneLine>,
-}
-
-/// One registry as images name it, and where its images are really pulled from.
-#[derive(Debug, Clone, Default)]
-pub struct Registry {
-    /// The upstream that is tried after the mirrors; default: the registry itself
-    pub server: Option<MirrorUrl>,
-    /// Never fall back to the upstream
-    pub strict: bool,
-    /// Tried in this order
-    pub mirrors: Vec<Mirror>,
-}
-
-/// The keys of a registry, before they are checked against each other.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "Registry")]
-struct RegistryKeys {
-    /// The upstream that is tried after the mirrors; default: the registry itself
-    server: Option<MirrorUrl>,
-    /// Never fall back to the upstream
-    strict: bool,
-    /// Tried in this order
-    mirrors: Vec<Mirror>,
-}
-
-/// One `[host."…"]` table.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Mirror {
-    /// http:// or https:// URL
-    pub url: MirrorUrl,
-    /// What it may be asked for; default: pull, resolve
-    #[serde(default = "pull_and_resolve")]
-    pub capabilities: Vec<Capability>,
-    /// Do not verify its certificate
-    #[serde(default)]
-    pub skip_verify: bool,
-    /// The URL's path is the API's root: append no /v2
-    #[serde(default)]
-    pub override_path: bool,
-    /// CA certificate: a file beside the spec, or several
-    #[serde(default)]
-    pub ca: Files,
-    /// Client certificate: a file with certificate and key, or [certificate, key] pairs
-    #[serde(default)]
-    pub client: Clients,
-    /// Request headers, such as Authorization
-    #[serde(default)]
-    pub headers: BTreeMap<OneLine, OneLine>,
-    /// How long to wait for a connection, for example 5s
-    pub dial_timeout: Option<Duration>,
-}
-
-/// What a mirror can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Capability {
-    /// Fetch manifests and blobs by digest
-    Pull,
-    /// Turn a tag into a digest
-    Resolve,
-    /// Upload
-    Push,
-}
-
-impl Capability {
-    /// As hosts.toml spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Capability::Pull => "pull",
-            Capability::Resolve => "resolve",
-            Capability::Push => "push",
-        }
-    }
-}
-
-fn pull_and_resolve() -> Vec<Capability> {
-    vec![Capability::Pull, Capability::Resolve]
-}
-
 /// Kernel modules and parameters that Kubernetes needs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -272,23 +120,6 @@ visit!(
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Choice, A::Error> {
             Pick::deserialize(MapAccessDeserializer::new(map)).map(Choice::On)
-        }
-    }
-);
-
-visit!(
-    Registry,
-    "a map such as {mirrors: [{url: https://harbor.example}]}",
-    |generator| Registry::schema(generator),
-    {
-        fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
-            Ok(Registry::default())
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
-            let registry = Registry::read(MapAccessDeserializer::new(map))?;
-            registry.check().map_err(de::Error::custom)?;
-            Ok(registry)
         }
     }
 );
@@ -384,36 +215,6 @@ impl Spec {
         match self.components.get(component) {
             Some(Choice::On(pick)) => pick.clone(),
             _ => Pick::default(),
-        }
-    }
-}
-
-impl Registry {
-    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Registry, D::Error> {
-        let RegistryKeys { server, strict, mirrors } = RegistryKeys::deserialize(deserializer)?;
-        Ok(Registry { server, strict, mirrors })
-    }
-
-    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<RegistryKeys>()
-    }
-
-    /// What no single key can say.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.strict && self.mirrors.is_empty() {
-            return Err("`strict` needs at least one mirror".to_owned());
-        }
-        if self.strict && self.server.is_some() {
-            return Err("`strict` makes the last mirror the server; leave out `server`".to_owned());
-        }
-        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.capabilities.is_empty()) {
-            return Err(format!("mirror `{}` has no capability; expected pull, resolve or push", mirror.url));
-        }
-        let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| mirror.url.as_str()).collect();
-        urls.sort_unstable();
-        match urls.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("mirror `{}` stands there twice", pair[0])),
-            None => Ok(()),
         }
     }
 }

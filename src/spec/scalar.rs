@@ -1,31 +1,27 @@
-//! The scalars of a spec, each checked where it is read, so that an error has its line and column.
+//! Strings with a rule: what stands in the spec is checked where it stands.
 
 use std::borrow::{Borrow, Cow};
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::Deserializer;
 
 use crate::arch::Arch;
 use crate::catalog;
-use crate::digest::Digest;
+use crate::format::yaml;
 use crate::path::ImagePath;
-use crate::yaml;
 
 /// Declares a string with a rule: `check` gives the text as it is kept, or what is wrong with it.
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $example:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name(String);
+        pub struct $name(pub(crate) String);
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(yaml::Checked(|text: &str| $name::try_from(text.to_owned())))
+                deserializer.deserialize_str($crate::checked::Checked(|text: &str| $name::try_from(text.to_owned())))
             }
         }
 
@@ -77,6 +73,7 @@ macro_rules! text {
         }
     };
 }
+
 pub(crate) use text;
 
 text!(
@@ -252,186 +249,3 @@ impl Default for Toml {
         Toml::fixed("")
     }
 }
-
-/// A number or a text that stays on one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scalar(pub String);
-
-impl Scalar {
-    /// `1`
-    pub fn one() -> Self {
-        Scalar("1".to_owned())
-    }
-}
-
-/// systemd's resource limit: a number, `infinity`, or `soft:hard`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit(pub String);
-
-/// Digests of an artifact.
-#[derive(Debug, Clone)]
-pub enum Sha256 {
-    /// For the one architecture that is asked for.
-    One(Digest),
-    /// By architecture.
-    Each(BTreeMap<Arch, Digest>),
-}
-
-impl Sha256 {
-    /// The digest for `arch`.
-    pub fn of(&self, arch: Arch) -> Option<Digest> {
-        match self {
-            Sha256::One(digest) => Some(*digest),
-            Sha256::Each(digests) => digests.get(&arch).copied(),
-        }
-    }
-}
-
-/// Implements `Deserialize` by a visitor: the untagged enums of serde lose line and column.
-macro_rules! visit {
-    ($type:ty, $expected:literal, $schema:expr, { $($method:item)* }) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Visit;
-
-                impl<'de> Visitor<'de> for Visit {
-                    type Value = $type;
-
-                    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                        formatter.write_str($expected)
-                    }
-
-                    $($method)*
-                }
-
-                deserializer.deserialize_any(Visit)
-            }
-        }
-
-        impl JsonSchema for $type {
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-                let schema: fn(&mut SchemaGenerator) -> Schema = $schema;
-                schema(generator)
-            }
-        }
-    };
-}
-pub(crate) use visit;
-
-visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["integer", "string"]}), {
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
-        Ok(Scalar(value.to_string()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
-        Ok(Scalar(value.to_string()))
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
-        // sysctl.d(5) strips them: another value would be set than stands in the spec.
-        if value.starts_with(' ') || value.ends_with(' ') {
-            return Err(E::custom("begins or ends with a space, which sysctl.d does not keep"));
-        }
-        OneLine::try_from(value.to_owned()).map(|text| Scalar(text.0)).map_err(E::custom)
-    }
-});
-
-visit!(
-    Limit,
-    "a number, infinity or soft:hard",
-    |_| json_schema!({"type": ["integer", "string"], "examples": [1048576, "infinity", "1024:524288"]}),
-    {
-        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Limit, E> {
-            self.visit_str(&value.to_string())
-        }
-
-        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Limit, E> {
-            self.visit_str(&value.to_string())
-        }
-
-        fn visit_str<E: de::Error>(self, value: &str) -> Result<Limit, E> {
-            let bound = |text: &str| text == "infinity" || text.parse::<u64>().is_ok();
-            let parts: Vec<&str> = value.split(':').collect();
-            match parts.len() <= 2 && parts.iter().all(|part| bound(part)) {
-                true => Ok(Limit(value.to_owned())),
-                false => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
-            }
-        }
-    }
-);
-
-visit!(
-    Sha256,
-    "a SHA-256 digest, or one for each architecture",
-    |_| json_schema!({"type": ["string", "object"], "additionalProperties": {"type": "string"}}),
-    {
-        fn visit_str<E: de::Error>(self, value: &str) -> Result<Sha256, E> {
-            value.parse().map(Sha256::One).map_err(E::custom)
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sha256, A::Error> {
-            let mut digests = BTreeMap::new();
-            while let Some((name, digest)) = map.next_entry::<ArchName, Digest>()? {
-                let Some(arch) = name.arch() else { continue };
-                if digests.insert(arch, digest).is_some() {
-                    return Err(de::Error::custom(format_args!("duplicate key: two spellings of `{arch}`")));
-                }
-            }
-            Ok(Sha256::Each(digests))
-        }
-    }
-);
-
-/// One file or several.
-#[derive(Debug, Clone, Default)]
-pub struct Files(pub Vec<PathBuf>);
-
-/// Client certificates: a file that holds both, or a pair of certificate and key.
-#[derive(Debug, Clone, Default)]
-pub struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
-
-visit!(
-    Files,
-    "a file or a list of files",
-    |_| json_schema!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
-    {
-        fn visit_str<E: de::Error>(self, value: &str) -> Result<Files, E> {
-            Ok(Files(vec![PathBuf::from(value)]))
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<Files, A::Error> {
-            Vec::deserialize(SeqAccessDeserializer::new(sequence)).map(Files)
-        }
-    }
-);
-
-visit!(
-    Clients,
-    "a file, or a list of files and [certificate, key] pairs",
-    |_| json_schema!({"type": ["string", "array"]}),
-    {
-        fn visit_str<E: de::Error>(self, value: &str) -> Result<Clients, E> {
-            Ok(Clients(vec![(PathBuf::from(value), None)]))
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Clients, A::Error> {
-            let mut clients = Vec::new();
-            while let Some(Files(paths)) = sequence.next_element()? {
-                match paths.as_slice() {
-                    [file] => clients.push((file.clone(), None)),
-                    [certificate, key] => clients.push((certificate.clone(), Some(key.clone()))),
-                    _ => return Err(de::Error::custom("expected a pair [certificate, key]")),
-                }
-            }
-            Ok(Clients(clients))
-        }
-    }
-);

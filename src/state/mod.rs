@@ -1,36 +1,34 @@
 //! `/var/lib/nodebake` inside a root: the lock, the receipt, the intent, and what was there before.
 
-use std::collections::BTreeSet;
+pub mod create;
+pub mod intent;
+pub mod kept;
+pub mod paths;
+pub mod receipt;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
-use crate::interrupt;
+use crate::node::Node;
 use crate::parallel;
 use crate::path::ImagePath;
-use crate::receipt::{Intent, Octal, Owner, Receipt};
 use crate::root::Root;
+use crate::state::create::{clear_under_work, dismantle, initialise, wait};
+use crate::state::paths::{FILES, directory, inside};
 
-/// Where nodebake keeps what it knows of a root.
-const DIRECTORY: &str = "/var/lib/nodebake";
-/// Its name while it is being built or taken away, beside its topmost new directory.
-const UNDER_WORK: &str = ".nodebake-state";
-/// All files that it holds, beside `original/` and `edited/`.
-const FILES: [&str; 5] = [".lock", "pending.json", "pending.json.new", "receipt.json", "receipt.json.new"];
+pub use intent::{Intent, Step};
+pub use receipt::{Before, Owned, Receipt};
+
 /// A receipt of 4,000 paths has about a megabyte, an intent twice as much; either is read into memory,
 /// where the shortest of paths needs ten times its text.
 const LONGEST: u64 = 3 << 20;
-/// Directories of what is kept: it may have been private where it was.
-const KEPT: u32 = 0o700;
-const POLL: Duration = Duration::from_millis(50);
-/// How long to wait for another run that is about to create or take away the state.
-const POLITE: Duration = Duration::from_secs(5);
 
 /// A root's state, locked until it is dropped.
 pub struct State<'root> {
-    root: &'root Root,
-    _lock: File,
+    pub(crate) root: &'root Root,
+    pub(crate) _lock: File,
 }
 
 /// The receipt of `root`, read without a lock.
@@ -88,7 +86,7 @@ impl<'root> State<'root> {
     }
 
     /// None: another run has taken the state away meanwhile.
-    fn lock(root: &'root Root, deadline: Instant) -> Result<Option<State<'root>>, Failure> {
+    pub(crate) fn lock(root: &'root Root, deadline: Instant) -> Result<Option<State<'root>>, Failure> {
         let path = inside(".lock");
         let file = match root.lock_file(&path) {
             Ok(file) => file,
@@ -131,7 +129,7 @@ impl<'root> State<'root> {
         self.admit("receipt.json", receipt.text()?.len(), LONGEST / 2)
     }
 
-    fn admit(&self, name: &str, length: usize, longest: u64) -> Result<(), Failure> {
+    pub(crate) fn admit(&self, name: &str, length: usize, longest: u64) -> Result<(), Failure> {
         if length as u64 <= longest {
             return Ok(());
         }
@@ -152,53 +150,6 @@ impl<'root> State<'root> {
         self.clear("pending.json")
     }
 
-    /// Keeps what is at `path`, from before the first bake, until [`State::drop_original`].
-    pub fn keep_original(&self, path: &ImagePath) -> Result<(), Failure> {
-        self.keep(path, &original(path)?)
-    }
-
-    /// Where the original of `path` is kept, if it is.
-    pub fn original(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
-        let kept = original(path)?;
-        Ok(self.root.node(&kept)?.map(|_| kept))
-    }
-
-    /// Forgets the original of `path`: it is in its place again, or has never left it.
-    pub fn drop_original(&self, path: &ImagePath) -> Result<(), Failure> {
-        let kept = original(path)?;
-        self.root.remove_file(&kept)?;
-        self.prune(&kept)
-    }
-
-    /// Keeps an edited file under `edited/` and says where. An earlier edit of it is numbered.
-    pub fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
-        let kept = edited(path)?;
-        let earlier = self.root.node(&kept)?;
-        if earlier.is_some() && earlier != self.root.node(path)? {
-            let mut number = 1;
-            let numbered = loop {
-                let candidate = edited(&ImagePath::new(&format!("{path}.{number}"))?)?;
-                if self.root.node(&candidate)?.is_none() {
-                    break candidate;
-                }
-                number += 1;
-            };
-            self.root.duplicate(&kept, &numbered)?;
-        }
-        self.keep(path, &kept)?;
-        Ok(kept)
-    }
-
-    /// Forgets the kept edit of `path` if the edit is still in its place.
-    pub fn drop_needless_edit(&self, path: &ImagePath) -> Result<(), Failure> {
-        let kept = edited(path)?;
-        let copy = self.root.node(&kept)?;
-        if copy.is_some() && copy == self.root.node(path)? {
-            self.root.remove_file(&kept)?;
-        }
-        self.prune(&kept)
-    }
-
     /// Takes the whole state away, with the directories above it in `created` that hold nothing
     /// else. Edits that were kept stay, and then so does the state's directory; a mount point stays empty.
     pub fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
@@ -216,38 +167,7 @@ impl<'root> State<'root> {
         dismantle(self.root, created)
     }
 
-    fn keep(&self, path: &ImagePath, kept: &ImagePath) -> Result<(), Failure> {
-        let saved = self.make_place(kept).and_then(|()| self.root.duplicate(path, kept));
-        if let Err(failure) = saved {
-            let _ = self.prune(kept);
-            return Err(failure);
-        }
-        let state = directory();
-        let new = kept.ancestors().into_iter().filter(|above| *above == state || above.is_below(&state));
-        new.into_iter().try_for_each(|above| self.root.sync_directory(Some(&above)))
-    }
-
-    /// The directories for `kept`, with their mode also where a killed run has left one without.
-    fn make_place(&self, kept: &ImagePath) -> Result<(), Failure> {
-        for above in kept.ancestors().iter().filter(|above| above.is_below(&directory())) {
-            match self.root.is_directory(above)? {
-                true => self.root.set_directory(above, Octal(KEPT), Owner::default())?,
-                false => self.root.make_directory(above, KEPT)?,
-            }
-        }
-        self.root.remove_file(kept)
-    }
-
-    fn prune(&self, kept: &ImagePath) -> Result<(), Failure> {
-        for above in kept.ancestors().iter().rev().filter(|above| above.is_below(&directory())) {
-            if !self.root.remove_empty_directory(above)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn save(&self, name: &str, text: &str) -> Result<(), Failure> {
+    pub(crate) fn save(&self, name: &str, text: &str) -> Result<(), Failure> {
         let (path, new) = (inside(name), inside(&format!("{name}.new")));
         self.root.remove_file(&new)?;
         let saved =
@@ -259,130 +179,11 @@ impl<'root> State<'root> {
         self.root.sync_directory(Some(&directory()))
     }
 
-    fn clear(&self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn clear(&self, name: &str) -> Result<(), Failure> {
         self.root.remove_file(&inside(&format!("{name}.new")))?;
         self.root.remove_file(&inside(name))?;
         self.root.sync_directory(Some(&directory()))
     }
-}
-
-/// Keeps other runs from creating or taking away `top` at the same time.
-fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Failure> {
-    loop {
-        if let Some(guard) = root.lock_above(top)? {
-            return Ok(guard);
-        }
-        wait(root, deadline)?;
-    }
-}
-
-/// Sleeps a moment; fails at the deadline and at a signal.
-fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
-    if Instant::now() >= deadline {
-        let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
-        return Err(Failure::new(Kind::Locked, message).help("wait for it, or give --lock-timeout SECONDS"));
-    }
-    interrupt::check()?;
-    std::thread::sleep(POLL);
-    Ok(())
-}
-
-/// Creates the state with an intent that names the directories above it that are new, all at once:
-/// a kill at any point leaves either the whole of it or one name that the next run clears. False:
-/// it was there.
-fn initialise(root: &Root, deadline: Instant) -> Result<bool, Failure> {
-    let lock = inside(".lock");
-    let missing = root.missing_directories(&lock)?;
-    let Some(top) = missing.first() else { return Ok(false) };
-    let guard = guard(root, top, deadline)?;
-    // Another run may have been faster, before the guard was ours.
-    if root.missing_directories(&lock)? != missing {
-        return Ok(false);
-    }
-    clear_tree(root, top)?;
-    if let Err(failure) = build(root, &missing, top) {
-        let _ = clear_tree(root, top);
-        return Err(failure);
-    }
-    drop(guard);
-    if let Err(failure) = root.sync_directory(top.parent().as_ref()) {
-        dismantle(root, &missing.into_iter().collect())?;
-        return Err(failure);
-    }
-    Ok(true)
-}
-
-fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Failure> {
-    for directory in missing {
-        root.make_directory(&moved(directory, top)?, 0o755)?;
-    }
-    let mut intent = Intent::new("", Vec::new());
-    intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
-    let text = intent.text()?;
-    let files = vec![(inside("pending.json"), 0o644, text.as_str()), (inside(".lock"), 0o600, "")];
-    let flushes = parallel::flushes(0);
-    parallel::try_each(files, flushes, |(path, mode, text)| {
-        let new = moved(&path, top)?;
-        root.write_new(&new, mode, text.as_bytes(), 0)?;
-        root.label_as(&new, &path)
-    })?;
-    parallel::try_each(missing.iter().collect(), flushes, |path| {
-        let new = moved(path, top)?;
-        root.label_as(&new, path)?;
-        root.sync_directory(Some(&new))
-    })?;
-    root.rename_beside(&under_work(top), top)
-}
-
-/// Renames the state away in one step, with the directories of `created` that hold nothing else,
-/// and removes it: a kill leaves the whole of it or one name that the next run clears.
-fn dismantle(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
-    let mut top = directory();
-    while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
-        let alone = root.names(&parent)?.is_some_and(|names| names == [top.name()]);
-        if !alone {
-            break;
-        }
-        top = parent;
-    }
-    let _guard = guard(root, &top, Instant::now() + POLITE)?;
-    let under_work = under_work(&top);
-    clear_tree(root, &top)?;
-    root.rename_beside(&top, &under_work)?;
-    let cleared = root.sync_directory(top.parent().as_ref()).and_then(|()| clear_tree(root, &top));
-    match cleared {
-        Ok(()) => Ok(()),
-        Err(failure) => {
-            let _ = clear_tree(root, &top);
-            Err(failure)
-        }
-    }
-}
-
-/// Removes what a killed [`initialise`] or [`State::destroy`] left.
-fn clear_under_work(root: &Root) -> Result<(), Failure> {
-    let missing = root.missing_directories(&inside(".lock"))?;
-    let Some(top) = missing.first() else { return Ok(()) };
-    if root.node(&under_work(top))?.is_none() {
-        return Ok(());
-    }
-    let _guard = guard(root, top, Instant::now() + POLITE)?;
-    clear_tree(root, top)
-}
-
-/// Removes the state's own names below what stands for `top` while it is under work, if anything does.
-fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
-    if root.node(&under_work(top))?.is_none() {
-        return Ok(());
-    }
-    for name in FILES {
-        root.remove_file(&moved(&inside(name), top)?)?;
-    }
-    let above = inside("x").ancestors();
-    for path in above.iter().rev().filter(|path| *path == top || path.is_below(top)) {
-        root.remove_empty_directory(&moved(path, top)?)?;
-    }
-    root.sync_directory(top.parent().as_ref())
 }
 
 fn unreadable(failure: Failure, root: &Root, path: &ImagePath) -> Failure {
@@ -392,37 +193,12 @@ fn unreadable(failure: Failure, root: &Root, path: &ImagePath) -> Failure {
     }
 }
 
-fn directory() -> ImagePath {
-    ImagePath::fixed(DIRECTORY)
-}
+/// What is at every path that the receipt owns.
+pub type Found = BTreeMap<ImagePath, Option<Node>>;
 
-/// `path`, which is `top` or below it, as long as `top` is under work.
-fn moved(path: &ImagePath, top: &ImagePath) -> Result<ImagePath, Failure> {
-    ImagePath::new(&path.as_str().replacen(top.as_str(), under_work(top).as_str(), 1))
-}
-
-fn under_work(top: &ImagePath) -> ImagePath {
-    match top.parent() {
-        Some(parent) => ImagePath::new(&format!("{parent}/{UNDER_WORK}")),
-        None => ImagePath::new(&format!("/{UNDER_WORK}")),
-    }
-    .unwrap_or_else(|_| directory())
-}
-
-/// A file of the state; `name` is one of ours.
-fn inside(name: &str) -> ImagePath {
-    directory().join(name).unwrap_or_else(|_| directory())
-}
-
-fn edited(path: &ImagePath) -> Result<ImagePath, Failure> {
-    ImagePath::new(&format!("{DIRECTORY}/edited{path}"))
-}
-
-fn original(path: &ImagePath) -> Result<ImagePath, Failure> {
-    ImagePath::new(&format!("{DIRECTORY}/original{path}"))
-}
-
-/// Whether `path` is a directory above the state.
-pub fn is_above(path: &ImagePath) -> bool {
-    directory().is_below(path)
+/// Looks at everything that `receipt` owns, files hashed side by side.
+pub fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
+    let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
+    let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
+    parallel::map(paths, parallel::processors(), look).into_iter().collect()
 }

@@ -1,100 +1,22 @@
 //! What nodebake owns in a root, and what it is about to change there.
 //!
 //! Pure data and its JSON: no time, inode or host name, so that the same inputs give the same
-//! bytes. Reading and writing is `state.rs`.
+//! bytes. Reading and writing is `state/mod.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::{Artifact, Installed};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
+use crate::node::{Node, Octal, Owner};
 use crate::path::ImagePath;
-use crate::resolve::Artifact;
 
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
+
 /// No receipt that is written has so many: see `state.rs`. A root may say what it likes.
-const MOST_PATHS: usize = 10_000;
-
-/// What is at a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum Node {
-    /// A directory.
-    Directory {
-        /// Permission bits.
-        mode: Octal,
-        /// User and group.
-        #[serde(default, skip_serializing_if = "Owner::is_root")]
-        owner: Owner,
-    },
-    /// A regular file.
-    File {
-        /// Permission bits.
-        mode: Octal,
-        /// Of its content.
-        sha256: Digest,
-        /// User and group.
-        #[serde(default, skip_serializing_if = "Owner::is_root")]
-        owner: Owner,
-    },
-    /// A symlink.
-    Link {
-        /// As it is written in the link.
-        target: String,
-    },
-    /// A file that a package brought: it is there, and its content is the package manager's business.
-    Present {
-        /// The package.
-        package: String,
-    },
-    /// A FIFO, a socket or a device: seen, never owned.
-    #[serde(skip)]
-    Other,
-}
-
-impl Node {
-    /// Whether the content is another one, so that replacing it would lose something; a changed
-    /// mode or owner alone loses nothing.
-    pub fn differs_in_content(&self, other: &Node) -> bool {
-        match (self, other) {
-            (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) => a != b,
-            (Node::Directory { .. }, Node::Directory { .. })
-            | (Node::File { .. }, Node::Present { .. })
-            | (Node::Link { .. }, Node::Present { .. }) => false,
-            (a, b) => a != b,
-        }
-    }
-}
-
-/// User and group, root's by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner(pub u32, pub u32);
-
-impl Owner {
-    fn is_root(&self) -> bool {
-        *self == Owner(0, 0)
-    }
-}
-
-/// Permission bits, written as `"0755"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Octal(pub u32);
-
-impl From<Octal> for String {
-    fn from(mode: Octal) -> String {
-        format!("{:04o}", mode.0)
-    }
-}
-
-impl TryFrom<String> for Octal {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u32::from_str_radix(&text, 8).map(Octal)
-    }
-}
+pub(crate) const MOST_PATHS: usize = 10_000;
 
 /// What was at a path before the first bake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,33 +56,10 @@ pub struct Owned {
     pub before: Before,
 }
 
-/// A package that the root's package manager has installed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Installed {
-    /// Its name.
-    pub name: String,
-    /// Its version, as the package manager spells it.
-    pub version: String,
-    /// Its architecture, as the package manager spells it.
-    pub architecture: String,
-    /// It was there before the first bake: `remove` leaves it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub found: bool,
-    /// nodebake keeps upgrades of the system from replacing it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub held: bool,
-}
-
-impl std::fmt::Display for Installed {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{} {} ({})", self.name, self.version, self.architecture)
-    }
-}
-
 /// Everything that nodebake owns in a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    version: u32,
+    pub(crate) version: u32,
     /// The architecture that was baked.
     pub arch: String,
     /// What the files came from.
@@ -211,80 +110,26 @@ impl Receipt {
     }
 }
 
-/// What a run is about to do, written before the first byte is staged.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    version: u32,
-    /// The architecture that is being baked.
-    pub arch: String,
-    /// What the files come from.
-    pub artifacts: Vec<Artifact>,
-    /// Packages that are being installed or taken away: which of them are there, their database knows.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub packages: Vec<Installed>,
-    /// An empty file that stands there only while the package manager runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placeholder: Option<ImagePath>,
-    /// Directories that will be created.
-    pub directories: BTreeSet<ImagePath>,
-    /// Every path that will change.
-    pub paths: BTreeMap<ImagePath, Step>,
-}
-
-/// What will happen at one path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// The name beside it under which the new file is staged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temporary: Option<ImagePath>,
-    /// What the receipt says of it.
-    pub old: Option<Owned>,
-    /// What it will be; none: not owned any more.
-    pub new: Option<Owned>,
-    /// Something happens in the root; else only the receipt changes.
-    pub acts: bool,
-}
-
-impl Intent {
-    /// An intent without steps.
-    pub fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
-        Intent { version: VERSION, arch: arch.to_owned(), artifacts, ..Intent::default() }
-    }
-
-    /// Parses `pending.json`; `shown` is its path for messages.
-    pub fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
-        let intent: Intent =
-            serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
-        match intent.version {
-            _ if intent.paths.len().max(intent.directories.len()) > MOST_PATHS => {
-                Err(unreadable(shown, "it has more paths than any intent"))
-            }
-            VERSION => Ok(intent),
-            other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
-        }
-    }
-
-    /// The bytes of `pending.json`.
-    pub fn text(&self) -> Result<String, Failure> {
-        to_json(self)
-    }
-}
-
-fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string_pretty(value);
     json.map(|json| json + "\n")
         .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
 }
 
-fn unreadable(shown: &str, why: &str) -> Failure {
+pub(crate) fn unreadable(shown: &str, why: &str) -> Failure {
     Failure::new(Kind::Invalid, format!("`{shown}` is unreadable: {why}"))
         .help("restore it from a backup of the root, or bake the root anew from its base image")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Before, Node, Octal, Owned, Owner, Receipt};
+    use super::Before;
+    use super::Owned;
+    use super::Receipt;
     use crate::digest::Digest;
+    use crate::node::Node;
+    use crate::node::Octal;
+    use crate::node::Owner;
     use crate::path::ImagePath;
 
     #[test]

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::error::printable;
 use crate::path::ImagePath;
+use crate::printable::printable;
 
 /// The remedy for what a bake would put right.
 pub const APPLY: &str = "run `nodebake apply` again";

@@ -1,24 +1,21 @@
 //! A goss file for what was baked: the way in which golden images are judged by somebody else.
 //!
-//! <https://goss.rocks/gossfile/>. Nothing is checked here: `verify.rs` does that.
+//! <https://goss.rocks/gossfile/>. Nothing is checked here: `verify/mod.rs` does that.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::artifact::{Artifact, Installed};
 use crate::catalog;
-use crate::containerd;
 use crate::error::{Failure, Kind};
-use crate::kernel;
-use crate::package;
+use crate::node::{Content, Node, Owner, Want};
+use crate::packages::manager::version;
 use crate::path::ImagePath;
-use crate::plan::Plan;
-use crate::receipt::{Installed, Node, Owner};
-use crate::resolve::Artifact;
+use crate::plan::{Plan, kernel};
 use crate::root::{LONGEST_TEXT, Root};
+use crate::runtime::containerd::{self, unit};
 use crate::state;
-use crate::systemd;
-use crate::want::{Content, Want};
 
 /// Commands get this long: emulated machines are slow.
 const TIMEOUT_MS: u32 = 30_000;
@@ -127,13 +124,13 @@ struct Parameter {
 /// there and the kernel's parameters are set, is asked for with `live`.
 pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let Expected { paths, artifacts, packages, sysctl } = expected;
-    let has_service = systemd::unit_of(paths).is_some();
+    let has_service = unit::unit_of(paths).is_some();
     let service = Service { enabled: true, running: live.then_some(true) };
     let mut command: BTreeMap<String, Command> =
         artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
     if let Some((binary, brought)) = containerd::packaged(paths.iter()) {
         let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
-        let said = version.and_then(|version| package::upstream(version)).map(said).unwrap_or_default();
+        let said = version.and_then(|version| version::upstream(version)).map(said).unwrap_or_default();
         let run = Command::new(&format!("{binary} --version"), &[&said]);
         command.insert("containerd --version".to_owned(), run);
     }

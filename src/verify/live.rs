@@ -1,27 +1,27 @@
-//! The checks that ask the running system: the kernel, systemd and the CRI. Files are `checks.rs`'s.
+//! The checks that ask the running system: the kernel, systemd and the CRI. Files are `format/systemd.rs`'s.
 //!
 //! Like those they give findings or say why they could not look. Only the pod and the pull, which
 //! are asked for by name, change anything, and the pod is taken away again.
 
 use toml_edit::DocumentMut;
 
-use crate::containerd;
-use crate::cri::{Condition, Cri};
 use crate::error::Failure;
-use crate::finding::{APPLY, Finding, Outcome, Verdict};
-use crate::kernel;
-use crate::package;
+use crate::format::systemd;
+use crate::live::cri::{Condition, Cri};
+use crate::live::running_kernel;
+use crate::live::service::{self, Service};
+use crate::packages::manager::version;
 use crate::path::ImagePath;
-use crate::pod;
-use crate::pull;
-use crate::receipt::Receipt;
+use crate::plan::kernel;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::running_kernel;
-use crate::service::{self, Service};
-use crate::settings::Settings;
-use crate::systemd;
+use crate::runtime::containerd::settings::Settings;
+use crate::runtime::containerd::{self, unit};
+use crate::state::Receipt;
+use crate::verify::finding::{APPLY, Finding, Outcome, Verdict};
+use crate::verify::{pod, pull};
 
 const RESTART: &str = "run `systemctl restart containerd`, or `nodebake apply --start`";
+
 const LOG: &str = "see journalctl -u containerd";
 
 /// What to ask beside systemd and the CRI's own status.
@@ -55,8 +55,7 @@ impl Live {
 /// Asks the running system, whose root is `root`, and adds what that comes to.
 pub fn check(root: &Root, receipt: &Receipt, live: &Live, verdict: &mut Verdict) -> Result<(), Failure> {
     verdict.add("kernel", kernel(root, receipt)?);
-    let (Some(expected), Some(binary)) =
-        (systemd::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
+    let (Some(expected), Some(binary)) = (unit::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
     else {
         verdict.add("service", Outcome::Skipped("containerd is not one of the components".to_owned()));
         live.skip("containerd is not one of the components", verdict);
@@ -204,7 +203,7 @@ fn installed(receipt: &Receipt) -> Option<&str> {
         let (_, brought) =
             containerd::packaged(receipt.paths.iter().map(|(path, owned)| (path, &owned.node)))?;
         let package = receipt.packages.iter().find(|package| package.name == brought)?;
-        package::upstream(&package.version)
+        version::upstream(&package.version)
     };
     artifact.map(|artifact| artifact.version.as_str()).or_else(packaged)
 }

@@ -1,12 +1,27 @@
 //! The receipt against the root, then named checks: of the files, and of the running system where asked.
 
-use crate::checks::CHECKS;
+pub mod boot;
+pub mod config;
+pub mod files;
+pub mod finding;
+pub mod goss;
+pub mod labels;
+pub mod live;
+pub mod packages;
+pub mod pod;
+pub mod pull;
+
 use crate::error::Failure;
-use crate::finding::{Finding, Outcome, Verdict};
-use crate::live::{self, Live};
+use crate::live::service;
 use crate::root::Root;
-use crate::service;
-use crate::state;
+use crate::state::{self, Receipt};
+use crate::verify::boot::{enabled, preset};
+use crate::verify::config::{config, effective_config, hosts};
+use crate::verify::files::{drift, executable};
+use crate::verify::finding::{Finding, Outcome, Verdict};
+use crate::verify::labels::labels;
+use crate::verify::live::Live;
+use crate::verify::packages::packages;
 
 /// Verifies the root; `live` asks the running system as well, of which it must be the root.
 pub fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
@@ -37,3 +52,19 @@ pub fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
     }
     Ok(verdict)
 }
+
+/// A check of `root`, of which the receipt owns something.
+pub type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
+
+/// Every check, in the order in which they run.
+pub const CHECKS: [(&str, Check); 9] = [
+    ("receipt", drift),
+    ("packages", packages),
+    ("labels", labels),
+    ("enabled", enabled),
+    ("preset", preset),
+    ("executable", executable),
+    ("config", config),
+    ("hosts", hosts),
+    ("effective-config", effective_config),
+];

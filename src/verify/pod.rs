@@ -7,22 +7,28 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::time::Duration;
 
-use crate::cri::{Cri, Refusal, v1};
 use crate::error::Failure;
-use crate::finding::{Finding, Outcome};
 use crate::interrupt;
-use crate::service;
-use crate::settings::Settings;
+use crate::live::cri::{Cri, Refusal, v1};
+use crate::live::service;
+use crate::runtime::containerd::settings::Settings;
+use crate::verify::finding::{Finding, Outcome};
 
 /// The kubelet waits longer; a node that needs more is not ready.
 const SANDBOX: Duration = Duration::from_secs(120);
+
 const CONTAINER: Duration = Duration::from_secs(60);
+
 /// A process that fails does so at once.
 const SETTLED: Duration = Duration::from_millis(300);
+
 /// Beside a running kubelet.
 const TRIES: u32 = 3;
+
 const LOCK: &str = "/run/nodebake-verify.lock";
+
 const LABEL: (&str, &str) = ("io.nodebake", "verify");
+
 /// Pods of ours need no slice of their own, which would outlive them.
 const SLICE: &str = "system.slice";
 

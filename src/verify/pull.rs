@@ -9,14 +9,14 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::cri::Cri;
 use crate::error::Failure;
-use crate::finding::{Finding, Outcome};
 use crate::interrupt;
+use crate::live::cri::Cri;
 use crate::path::ImagePath;
-use crate::registry::{self, Candidate};
 use crate::root::{LONGEST_TEXT, Root};
-use crate::settings::Settings;
+use crate::runtime::containerd::lookup::{self, Candidate};
+use crate::runtime::containerd::settings::Settings;
+use crate::verify::finding::{Finding, Outcome};
 
 /// Large images on slow lines take their time; the kubelet has no limit at all.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -53,10 +53,10 @@ pub fn check(
 
 /// The hosts that containerd asks for `image`, in order.
 fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Candidate>, Failure> {
-    let registry = registry::of_image(image);
+    let registry = lookup::of_image(image);
     let mut text = None;
     if let Some(directory) = settings.registry_config_path.as_deref().filter(|path| !path.is_empty()) {
-        for name in registry::directories(registry) {
+        for name in lookup::directories(registry) {
             // A directory that is there decides, also without a hosts.toml.
             let Ok(directory) = ImagePath::new(directory).and_then(|directory| directory.join(&name)) else {
                 continue;
@@ -67,7 +67,7 @@ fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Candi
             }
         }
     }
-    Ok(registry::candidates(registry, text.as_deref()))
+    Ok(lookup::candidates(registry, text.as_deref()))
 }
 
 /// What the peers in `spoken` say of a pull. Mirrors are looked up before upstream, whose name a
@@ -172,9 +172,11 @@ fn ip(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::{addresses, judge, peer};
-    use crate::finding::Outcome;
-    use crate::registry::Candidate;
+    use super::addresses;
+    use super::judge;
+    use super::peer;
+    use crate::runtime::containerd::lookup::Candidate;
+    use crate::verify::finding::Outcome;
 
     #[test]
     #[cfg(target_endian = "little")]

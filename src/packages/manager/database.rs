@@ -6,10 +6,10 @@ use std::io::Read;
 
 use md5::Digest as _;
 
+use crate::artifact::Installed;
 use crate::digest::{BUFFER, Digest};
 use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
-use crate::receipt::Installed;
 use crate::root::Root;
 
 /// All installed packages by name.

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
+use crate::printable::printable;
 use crate::root::{LONGEST_TEXT, Root};
 
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
@@ -108,7 +109,8 @@ fn unquoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Manager, parse};
+    use super::Manager;
+    use super::parse;
 
     #[test]
     fn distributions_are_known_by_themselves_or_by_their_like() {

@@ -4,15 +4,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::enclosure::Answer;
-use crate::error::{Failure, Kind, printable};
+use crate::error::{Failure, Kind};
+use crate::printable::printable;
+use crate::process::protocol::Answer;
 
 /// The remedy for a wrong signature or digest.
 pub const DISTRUST: &str = "the key does not belong to this repository, or somebody changed what it serves";
+
 /// The remedy where the solver finds no way.
 pub const CHOOSE: &str = "choose another `containerd.package.version` or `repository`";
+
 /// The remedy for a full filesystem.
 pub const SPACE: &str = "free some space in the root filesystem and run again";
+
 /// As many lines of a complaint tell enough.
 const LINES: usize = 6;
 

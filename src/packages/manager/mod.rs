@@ -1,24 +1,35 @@
 //! One use of a root's package manager: an enclosure, and the same questions for apt and for dnf.
 //!
-//! It must not decide anything: `packages.rs` does.
+//! It must not decide anything: `packages/inputs.rs` does.
+
+pub mod apt;
+pub mod database;
+pub mod distribution;
+pub mod dnf;
+pub mod dpkg;
+pub mod failure;
+pub mod options;
+pub mod repository;
+pub mod rpm;
+pub mod transaction;
+pub mod version;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::apt;
 use crate::arch::Arch;
-use crate::database::{Database, Record};
 use crate::digest::Digest;
-use crate::distribution::{Distribution, Manager};
-use crate::dnf;
-use crate::enclosure::{Access, Answer, Call, Enclosure, OWN};
 use crate::error::{Failure, Kind};
-use crate::package;
+use crate::packages::manager::database::{Database, Record};
+use crate::packages::manager::distribution::{Distribution, Manager};
+use crate::packages::manager::options::Request;
+use crate::packages::manager::repository::Origin;
+use crate::packages::manager::transaction::Transaction;
 use crate::path::ImagePath;
-use crate::repository::Origin;
+use crate::process::chroot::Enclosure;
+use crate::process::protocol::{Access, Answer, Call, OWN};
 use crate::root::{LONGEST_TEXT, Root};
-use crate::transaction::{Request, Transaction};
 
 /// A package manager at work in a root.
 pub struct Session<'a> {
@@ -62,7 +73,7 @@ impl<'a> Session<'a> {
     /// What is installed in `root`, and the files of the packages called `names`, without a change.
     pub fn look(root: &Root, manager: Manager, names: &[&str]) -> Result<Database, Failure> {
         match manager {
-            Manager::Apt => apt::database(root, names),
+            Manager::Apt => dpkg::database(root, names),
             Manager::Dnf => {
                 let request = Request::offline(Duration::ZERO);
                 Session::open(root, Access::Look, true, Vec::new(), request)?.database(names)
@@ -73,12 +84,12 @@ impl<'a> Session<'a> {
     /// What is installed now.
     pub fn database(&mut self, names: &[&str]) -> Result<Database, Failure> {
         match self.manager {
-            Manager::Apt => apt::database(self.root, names),
+            Manager::Apt => dpkg::database(self.root, names),
             Manager::Dnf => {
-                let calls = dnf::questions(&self.request, names);
+                let calls = rpm::questions(&self.request, names);
                 let answers: Result<Vec<_>, _> =
                     calls.into_iter().map(|call| self.enclosure.run(call)).collect();
-                dnf::database(self.root, names, &answers?)
+                rpm::database(self.root, names, &answers?)
             }
         }
     }
@@ -151,7 +162,7 @@ impl<'a> Session<'a> {
         let broken = before.records.iter().filter(|(_, record)| !record.is_whole || !record.is_intact);
         let broken: Vec<String> = broken.map(|(other, _)| other.clone()).collect();
         let is_same = |record: &&Record| {
-            record.is_whole && wanted.is_none_or(|wanted| package::satisfies(&record.version, wanted))
+            record.is_whole && wanted.is_none_or(|wanted| version::satisfies(&record.version, wanted))
         };
         match self.manager {
             Manager::Apt if !broken.is_empty() => {
@@ -193,7 +204,7 @@ impl<'a> Session<'a> {
                 dnf::read_versions(&self.enclosure.run(call)?, name)
             }
         };
-        let found = known.iter().find(|version| package::satisfies(version, wanted)).cloned();
+        let found = known.iter().find(|version| version::satisfies(version, wanted)).cloned();
         found.ok_or_else(|| no_version(name, wanted, &known))
     }
 

@@ -1,12 +1,11 @@
-//! What is asked of a package manager, and what it would change.
+//! How a package manager is run.
 
 use std::time::Duration;
 
-use crate::download::{self, Network};
 use crate::error::Failure;
 use crate::path::ImagePath;
-use crate::receipt::Installed;
 use crate::root::Root;
+use crate::source::client::{self, Network};
 
 /// How the package manager is run.
 #[derive(Debug, Clone)]
@@ -25,18 +24,10 @@ pub struct Request {
     pub variables: Vec<(String, String)>,
 }
 
-/// What a package manager would do.
-#[derive(Debug, Clone, Default)]
-pub struct Transaction {
-    /// Packages that come, or come in another version.
-    pub installed: Vec<Installed>,
-    /// Names of packages that go.
-    pub removed: Vec<String>,
-}
-
 /// What of this process's environment the package manager's network use depends on.
 const PASSED_ON: [&str; 7] =
     ["http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"];
+
 /// Where distributions keep the certificates that apt and dnf trust.
 const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
@@ -70,7 +61,7 @@ impl Request {
             own |= root.file(&path)?.is_some();
         }
         if !own || network.ca_file.is_some() {
-            request.certificates = Some(download::pem(network)?);
+            request.certificates = Some(client::pem(network)?);
         }
         Ok(request)
     }

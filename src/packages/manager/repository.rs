@@ -1,21 +1,23 @@
 //! A package's repository: its sources file and its key, as Docker documents them, for apt and for dnf.
 //!
-//! Text in, text out: `fetch.rs` brings the key, `packages.rs` decides when any of it is needed.
+//! Text in, text out: `source/fetch.rs` brings the key, `packages/inputs.rs` decides when any of it is needed.
 //! Sources: <https://docs.docker.com/engine/install/debian/>, …/ubuntu/, …/rhel/, sources.list(5),
 //! dnf.conf(5).
 
 use indoc::formatdoc;
 
 use crate::arch::Arch;
-use crate::distribution::{Distribution, Manager};
-use crate::error::{Failure, Kind, printable};
-use crate::openpgp::{self, Fingerprint};
-use crate::package::{Repository, Site, Word};
+use crate::error::{Failure, Kind};
+use crate::format::openpgp::{self, Fingerprint};
+use crate::node::Want;
+use crate::packages::manager::distribution::{Distribution, Manager};
 use crate::path::ImagePath;
-use crate::want::Want;
+use crate::printable::printable;
+use crate::spec::package::{Repository, Site, Word};
 
 /// Where Docker has its packages.
 const DOCKER: &str = "https://download.docker.com/linux";
+
 /// The keys of Docker's repositories for apt and for dnf; see Docker's installation pages.
 const DOCKER_KEYS: [(Manager, &str); 2] = [
     (Manager::Apt, "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"),
@@ -198,7 +200,7 @@ impl Origin {
     ) -> Result<Vec<(ImagePath, Want)>, Failure> {
         let key_path = self.key_path(manager, key)?;
         let sources = self.sources(manager, arch, key_path.as_str());
-        let key = Want::File { mode: 0o644, content: crate::want::Content::Text(key.to_vec()) };
+        let key = Want::File { mode: 0o644, content: crate::node::Content::Text(key.to_vec()) };
         Ok(vec![(key_path, key), (self.sources_path(manager)?, Want::text(0o644, sources))])
     }
 }
@@ -209,8 +211,9 @@ mod tests {
 
     use super::origin;
     use crate::arch::Arch;
-    use crate::distribution::{Distribution, Manager};
     use crate::error::Kind;
+    use crate::packages::manager::distribution::Distribution;
+    use crate::packages::manager::distribution::Manager;
     use crate::spec::Spec;
 
     fn distribution(id: &str, like: &[&str], codename: &str, manager: Manager) -> Distribution {
@@ -247,7 +250,7 @@ mod tests {
     #[test]
     fn a_distribution_that_docker_does_not_build_for_is_refused() {
         let suse = distribution("openEuler", &[], "", Manager::Dnf);
-        let refused = origin(&crate::package::Repository::Docker, &suse).unwrap_err();
+        let refused = origin(&crate::spec::package::Repository::Docker, &suse).unwrap_err();
         assert_eq!(refused.kind, Kind::Unsupported);
     }
 }

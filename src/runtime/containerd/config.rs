@@ -1,142 +1,12 @@
-//! What nodebake knows of containerd: which configuration each release reads, and with which keys.
-//!
-//! containerd ignores a key in the wrong table without a word, so the keys are chosen by release
-//! and the result is parsed back. Text in, text out; nothing is read or run here.
-//!
-//! Sources: containerd's docs/cri/config.md and RELEASES.md, and `config default` of 1.6.20, 1.7.24
-//! and 2.1.9, which the tests ask again.
+//! The text of config.toml for each release, which reads some keys and ignores others without a word.
 
-use std::collections::BTreeMap;
+use toml_edit::{DocumentMut, Item, Value};
 
-use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
-
-use crate::error::{Failure, Kind, printable};
-use crate::path::ImagePath;
-use crate::receipt::Node;
+use crate::error::{Failure, Kind};
+use crate::format::toml::{list, merge, parse, set};
+use crate::printable::printable;
+use crate::runtime::containerd::{CNI_BIN, CNI_CONF, CRI, DROP_INS, IMAGES, RUNTIME, Release};
 use crate::spec::{Base, Config};
-use crate::want::Want;
-
-/// Its configuration.
-pub const CONFIG: &str = "/etc/containerd/config.toml";
-/// The daemon.
-pub const BINARY: &str = "/usr/local/bin/containerd";
-/// The daemon where a package has brought it.
-pub const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
-const CNI_BIN: &str = "/opt/cni/bin";
-const CNI_CONF: &str = "/etc/cni/net.d";
-const DROP_INS: &str = "/etc/containerd/conf.d/*.toml";
-/// Where it answers, in gRPC's spelling.
-pub const SOCKET: &str = "unix:///run/containerd/containerd.sock";
-
-/// The CRI plugin of configuration version 2.
-pub const CRI: &str = "io.containerd.grpc.v1.cri";
-/// Its two halves of version 3: images,
-pub const IMAGES: &str = "io.containerd.cri.v1.images";
-/// and containers.
-pub const RUNTIME: &str = "io.containerd.cri.v1.runtime";
-
-/// A minor release of containerd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Release(u64, u64);
-
-impl Release {
-    /// Reads `X.Y.Z`. Before 1.6 there is no certs.d as we write it.
-    pub fn parse(version: &str) -> Result<Release, Failure> {
-        let parsed = semver::Version::parse(version)
-            .map_err(|_| Failure::new(Kind::Invalid, format!("`{}` is not a version", printable(version))))?;
-        let release = Release(parsed.major, parsed.minor);
-        match release >= Release(1, 6) {
-            true => Ok(release),
-            false => Err(Failure::new(Kind::Invalid, format!("containerd {version} is not supported"))
-                .help("containerd 1.6 and later are; 1.5 had its end of life in 2023")),
-        }
-    }
-
-    /// Whether it is 2.0 or later.
-    pub fn is_2(self) -> bool {
-        self >= Release(2, 0)
-    }
-
-    /// Whether it is 2.1 or later.
-    pub fn is_2_1(self) -> bool {
-        self >= Release(2, 1)
-    }
-
-    /// The version of the configuration that is written for it.
-    ///
-    /// Version 3 also for 2.3, which introduced 4: the CRI keys are the same, and drop-ins of other
-    /// tools, which still say 3 at most, abort 2.3.0 to 2.3.4 where they differ from the root file.
-    pub fn config_version(self) -> i64 {
-        if self.is_2() { 3 } else { 2 }
-    }
-
-    /// The pause image that this release pulls unless told otherwise.
-    pub fn sandbox_image(self) -> &'static str {
-        match self {
-            Release(1, 6) => "registry.k8s.io/pause:3.6",
-            Release(1, _) => "registry.k8s.io/pause:3.8",
-            Release(2, 0 | 1) => "registry.k8s.io/pause:3.10",
-            Release(2, 2) => "registry.k8s.io/pause:3.10.1",
-            _ => "registry.k8s.io/pause:3.10.2",
-        }
-    }
-}
-
-/// config.toml and the directories that containerd expects.
-pub fn entries(config: String) -> Vec<(ImagePath, Want)> {
-    vec![
-        (ImagePath::fixed(CONFIG), Want::text(0o644, config)),
-        // Empty: the CNI add-on writes it, and the kubelet waits for that.
-        (ImagePath::fixed("/etc/cni/net.d"), Want::Directory { mode: 0o755 }),
-        // CVE-2024-25621: containers' files were readable by every user of the node.
-        (ImagePath::fixed("/var/lib/containerd"), Want::Directory { mode: 0o700 }),
-    ]
-}
-
-/// The daemon among `paths`: one node has one.
-pub fn binary<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
-    let known = std::iter::once(BINARY).chain(PACKAGED).map(ImagePath::fixed);
-    known.into_iter().find(|path| paths.contains_key(path))
-}
-
-/// The daemon among `nodes` that a package brought, and the package's name.
-pub fn packaged<'a>(
-    nodes: impl Iterator<Item = (&'a ImagePath, &'a Node)>,
-) -> Option<(&'a ImagePath, &'a str)> {
-    let mut brought = nodes.filter_map(|(path, node)| match node {
-        Node::Present { package } => Some((path, package.as_str())),
-        _ => None,
-    });
-    brought.find(|(path, _)| PACKAGED.contains(&path.as_str()))
-}
-
-/// What clients of the CRI on the node read.
-pub fn client_entries() -> Vec<(ImagePath, Want)> {
-    let crictl = indoc::formatdoc! {"
-        # Written by nodebake
-        runtime-endpoint: {SOCKET}
-        image-endpoint: {SOCKET}
-        timeout: 10
-    "};
-    vec![(ImagePath::fixed("/etc/crictl.yaml"), Want::text(0o644, crictl))]
-}
-
-/// What is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
-pub fn flaws(text: &str) -> Vec<String> {
-    let Ok(document) = text.parse::<DocumentMut>() else { return vec!["is not TOML".to_owned()] };
-    let disabled = document.get("disabled_plugins").and_then(Item::as_array);
-    let is_cri = |value: &Value| value.as_str().is_some_and(|id| id == "cri" || id.contains(".cri"));
-    let mut flaws = Vec::new();
-    if disabled.is_some_and(|plugins| plugins.iter().any(is_cri)) {
-        flaws.push("disables the CRI".to_owned());
-    }
-    let bin_dir =
-        ["plugins", CRI, "cni", "bin_dir"].iter().try_fold(document.as_item(), |item, key| item.get(key));
-    if let Some(other) = bin_dir.and_then(Item::as_str).filter(|other| *other != CNI_BIN) {
-        flaws.push(format!("looks for CNI plugins in {}", printable(other)));
-    }
-    flaws
-}
 
 /// What config.toml is made from, beside the spec.
 #[derive(Debug, Clone, Copy)]
@@ -194,60 +64,6 @@ fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'stat
     settings
 }
 
-fn list(only: &str) -> Value {
-    Value::Array(Array::from_iter([only]))
-}
-
-fn parse(text: &str, what: &str) -> Result<DocumentMut, Failure> {
-    text.parse::<DocumentMut>().map_err(|error| {
-        let why = error.to_string();
-        Failure::new(Kind::Invalid, format!("{what} is not TOML: {}", why.trim_end().replace('\n', "\n  ")))
-    })
-}
-
-/// Sets one key; tables on the way that hold only tables get no header of their own.
-fn set(document: &mut DocumentMut, path: &[&str], new: Value) -> Result<(), Failure> {
-    let Some((key, tables)) = path.split_last() else { return Ok(()) };
-    let mut table = document.as_table_mut();
-    for name in tables {
-        let item = table.entry(name).or_insert_with(|| {
-            let mut table = Table::new();
-            table.set_implicit(true);
-            Item::Table(table)
-        });
-        table = item.as_table_mut().ok_or_else(|| {
-            Failure::new(
-                Kind::Invalid,
-                format!("`{}` is not a table in the base configuration", tables.join(".")),
-            )
-        })?;
-    }
-    match table.get_mut(key).and_then(Item::as_value_mut) {
-        Some(old) => {
-            // Comments and indentation of the base stay.
-            let decor = old.decor().clone();
-            *old = new;
-            *old.decor_mut() = decor;
-        }
-        None => drop(table.insert(key, value(new))),
-    }
-    Ok(())
-}
-
-/// Merges `fragment` into `table`: tables by key, everything else replaced.
-fn merge(table: &mut Table, fragment: &Table) {
-    for (key, item) in fragment {
-        match (table.get_mut(key).and_then(Item::as_table_mut), item.as_table()) {
-            (Some(old), Some(new)) => {
-                merge(old, new);
-                let has_values = old.iter().any(|(_, item)| item.is_value());
-                old.set_implicit(!has_values && old.is_implicit());
-            }
-            _ => drop(table.insert(key, item.clone())),
-        }
-    }
-}
-
 /// What containerd would ignore or trip over in silence.
 fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("containerd.config.merge: {why}"));
@@ -287,8 +103,11 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Basis, Release, config as text_of};
-    use crate::spec::{Base, Config};
+    use super::Basis;
+    use super::config as text_of;
+    use crate::runtime::containerd::Release;
+    use crate::spec::Base;
+    use crate::spec::Config;
 
     fn config(
         release: Result<Release, crate::error::Failure>,

@@ -1,9 +1,10 @@
 //! What decides whether a node works, read back from a config.toml or from a running daemon, so that
 //! the two can be compared whatever the configuration's version. It writes no configuration.
 
-use toml_edit::{Item, Value};
+use toml_edit::{DocumentMut, Item, Value};
 
-use crate::containerd::{CRI, IMAGES, RUNTIME};
+use crate::printable::printable;
+use crate::runtime::containerd::{CNI_BIN, CRI, IMAGES, RUNTIME};
 
 /// The settings; none where the source does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,4 +80,21 @@ impl Settings {
             ("CNI conf_dir", self.cni_conf.clone()),
         ]
     }
+}
+
+/// What is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
+pub fn flaws(text: &str) -> Vec<String> {
+    let Ok(document) = text.parse::<DocumentMut>() else { return vec!["is not TOML".to_owned()] };
+    let disabled = document.get("disabled_plugins").and_then(Item::as_array);
+    let is_cri = |value: &Value| value.as_str().is_some_and(|id| id == "cri" || id.contains(".cri"));
+    let mut flaws = Vec::new();
+    if disabled.is_some_and(|plugins| plugins.iter().any(is_cri)) {
+        flaws.push("disables the CRI".to_owned());
+    }
+    let bin_dir =
+        ["plugins", CRI, "cni", "bin_dir"].iter().try_fold(document.as_item(), |item, key| item.get(key));
+    if let Some(other) = bin_dir.and_then(Item::as_str).filter(|other| *other != CNI_BIN) {
+        flaws.push(format!("looks for CNI plugins in {}", printable(other)));
+    }
+    flaws
 }

@@ -4,22 +4,28 @@ use std::collections::BTreeMap;
 
 use indoc::formatdoc;
 
-use crate::containerd::Release;
+use crate::format::systemd::quoted;
+use crate::node::Want;
 use crate::path::ImagePath;
+use crate::runtime::containerd::Release;
 use crate::spec::{Containerd, Proxy};
-use crate::want::Want;
 
 /// The unit.
 pub const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
+
 /// The unit where a package has brought it; Debian before 13 still names /lib.
 pub const PACKAGED: [&str; 2] =
     ["/usr/lib/systemd/system/containerd.service", "/lib/systemd/system/containerd.service"];
+
 /// A unit of this path wins over ours; a link to /dev/null there masks the service.
 pub const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
+
 /// What enables it.
 pub const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
+
 /// Our preset; the lexicographically first file that names a unit decides.
 pub const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
+
 /// What the unit gets from the spec.
 pub const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
 
@@ -49,15 +55,6 @@ pub fn entries(
         entries.push((ImagePath::fixed(DROP_IN), Want::text(mode, text)));
     }
     entries
-}
-
-/// Whether two paths are one unit on a usr-merged system: /lib leads to /usr/lib, and systemd and dpkg
-/// name either.
-pub fn is_same_unit(a: &str, b: &str) -> bool {
-    let bare = |path: &str| {
-        path.strip_prefix("/usr").filter(|rest| rest.starts_with("/lib/")).unwrap_or(path).to_owned()
-    };
-    bare(a) == bare(b)
 }
 
 /// The unit among `paths`: one node has one.
@@ -120,20 +117,16 @@ fn has_credentials(proxy: &Proxy) -> bool {
     urls.into_iter().any(|url| url.as_str().contains('@'))
 }
 
-/// One word of a unit file: quotes and backslashes escaped, `%` not a specifier (systemd.syntax(7)).
-fn quoted(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-    format!("\"{escaped}\"")
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use super::{entries, quoted};
-    use crate::containerd::Release;
+    use super::entries;
+    use crate::format::systemd::quoted;
+    use crate::node::Content;
+    use crate::node::Want;
+    use crate::runtime::containerd::Release;
     use crate::spec::Spec;
-    use crate::want::{Content, Want};
 
     fn text(version: &str, yaml: &str) -> String {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();

@@ -1,0 +1,160 @@
+//! What an archive may hold: regular files and directories with plain relative names.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+
+use rustix::io::Errno;
+use tar::EntryType;
+
+use crate::error::{Failure, Kind};
+use crate::path::LONGEST_COMPONENT;
+use crate::printable::{printable, steers};
+
+/// An archive that inflates to more is refused; containerd's has 0.15 GB.
+pub(crate) const LARGEST: u64 = 1 << 30;
+
+/// Names longer or deeper are refused.
+const LONGEST_NAME: usize = 255;
+
+const DEEPEST_NAME: usize = 8;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    File,
+    Directory,
+}
+
+/// Whether an entry is of a kind, a mode and a size that a release may hold.
+pub(crate) fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<EntryKind, Failure> {
+    let shown = printable(&String::from_utf8_lossy(&entry.path_bytes()));
+    let refuse = |why: &str| Err(refuse(label, &format!("member `{shown}` {why}")));
+    let kind = match entry.header().entry_type() {
+        EntryType::Directory => EntryKind::Directory,
+        EntryType::Regular | EntryType::Continuous => EntryKind::File,
+        EntryType::Symlink => return refuse("is a symlink"),
+        EntryType::Link => return refuse("is a hard link"),
+        EntryType::GNUSparse => return refuse("is a sparse file"),
+        other => return refuse(&format!("is of type {:?}", printable(&format!("{other:?}")))),
+    };
+    if is_pax_sparse(entry) {
+        return refuse("is a sparse file");
+    }
+    let mode = entry.header().mode().map_err(|error| corrupt(label, &error))?;
+    if mode & 0o7000 != 0 && kind == EntryKind::File {
+        return refuse(&format!("has mode {mode:04o}: setuid, setgid or sticky"));
+    }
+    match entry.size() {
+        size if size > LARGEST => refuse(&format!("has {size} bytes; at most {LARGEST} are read")),
+        _ => Ok(kind),
+    }
+}
+
+/// The names that an archive has used.
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) files: BTreeSet<String>,
+    pub(crate) directories: BTreeSet<String>,
+}
+
+impl Names {
+    /// The name of a regular file, seen for the first time; none for a directory.
+    pub(crate) fn file<R: Read>(
+        &mut self,
+        entry: &tar::Entry<R>,
+        kind: EntryKind,
+        label: &str,
+    ) -> Result<Option<String>, Failure> {
+        let raw = entry.path_bytes();
+        let shown = printable(&String::from_utf8_lossy(&raw));
+        let refuse = |why: &str| refuse(label, &format!("member `{shown}` {why}"));
+        let Some(name) = normalise(&raw).map_err(|why| refuse(&why))? else { return Ok(None) };
+        // A directory may be named again, as GNU tar does when it appends.
+        let fits = match kind {
+            EntryKind::Directory => !self.files.contains(&name),
+            EntryKind::File => !self.files.contains(&name) && !self.directories.contains(&name),
+        };
+        if !fits {
+            return Err(refuse("stands in the archive twice"));
+        }
+        match kind {
+            EntryKind::Directory => {
+                self.directories.insert(name);
+                Ok(None)
+            }
+            EntryKind::File => {
+                self.files.insert(name.clone());
+                Ok(Some(name))
+            }
+        }
+    }
+}
+
+fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<R>) -> bool {
+    let Ok(Some(records)) = entry.pax_extensions() else { return false };
+    records.flatten().any(|record| record.key_bytes().starts_with(b"GNU.sparse"))
+}
+
+/// A member's name without `./` and a trailing slash; none for the archive's own `./`.
+fn normalise(raw: &[u8]) -> Result<Option<String>, String> {
+    let name = std::str::from_utf8(raw).map_err(|_| "has a name that is not UTF-8")?;
+    if name.is_empty() || name.chars().any(steers) {
+        return Err("has an empty name or a control character in it".to_owned());
+    }
+    if name.starts_with('/') {
+        return Err("has an absolute name".to_owned());
+    }
+    let parts: Vec<&str> = name.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.contains(&"..") {
+        return Err("has `..` in its name".to_owned());
+    }
+    let too_long = name.len() > LONGEST_NAME || parts.iter().any(|part| part.len() > LONGEST_COMPONENT);
+    if too_long || parts.len() > DEEPEST_NAME {
+        return Err(format!(
+            "has a name of more than {LONGEST_NAME} bytes, {LONGEST_COMPONENT} in one part, or {DEEPEST_NAME} levels"
+        ));
+    }
+    Ok((!parts.is_empty()).then(|| parts.join("/")))
+}
+
+pub(crate) fn refuse(label: &str, why: &str) -> Failure {
+    Failure::new(Kind::Unsafe, format!("{label}: {why}"))
+        .help("nothing of it was installed; get the archive that upstream published")
+}
+
+pub(crate) fn corrupt(label: &str, error: &io::Error) -> Failure {
+    if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
+        return refuse(label, &limit.0);
+    }
+    if let Some(errno) = system_error(error) {
+        return Failure::filesystem("reading", label, errno);
+    }
+    if error.to_string().contains("overflow") {
+        return refuse(label, "a member has an impossible size");
+    }
+    let truncated = error.kind() == io::ErrorKind::UnexpectedEof
+        || error.to_string().contains("failed to read entire block");
+    let why = if truncated {
+        "truncated".to_owned()
+    } else {
+        format!("corrupt: {}", printable(&error.to_string()))
+    };
+    Failure::new(Kind::Unverified, format!("{label} is {why}"))
+        .help("fetch it again; what it should be is pinned by its digest")
+}
+
+/// The error of the disk below what the decoders made of it.
+pub(crate) fn system_error(error: &io::Error) -> Option<Errno> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        let found = inner.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if let Some(number) = found {
+            return Some(Errno::from_raw_os_error(number));
+        }
+        cause = inner.source();
+    }
+    None
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Limit(pub(crate) String);

@@ -1,0 +1,43 @@
+//! The plan of a spec by itself: without a root nothing is in place, and there is no glibc to look at.
+
+use crate::arch::Arch;
+use crate::archive::decode::{self, Place};
+use crate::artifact::resolve::{self, Target};
+use crate::bake::job::Job;
+use crate::bake::prepare::staged_default_config;
+use crate::bake::root::placed;
+use crate::error::{Failure, Kind};
+use crate::parallel::Idle;
+use crate::plan::{self, Inputs, Placed, Plan};
+use crate::spec::Base;
+
+/// The plan of `job` by itself, for its own architecture or this host's: without a root there is no
+/// glibc to look at and nothing in place.
+pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
+    if job.spec.package().is_some() {
+        let message = "what a package brings is known in a root only";
+        return Err(Failure::new(Kind::Usage, message).help("bake one, and give it with --root").into());
+    }
+    let arch = job.spec.arch.as_ref().and_then(|name| name.arch()).or_else(Arch::of_host);
+    let arch =
+        arch.ok_or_else(|| Failure::new(Kind::Invalid, "set `arch:` in the spec, for example amd64"))?;
+    let artifacts = resolve::resolve(&job.spec, &job.lock, Target { arch, glibc: None })?;
+    let (mut spooled, idle) = (Vec::new(), Idle::all());
+    for artifact in &artifacts {
+        let _decoding = idle.work();
+        spooled.push(decode::spool(&job.fetcher.fetch(artifact)?, &Place::Scratch(&job.scratch), &idle)?);
+    }
+    let containerd = spooled.iter().find(|spooled| spooled.artifact.component == "containerd");
+    let wanted = containerd.filter(|_| job.spec.containerd.config.base == Base::Default);
+    let default_config = wanted.map(staged_default_config).transpose()?.flatten();
+    let members: Vec<Placed> = spooled.iter().flat_map(placed).collect();
+    let inputs = Inputs {
+        artifacts: &artifacts,
+        arch: arch.name(),
+        members: &members,
+        certificates: &job.certificates,
+        default_config: default_config.as_deref(),
+        supply: None,
+    };
+    Ok(plan::plan(&job.spec, &inputs)?)
+}

@@ -1,0 +1,158 @@
+//! The plan for one root, and what it changes there.
+
+use crate::archive::decode::Spooled;
+use crate::bake::abandon::{abandon, clone};
+use crate::bake::job::{Job, Report};
+use crate::bake::root::{Bake, Spool, placed};
+use crate::bake::warnings;
+use crate::commit::Kept;
+use crate::commit::diff::{self, Diff};
+use crate::error::{Failure, Kind};
+use crate::interrupt;
+use crate::packages;
+use crate::packages::inputs::Shop;
+use crate::plan::{self, Inputs, Plan};
+use crate::process::staged;
+use crate::progress::Progress;
+use crate::runtime::containerd;
+use crate::spec::{Base, Spec};
+use crate::state::{self, Receipt};
+
+/// A bake that knows what it will do.
+pub(crate) struct Planned<'a> {
+    pub(crate) bake: Bake<'a>,
+    pub(crate) plan: Plan,
+    pub(crate) diff: Diff,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Planned<'_> {
+    pub(crate) fn report(self) -> Report {
+        Report { diff: self.diff, kept: Kept::default(), warnings: self.warnings, started: None }
+    }
+}
+
+/// The plan for one root, and what it changes.
+pub(crate) fn prepare<'a>(job: &Job, mut bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
+    let prepared = |bake: &mut Bake| -> anyhow::Result<(Plan, Diff, Vec<String>)> {
+        interrupt::check()?;
+        let mut members = Vec::new();
+        for artifact in &bake.artifacts {
+            match spooled.get(&artifact.sha256) {
+                Some(Err(error)) => return Err(clone(error)),
+                Some(Ok(spooled)) if !bake.in_place(artifact) => members.extend(placed(spooled)),
+                _ => members.extend(bake.index(artifact)),
+            }
+        }
+        let mut warnings = check_glibc(bake, spooled)?;
+        let default_config = default_config(&job.spec, &job.fetcher.progress, bake, spooled)?;
+        supply(job, bake)?;
+        let inputs = Inputs {
+            artifacts: &bake.artifacts,
+            arch: bake.target.arch.name(),
+            members: &members,
+            certificates: &job.certificates,
+            default_config: default_config.as_deref(),
+            supply: bake.supply.as_ref(),
+        };
+        let plan = plan::plan(&job.spec, &inputs)?;
+        let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
+        let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
+        let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
+        diff.packages = bake.supply.iter().flat_map(|supply| supply.changes.clone()).collect();
+        warnings.extend(warnings::warnings(bake.root, &plan)?);
+        for mount in warnings::mounts(bake.root, &diff)? {
+            job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
+        }
+        Ok((plan, diff, warnings))
+    };
+    match prepared(&mut bake) {
+        Ok((plan, diff, warnings)) => Ok(Planned { bake, plan, diff, warnings }),
+        Err(error) => Err(abandon(bake.root, bake.state, error)),
+    }
+}
+
+/// Has the package manager bring what it has to: before the plan, which depends on what that is, and
+/// after everything else is known to be there.
+fn supply(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
+    let shop = Shop {
+        spec: &job.spec,
+        lock: &job.lock,
+        fetcher: &job.fetcher,
+        patience: job.patience,
+        root: bake.root,
+        arch: bake.target.arch,
+        state: bake.state.as_ref(),
+        receipt: bake.receipt.as_ref(),
+    };
+    bake.supply = packages::supply(&shop)?;
+    let changed = bake.supply.as_ref().is_some_and(|supply| !supply.changes.is_empty());
+    if let Some(receipt) = bake.receipt.as_ref().filter(|_| changed) {
+        bake.found = state::survey(bake.root, receipt)?;
+    }
+    Ok(())
+}
+
+/// Whether the root's C library is new enough for every executable that will be installed.
+pub fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
+    let mut dynamic = None;
+    let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
+    for (spooled, member) in
+        artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member)))
+    {
+        let Some(needs) = member.needs_glibc else { continue };
+        dynamic = Some(&spooled.artifact);
+        let Some(gives) = bake.target.glibc.filter(|gives| *gives < needs) else { continue };
+        let artifact = &spooled.artifact;
+        let message = format!(
+            "{artifact}: `{}` needs glibc {}.{}, root `{}` has {}.{}",
+            member.name,
+            needs.0,
+            needs.1,
+            bake.root.host().display(),
+            gives.0,
+            gives.1
+        );
+        let help = match artifact.catalogued().static_build {
+            Some(_) => format!("use the static build: `components.{}.static: true`", artifact.component),
+            None => "use a static build, or another version of it".to_owned(),
+        };
+        return Err(Failure::new(Kind::Unsupported, message).help(help).into());
+    }
+    let unknown = dynamic.filter(|_| bake.target.glibc.is_none());
+    Ok(unknown
+        .map(|artifact| {
+            format!(
+                "root `{}` has no glibc for {}, which {artifact} needs to run",
+                bake.root.host().display(),
+                bake.target.arch
+            )
+        })
+        .into_iter()
+        .collect())
+}
+
+/// What the staged containerd prints as its default configuration, where the spec starts from it.
+pub fn default_config(
+    spec: &Spec,
+    progress: &Progress,
+    bake: &Bake,
+    spooled: &Spool,
+) -> anyhow::Result<Option<String>> {
+    let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
+    let Some(artifact) = containerd.filter(|_| spec.containerd.config.base == Base::Default) else {
+        return Ok(None);
+    };
+    progress.step(&format!("running `containerd config default` of {artifact}"));
+    if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
+        return staged_default_config(spooled);
+    }
+    // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
+    Ok(Some(staged::installed_config_default(bake.root.host())?))
+}
+
+/// What the decoded containerd prints as its default configuration.
+pub fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
+    let member = spooled.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
+    member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
+}

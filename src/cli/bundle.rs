@@ -1,0 +1,41 @@
+//! `nodebake bundle`.
+
+use std::path::Path;
+
+use crate::cli::input::{self, Input, Inputs};
+use crate::cli::lock::choose;
+use crate::cli::output::{print, write_beside};
+use crate::error::{Failure, Kind};
+use crate::progress::Progress;
+use crate::source::bundle::Bundle;
+use crate::source::pack;
+
+pub(crate) fn create_bundle(
+    input: &Input,
+    named: &[String],
+    output: &Path,
+    progress: &Progress,
+) -> anyhow::Result<u8> {
+    // A device or a link would be replaced.
+    if output.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let message = format!("--output `{}` is not a regular file", output.display());
+        return Err(Failure::new(Kind::Usage, message)
+            .help("name a file; one that is there is replaced")
+            .into());
+    }
+    let Inputs { spec, lock, .. } = Inputs::load(input)?;
+    let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
+    let gathered = pack::gather(&spec, &lock, &choose(named, &spec, &lock)?, &fetcher)?;
+    if spec.package().is_some() {
+        progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
+    }
+    write_beside(output, |file| pack::write(&gathered, file))?;
+    progress.step(&format!("packed {} artifacts into {}", gathered.len(), output.display()));
+    print("")
+}
+
+pub(crate) fn verify_bundle(path: &Path) -> anyhow::Result<u8> {
+    let bundle = Bundle::open(path)?;
+    let lines = bundle.verify()?.into_iter().map(|(digest, name)| format!("{digest}  {name}\n"));
+    print(&lines.collect::<String>())
+}

@@ -1,0 +1,146 @@
+//! Results as JSON for programs.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::artifact::Installed;
+use crate::cli::report::escape;
+use crate::commit::diff::{Action, Change, Diff};
+use crate::error::{Kind, kind};
+use crate::node::Node;
+use crate::plan::brought;
+
+/// `--json` of plan and apply.
+#[derive(Debug, Serialize)]
+pub struct Roots {
+    /// One for each --root.
+    pub roots: Vec<Baked>,
+}
+
+/// What came of one root.
+#[derive(Debug, Default, Serialize)]
+pub struct Baked {
+    pub(crate) root: String,
+    pub(crate) changed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Failed>,
+    /// What `apply --start` did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<String>,
+    /// What the package manager did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) packages: Vec<ChangedPackage>,
+    pub(crate) changes: Vec<Changed>,
+}
+
+/// A package that was, or would be, installed, changed or removed.
+#[derive(Debug, Serialize)]
+pub struct ChangedPackage {
+    pub(crate) action: &'static str,
+    #[serde(flatten)]
+    pub(crate) package: Installed,
+}
+
+/// A failure: its kind, its message and its remedy.
+#[derive(Debug, Serialize)]
+pub struct Failed {
+    pub(crate) message: String,
+    pub(crate) exit_code: u8,
+}
+
+/// A path that was, or would be, created, changed or removed.
+#[derive(Debug, Serialize)]
+pub struct Changed {
+    pub(crate) path: String,
+    pub(crate) action: &'static str,
+    #[serde(flatten)]
+    pub(crate) node: Option<Node>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) component: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) edited: bool,
+}
+
+/// One root's changes.
+pub fn baked(host: &Path, diff: &Diff) -> Baked {
+    let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
+    let packages = diff.packages.iter().map(changed_package).collect();
+    Baked {
+        root: host.display().to_string(),
+        changed: !diff.is_empty(),
+        packages,
+        changes,
+        ..Baked::default()
+    }
+}
+
+impl Baked {
+    /// With what came of `--start`.
+    pub fn started(mut self, started: &anyhow::Result<String>) -> Baked {
+        match started {
+            Ok(service) => self.service = Some(service.clone()),
+            Err(error) => self.error = Some(Failed::of(error)),
+        }
+        self
+    }
+}
+
+/// One root's failure.
+pub fn failed(host: &Path, error: &anyhow::Error) -> Baked {
+    Baked { root: host.display().to_string(), error: Some(Failed::of(error)), ..Baked::default() }
+}
+
+impl Failed {
+    fn of(error: &anyhow::Error) -> Failed {
+        let exit_code = kind(error).map_or(1, Kind::exit_code);
+        Failed { message: escape(&format!("{error:#}")), exit_code }
+    }
+}
+
+/// `--json` of remove.
+pub fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
+    let mut baked = Baked { root: host.display().to_string(), ..Baked::default() };
+    if let Some(diff) = diff {
+        baked.changed = !diff.is_empty();
+        baked.packages = diff.packages.iter().map(changed_package).collect();
+        baked.changes = crate::commit::diff::visible(diff).map(changed).collect();
+    }
+    baked
+}
+
+fn changed_package(change: &brought::Change) -> ChangedPackage {
+    let (action, package) = match change {
+        brought::Change::Install(package) => ("install", package),
+        brought::Change::Upgrade(package, _) => ("upgrade", package),
+        brought::Change::Remove(package) => ("remove", package),
+        brought::Change::Leave(package) => ("leave", package),
+        brought::Change::Hold(package) => ("hold", package),
+    };
+    ChangedPackage { action, package: package.clone() }
+}
+
+pub(crate) fn changed(change: &Change) -> Changed {
+    let action = match change.action {
+        Action::Keep => "keep",
+        Action::Create => "create",
+        Action::Replace => "replace",
+        Action::Update => "update",
+        Action::Remove => "remove",
+        Action::Restore => "restore",
+        Action::Release => "release",
+    };
+    let owned = change.new.as_ref().or(change.old.as_ref());
+    Changed {
+        path: change.path.to_string(),
+        action,
+        node: change.new.as_ref().map(|new| new.node.clone()),
+        component: owned.map(|owned| owned.component.clone()),
+        edited: change.edited,
+    }
+}
+
+/// One JSON document.
+pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}

@@ -1,0 +1,65 @@
+//! The command line: arguments in, the pipeline cut at the right place, results out.
+//!
+//! Data goes to stdout, everything else to stderr. It is the only module that prints results.
+
+pub mod apply;
+pub mod args;
+pub mod bundle;
+pub mod docs;
+pub mod gossfile;
+pub mod input;
+pub mod json;
+pub mod lock;
+pub mod output;
+pub mod remove;
+pub mod report;
+pub mod verify;
+
+use clap::CommandFactory;
+
+use crate::cli::apply::{apply, plan};
+use crate::cli::args::{BundleCommand, Cli, Command};
+use crate::cli::bundle::{create_bundle, verify_bundle};
+use crate::cli::docs::man;
+use crate::cli::gossfile::goss_of_spec;
+use crate::cli::lock::lock;
+use crate::cli::output::print;
+use crate::cli::remove::remove;
+use crate::cli::verify::verify;
+use crate::process::init;
+use crate::progress::Progress;
+use crate::root::Root;
+use crate::spec::Spec;
+use crate::verify::goss;
+
+/// Runs the command. Gives the exit code; errors come back to be printed once.
+pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    let progress = Progress::new(cli.quiet, cli.verbose);
+    match cli.command {
+        Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
+        Command::Apply { bake, start } => apply(&bake, start, &progress),
+        Command::Verify { root, ask, json } => verify(&root, ask, json),
+        Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
+        Command::Lock { input, arch } => lock(&input, &arch, &progress),
+        Command::Bundle(BundleCommand::Create { input, output, arch }) => {
+            create_bundle(&input, &arch, &output, &progress)
+        }
+        Command::Bundle(BundleCommand::Verify { bundle }) => verify_bundle(&bundle),
+        Command::Goss { root, input, live, build } => match root {
+            Some(host) => print(&goss::gossfile(&goss::Expected::of_root(&Root::open(&host)?)?, live)?),
+            None => goss_of_spec(&input, build, live, &progress),
+        },
+        Command::Schema => {
+            let schema = schemars::schema_for!(Spec);
+            print(&format!("{}\n", serde_json::to_string_pretty(&schema)?))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "nodebake", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man { directory } => man(directory.as_deref()),
+        Command::Enclosed { second: false } => Ok(init::first()?),
+        Command::Enclosed { second: true } => Ok(init::second()?),
+    }
+}

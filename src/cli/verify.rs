@@ -1,0 +1,19 @@
+//! `nodebake verify`.
+
+use std::path::Path;
+
+use crate::cli::args::Ask;
+use crate::cli::output::print;
+use crate::cli::{json, report};
+use crate::error::Kind;
+use crate::root::Root;
+use crate::verify;
+use crate::verify::live::Live;
+
+pub(crate) fn verify(host: &Path, Ask { live, pod, pull }: Ask, json: bool) -> anyhow::Result<u8> {
+    let root = Root::open(host)?;
+    let live = (live || pod || pull.is_some()).then_some(Live { pod, pull });
+    let verdict = verify::verify(&root, live.as_ref())?;
+    print(&if json { json::json(&verdict)? } else { report::verdict(host, &verdict) })?;
+    Ok(if verdict.findings.is_empty() { 0 } else { Kind::Drift.exit_code() })
+}

@@ -1,0 +1,43 @@
+//! Words of systemd's own files: quoting, unit names, the patterns of presets.
+
+/// Whether two paths are one unit on a usr-merged system: /lib leads to /usr/lib, and systemd and dpkg
+/// name either.
+pub fn is_same_unit(a: &str, b: &str) -> bool {
+    let bare = |path: &str| {
+        path.strip_prefix("/usr").filter(|rest| rest.starts_with("/lib/")).unwrap_or(path).to_owned()
+    };
+    bare(a) == bare(b)
+}
+
+/// One word of a unit file: quotes and backslashes escaped, `%` not a specifier (systemd.syntax(7)).
+pub(crate) fn quoted(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
+    format!("\"{escaped}\"")
+}
+
+/// `*` and `?` as in fnmatch(3); presets use little else.
+pub(crate) fn glob(pattern: &str, name: &str) -> bool {
+    match (pattern.as_bytes(), name.as_bytes()) {
+        ([], []) => true,
+        ([b'*', ..], _) if glob(&pattern[1..], name) => true,
+        ([b'*', ..], [_, ..]) => glob(pattern, &name[1..]),
+        ([b'?', ..], [_, ..]) => glob(&pattern[1..], &name[1..]),
+        ([a, ..], [b, ..]) if a == b => glob(&pattern[1..], &name[1..]),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn presets_match_as_systemd_matches_them() {
+        for pattern in ["*", "containerd.service", "container*", "*.service", "containerd?service"] {
+            assert!(glob(pattern, "containerd.service"), "{pattern}");
+        }
+        for pattern in ["docker.service", "containerd", "*.socket", ""] {
+            assert!(!glob(pattern, "containerd.service"), "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Looking at a root: nothing here changes it.
+
+use std::fs::File;
+use std::io::Read;
+
+use rustix::fs::FileType;
+
+use crate::digest::Digest;
+use crate::error::{Failure, Kind, errno};
+use crate::node::{Node, Octal, Owner};
+use crate::path::ImagePath;
+use crate::printable::printable;
+use crate::root::{Root, at};
+
+impl Root {
+    /// What is at `path`, the last component not followed. A regular file is hashed.
+    pub fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(stat) = self.stat_at(&place, path)? else { return Ok(None) };
+        let mode = Octal(stat.st_mode & 0o7777);
+        let owner = Owner(stat.st_uid, stat.st_gid);
+        Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => Node::Directory { mode, owner },
+            FileType::Symlink => Node::Link { target: self.link_at(&place, path)? },
+            FileType::RegularFile => match self.open_at(&place, path)? {
+                Some(file) => {
+                    let sha256 = Digest::of_file(&file).map_err(|e| self.unreadable(path, &e))?;
+                    Node::File { mode, sha256, owner }
+                }
+                None => Node::Other,
+            },
+            _ => Node::Other,
+        }))
+    }
+
+    /// Whether a directory is at `path`, through symlinks inside the root.
+    pub fn is_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
+        Ok(self.inside.directory_at(path)?.is_some())
+    }
+
+    /// The regular file at `path`, through symlinks inside the root; none where there is none.
+    pub fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
+        self.inside.file(path.relative()).map_err(|errno| self.inside.refused(path, errno))
+    }
+
+    /// The text of the regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
+    pub fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        self.open_at(&place, path)?.map(|file| self.read(path, file, limit)).transpose()
+    }
+
+    /// As [`Root::text`], through symlinks inside the root.
+    pub fn linked_text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+        self.file(path)?.map(|file| self.read(path, file, limit)).transpose()
+    }
+
+    /// The regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
+    pub fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(file) = self.open_at(&place, path)? else { return Ok(None) };
+        self.read_bytes(path, file, limit)
+    }
+
+    pub(crate) fn read_bytes(
+        &self,
+        path: &ImagePath,
+        file: File,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let mut bytes = Vec::new();
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| self.failed("reading", path, errno(&error)))?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
+    }
+
+    pub(crate) fn read(&self, path: &ImagePath, file: File, limit: u64) -> Result<String, Failure> {
+        let bytes = self.read_bytes(path, file, limit)?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        text.ok_or_else(|| {
+            Failure::new(
+                Kind::Invalid,
+                format!("`{}` is not a text of at most {limit} bytes", self.shown(path)),
+            )
+        })
+    }
+
+    /// The names in a directory, sorted; none where there is no directory.
+    pub fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
+        let Some(directory) = self.inside.directory_at(path)? else { return Ok(None) };
+        at::names(&directory).map(Some).map_err(|errno| self.failed("listing", path, errno))
+    }
+
+    /// The directories on the way to `path` that do not exist yet, outermost first.
+    ///
+    /// A parent that is a link to nothing inside the root, a loop or no directory is refused: its
+    /// target is never created.
+    pub fn missing_directories(&self, path: &ImagePath) -> Result<Vec<ImagePath>, Failure> {
+        let above = path.ancestors();
+        let mut first_missing = above.len();
+        while first_missing > 0 && self.inside.directory_at(&above[first_missing - 1])?.is_none() {
+            first_missing -= 1;
+        }
+        if let Some(missing) = above.get(first_missing)
+            && let Some(place) = self.inside.place(missing)?
+            && self.stat_at(&place, missing)?.is_some()
+        {
+            let target = self.link_at(&place, missing).unwrap_or_default();
+            let message = format!(
+                "`{}` is a link to `{}`, which is not a directory inside the root",
+                self.shown(missing),
+                printable(&target)
+            );
+            return Err(Failure::new(Kind::Unsafe, message)
+                .help("create the target inside the root, or replace the link by a directory"));
+        }
+        Ok(above[first_missing..].to_vec())
+    }
+
+    /// Whether two paths are names of one file.
+    pub fn is_same_file(&self, a: &ImagePath, b: &ImagePath) -> Result<bool, Failure> {
+        let identity = |path: &ImagePath| -> Result<Option<(u64, u64)>, Failure> {
+            let Some(place) = self.inside.place(path)? else { return Ok(None) };
+            Ok(self.stat_at(&place, path)?.map(|stat| (stat.st_dev, stat.st_ino)))
+        };
+        let (a, b) = (identity(a)?, identity(b)?);
+        Ok(a.is_some() && a == b)
+    }
+
+    /// The directory on the way to `path` below which another filesystem is mounted, if one is.
+    pub fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
+        let own = at::mount(self.inside.directory());
+        for above in path.ancestors() {
+            let Some(directory) = self.inside.directory_at(&above)? else { break };
+            if at::is_another(own, at::mount(&directory)) {
+                return Ok(Some(above));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether another filesystem is mounted on the directory at `path`.
+    pub fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(false) };
+        let Some(directory) = self.inside.directory_at(path)? else { return Ok(false) };
+        Ok(at::is_another(at::mount(&place.directory), at::mount(&directory)))
+    }
+
+    /// What identifies the directory entry that `path` resolves to: two paths with the same
+    /// identity are one file. None where the parent does not exist yet.
+    pub fn entry(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
+        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&place.directory).map_err(|e| self.failed("reading", path, e))?;
+        Ok(Some((stat.st_dev, stat.st_ino, place.name)))
+    }
+}

@@ -1,0 +1,103 @@
+//! The HTTP client: which certificates it trusts, which redirects it follows, how its errors read.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::{Certificate, Client, redirect};
+
+use crate::error::{Failure, Kind};
+
+const MOST_REDIRECTS: usize = 10;
+
+/// How the network is used.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Tries after the first.
+    pub retries: u32,
+    /// How long a connection may give (almost) nothing.
+    pub stall: Duration,
+    /// Certificates that are trusted beside the system's and the embedded ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The embedded certificates and those of `--ca-file` in PEM, for other programs.
+pub fn pem(network: &Network) -> Result<String, Failure> {
+    let mut text = String::new();
+    for der in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        let base64 = STANDARD.encode(der);
+        let lines: Vec<&str> =
+            (0..base64.len()).step_by(64).map(|at| &base64[at..base64.len().min(at + 64)]).collect();
+        text += &format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
+    }
+    if let Some(path) = &network.ca_file {
+        text += &std::fs::read_to_string(path)
+            .map_err(|error| Failure::new(Kind::Usage, format!("--ca-file `{}`: {error}", path.display())))?;
+    }
+    Ok(text)
+}
+
+pub(crate) fn client(network: &Network) -> Result<Client, Failure> {
+    // ring needs a C compiler and nothing else, for musl too. Set twice it stays as it was.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut certificates: Vec<Certificate> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|der| Certificate::from_der(der).ok())
+        .collect();
+    if let Some(path) = &network.ca_file {
+        let refuse = |why: String| {
+            Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display()))
+                .help("give certificates in PEM")
+        };
+        let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+        let own = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(error.to_string()))?;
+        if own.is_empty() {
+            return Err(refuse("holds no certificate".to_owned()));
+        }
+        certificates.extend(own);
+    }
+    let builder = Client::builder()
+        .user_agent(concat!("nodebake/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(network.stall)
+        .read_timeout(network.stall)
+        .redirect(redirect::Policy::custom(follow))
+        .referer(false)
+        .tls_certs_merge(certificates);
+    // As curl reads it; reqwest takes the star for host names only.
+    let direct =
+        ["no_proxy", "NO_PROXY"].iter().any(|name| std::env::var(name).is_ok_and(|list| list.trim() == "*"));
+    let builder = if direct { builder.no_proxy() } else { builder };
+    builder.build().map_err(|error| Failure::new(Kind::Fetch, format!("setting up TLS: {}", chain(&error))))
+}
+
+/// Redirects stay on http and https, never go from https to http, and end.
+fn follow(attempt: redirect::Attempt) -> redirect::Action {
+    let secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    let refusal = match attempt.url().scheme() {
+        _ if attempt.previous().len() > MOST_REDIRECTS => Some("too many redirects"),
+        "https" => None,
+        "http" if !secure => None,
+        "http" => Some("refused a redirect from https to http"),
+        _ => Some("refused a redirect to another scheme than http and https"),
+    };
+    match refusal {
+        Some(why) => attempt.error(why),
+        None => attempt.follow(),
+    }
+}
+
+/// The causes of a network error, without URLs: they may hold credentials.
+pub(crate) fn chain(error: &reqwest::Error) -> String {
+    let mut parts = Vec::new();
+    if error.is_timeout() {
+        parts.push("stalled: no answer in time".to_owned());
+    }
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        parts.push(inner.to_string());
+        cause = inner.source();
+    }
+    parts.dedup();
+    if parts.is_empty() { "connection failed".to_owned() } else { parts.join(": ") }
+}

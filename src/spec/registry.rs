@@ -1,0 +1,139 @@
+//! The `registries` key: where images are really pulled from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::spec::scalar::{Duration, MirrorUrl, OneLine};
+use crate::spec::value::{Clients, Files, visit};
+
+/// One registry as images name it, and where its images are really pulled from.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    /// The upstream that is tried after the mirrors; default: the registry itself
+    pub server: Option<MirrorUrl>,
+    /// Never fall back to the upstream
+    pub strict: bool,
+    /// Tried in this order
+    pub mirrors: Vec<Mirror>,
+}
+
+/// The keys of a registry, before they are checked against each other.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Registry")]
+struct RegistryKeys {
+    /// The upstream that is tried after the mirrors; default: the registry itself
+    pub(crate) server: Option<MirrorUrl>,
+    /// Never fall back to the upstream
+    pub(crate) strict: bool,
+    /// Tried in this order
+    pub(crate) mirrors: Vec<Mirror>,
+}
+
+/// One `[host."…"]` table.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// http:// or https:// URL
+    pub url: MirrorUrl,
+    /// What it may be asked for; default: pull, resolve
+    #[serde(default = "pull_and_resolve")]
+    pub capabilities: Vec<Capability>,
+    /// Do not verify its certificate
+    #[serde(default)]
+    pub skip_verify: bool,
+    /// The URL's path is the API's root: append no /v2
+    #[serde(default)]
+    pub override_path: bool,
+    /// CA certificate: a file beside the spec, or several
+    #[serde(default)]
+    pub ca: Files,
+    /// Client certificate: a file with certificate and key, or [certificate, key] pairs
+    #[serde(default)]
+    pub client: Clients,
+    /// Request headers, such as Authorization
+    #[serde(default)]
+    pub headers: BTreeMap<OneLine, OneLine>,
+    /// How long to wait for a connection, for example 5s
+    pub dial_timeout: Option<Duration>,
+}
+
+/// What a mirror can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Fetch manifests and blobs by digest
+    Pull,
+    /// Turn a tag into a digest
+    Resolve,
+    /// Upload
+    Push,
+}
+
+impl Capability {
+    /// As hosts.toml spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Capability::Pull => "pull",
+            Capability::Resolve => "resolve",
+            Capability::Push => "push",
+        }
+    }
+}
+
+fn pull_and_resolve() -> Vec<Capability> {
+    vec![Capability::Pull, Capability::Resolve]
+}
+
+visit!(
+    Registry,
+    "a map such as {mirrors: [{url: https://harbor.example}]}",
+    |generator| Registry::schema(generator),
+    {
+        fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
+            Ok(Registry::default())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
+            let registry = Registry::read(MapAccessDeserializer::new(map))?;
+            registry.check().map_err(de::Error::custom)?;
+            Ok(registry)
+        }
+    }
+);
+
+impl Registry {
+    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Registry, D::Error> {
+        let RegistryKeys { server, strict, mirrors } = RegistryKeys::deserialize(deserializer)?;
+        Ok(Registry { server, strict, mirrors })
+    }
+
+    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<RegistryKeys>()
+    }
+
+    /// What no single key can say.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.strict && self.mirrors.is_empty() {
+            return Err("`strict` needs at least one mirror".to_owned());
+        }
+        if self.strict && self.server.is_some() {
+            return Err("`strict` makes the last mirror the server; leave out `server`".to_owned());
+        }
+        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.capabilities.is_empty()) {
+            return Err(format!("mirror `{}` has no capability; expected pull, resolve or push", mirror.url));
+        }
+        let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| mirror.url.as_str()).collect();
+        urls.sort_unstable();
+        match urls.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("mirror `{}` stands there twice", pair[0])),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What was baked is as it was put there, and can run.
+
+use crate::arch::Arch;
+use crate::error::Failure;
+use crate::format::elf;
+use crate::node::Node;
+use crate::printable::printable;
+use crate::root::{Root, target};
+use crate::state::{self, Receipt};
+use crate::verify::finding::{APPLY, Finding, Outcome};
+
+/// Every owned path is as it was put there.
+pub(crate) fn drift(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+    let found = state::survey(root, receipt)?;
+    let differing = receipt.paths.iter().filter_map(|(path, owned)| {
+        let node = found.get(path).cloned().flatten();
+        let problem = difference(&owned.node, node.as_ref())?;
+        Some(Finding::new("receipt", Some(path), problem, APPLY))
+    });
+    Ok(Outcome::of(differing.collect(), format!("{} paths as they were baked", receipt.paths.len())))
+}
+
+/// What `found` has else than `wanted`.
+fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
+    let Some(found) = found else { return Some("is missing".to_owned()) };
+    match (wanted, found) {
+        (a, b) if a == b => None,
+        // Its content is the check of packages' business.
+        (Node::Present { .. }, Node::File { .. } | Node::Link { .. }) => None,
+        (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) if a != b => {
+            Some(format!("content differs: sha256 {b}, expected {a}"))
+        }
+        (Node::File { mode: a, owner: x, .. }, Node::File { mode: b, owner: y, .. })
+        | (Node::Directory { mode: a, owner: x }, Node::Directory { mode: b, owner: y }) => {
+            Some(format!("mode {:04o} {}:{}, expected {:04o} {}:{}", b.0, y.0, y.1, a.0, x.0, x.1))
+        }
+        (Node::Link { target: a }, Node::Link { target: b }) => {
+            Some(format!("links to `{b}`, expected `{a}`"))
+        }
+        (a, b) => Some(format!("is {}, expected {}", kind(b), kind(a))),
+    }
+}
+
+fn kind(node: &Node) -> &'static str {
+    match node {
+        Node::Directory { .. } => "a directory",
+        Node::File { .. } => "a file",
+        Node::Present { .. } => "a package's file",
+        Node::Link { .. } => "a symlink",
+        Node::Other => "a FIFO, a socket or a device",
+    }
+}
+
+/// Every executable is for the root's architecture and finds a C library that is new enough.
+pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+    let Ok(arch) = receipt.arch.parse::<Arch>() else {
+        return Ok(Outcome::Skipped(format!(
+            "unknown architecture `{}` in the receipt",
+            printable(&receipt.arch)
+        )));
+    };
+    let glibc = target::glibc(root, arch)?;
+    let (mut findings, mut count) = (Vec::new(), 0);
+    for (path, _) in receipt.paths.iter().filter(|(_, owned)| owned.artifact.is_some()) {
+        count += 1;
+        let Some(file) = root.file(path)? else { continue };
+        let mut report =
+            |problem: String| findings.push(Finding::new("executable", Some(path), problem, APPLY));
+        match elf::read(&file) {
+            Err(why) => report(format!("is a {why}")),
+            Ok(None) => {}
+            Ok(Some(elf)) if elf.arch != Some(arch) => report(format!("is not for {arch}")),
+            Ok(Some(elf)) => match (elf.needs_glibc, glibc) {
+                (Some(needs), Some(gives)) if gives < needs => {
+                    report(format!(
+                        "needs glibc {}.{}, the root has {}.{}",
+                        needs.0, needs.1, gives.0, gives.1
+                    ));
+                }
+                _ => {}
+            },
+        }
+    }
+    Ok(Outcome::of(findings, format!("{count} executables for {arch}")))
+}

@@ -1,0 +1,50 @@
+//! The packages that containerd came with are as they came.
+
+use crate::error::{Failure, Kind};
+use crate::packages::manager::Session;
+use crate::packages::manager::distribution::Distribution;
+use crate::path::ImagePath;
+use crate::root::Root;
+use crate::state::Receipt;
+use crate::verify::finding::{APPLY, Finding, Outcome};
+
+/// The packages that containerd came with are in the package manager's database as they came, and their
+/// files as they shipped them.
+pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+    if receipt.packages.is_empty() {
+        return Ok(Outcome::Passed("containerd came from no package".to_owned()));
+    }
+    let names: Vec<&str> = receipt.packages.iter().map(|package| package.name.as_str()).collect();
+    let manager = Distribution::of(root)?.manager;
+    let database = match Session::look(root, manager, &names) {
+        Ok(database) => database,
+        Err(failure) if failure.kind == Kind::Unsupported => {
+            return Ok(Outcome::Skipped(failure.to_string()));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let mut findings = Vec::new();
+    for package in &receipt.packages {
+        let mut report = |path: Option<&ImagePath>, problem: String| {
+            findings.push(Finding::new("packages", path, problem, APPLY));
+        };
+        let Some(record) = database.get(&package.name) else {
+            report(None, format!("{package} is not installed any more"));
+            continue;
+        };
+        if (&record.version, &record.architecture) != (&package.version, &package.architecture) {
+            report(None, format!("{package} is there as {} ({})", record.version, record.architecture));
+        }
+        if !record.is_whole {
+            report(None, format!("{package} is not completely installed"));
+        }
+        if package.held && !record.is_held {
+            report(None, format!("{package} is not held any more"));
+        }
+        for path in record.differing(root)? {
+            report(Some(&path), format!("is not as package {} has it", package.name));
+        }
+    }
+    let saw: Vec<String> = receipt.packages.iter().map(ToString::to_string).collect();
+    Ok(Outcome::of(findings, saw.join(", ")))
+}
