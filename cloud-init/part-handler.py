@@ -1,10 +1,10 @@
 #part-handler
-"""Lets user-data and vendor-data carry a nodebake spec as a part of the type text/x-nodebake.
+"""Handles nodebake specs in user-data and vendor-data: parts of the type text/x-nodebake.
 
-cloud-init calls this early, when there is neither network nor containerd. So it only writes the
-spec down, and a script that applies it in the final stage, before the user's own scripts and
-`runcmd`. That script also tells what is wrong with the parts: cloud-init swallows an exception
-of a handler, while a script that fails makes `cloud-init status` say error.
+cloud-init calls the handler early, before there is a network or a containerd. The handler therefore
+only writes two files: the spec, and a script that applies the spec in the final stage, before the
+user's own scripts and `runcmd`. The script also reports errors in the parts, because cloud-init
+ignores exceptions of a handler, while a script that fails makes `cloud-init status` say error.
 """
 
 import os
@@ -12,7 +12,8 @@ import os
 from cloudinit import util
 
 SPEC = "/etc/nodebake/nodebake.yaml"
-# In the instance's scripts/, by whose order it comes before part-001 and runcmd
+# In the instance's scripts/ directory. Scripts run in the order of their names: this one before
+# part-001 and runcmd
 SCRIPT = "00-nodebake"
 
 APPLY = f"""#!/bin/sh
@@ -27,7 +28,7 @@ echo '  help: merge them, or keep one' >&2
 exit 3
 """
 
-# A version 2 handler takes the frequency; this one runs once for an instance, not at every boot
+# Version 2 handlers can set a frequency: this one runs once for an instance, not at every boot
 handler_version = 2
 frequency = "once-per-instance"
 
@@ -48,16 +49,16 @@ def handle_part(data, content_type, _filename, payload, _frequency):
 
 
 def finish(script):
-    """Called once for user-data, then once for vendor-data: the user's spec wins."""
+    """Called once for user-data, then once for vendor-data: the user's spec has precedence."""
     if not specs or os.path.exists(script):
         return
     if len(specs) > 1:
         util.write_file(script, REFUSE.format(count=len(specs)), 0o700)
         return
-    # The script first: without a spec it fails and says so
+    # The script is written first: if writing the spec fails, the script fails and says so
     util.write_file(script, APPLY, 0o700)
     spec = specs[0]
     if isinstance(spec, str):
         spec = spec.encode("utf-8", "surrogateescape")
-    # Headers, keys and proxy passwords may stand in it
+    # The spec can contain headers, keys and proxy passwords
     util.write_file(SPEC, spec, 0o600)

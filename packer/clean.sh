@@ -1,12 +1,13 @@
 #!/bin/sh
-# Takes from an image what must be different on every machine made of it, and what only the build
-# needed; then looks again, and fails if something of it is left.
+# Cleans an image: removes what must be different on every machine that is made from it, and what only
+# the build needed. Then checks the result and fails if something is left.
 #
-#   NODEBAKE_ROOT   the root filesystem; default: this machine's
+#   NODEBAKE_ROOT   the root filesystem; default: that of this machine
 #   NODEBAKE_FILES  directory in /tmp that the build still needs
 #
-# nodebake's own state in /var/lib/nodebake is part of the image. Files are removed and nothing of the
-# root is run: the same steps serve a machine and a directory, of any architecture.
+# nodebake's own state in /var/lib/nodebake is kept: it is part of the image. The script only removes
+# files and executes nothing of the root, so it works on a machine and on a directory, of any
+# architecture.
 set -eu
 
 [ "$(id -u)" -eq 0 ] || exec sudo -E sh "$0" "$@"
@@ -14,7 +15,7 @@ set -eu
 main() {
   root=$(cd -P "${NODEBAKE_ROOT:-/}" && pwd)
   root=${root%/}
-  # in the machine's own /tmp
+  # what is kept in the machine's own /tmp
   keep=. script=.
   [ -n "$root" ] || { keep=$(basename "${NODEBAKE_FILES:-.}") script=$(basename "$0"); }
   [ -n "$root" ] || [ ! -d /run/systemd/system ] || settle
@@ -23,7 +24,7 @@ main() {
   echo 'clean.sh: the image is clean'
 }
 
-# On a running machine: nobody writes again what goes away below, not even as it shuts down.
+# On a running machine: stops the services that would write removed files again, even at shutdown.
 settle() {
   journalctl --relinquish-var 2>/dev/null || true
   for unit in rsyslog.service syslog.socket systemd-random-seed.service walinuxagent.service; do
@@ -42,8 +43,8 @@ clean() {
     remove "$home" .bash_history .sudo_as_admin_successful
   done
 
-  # What cloud-init knows of this instance. `cloud-init clean` would take part handlers and scripts
-  # too, which somebody put into the image.
+  # What cloud-init has stored about this instance. `cloud-init clean` would also remove part handlers
+  # and scripts, which somebody has put into the image on purpose.
   remove /var/lib/cloud data instance instances sem
   remove /var/lib/waagent '*'
   remove /etc/netplan 50-cloud-init.yaml
@@ -57,7 +58,7 @@ clean() {
   remove /var/cache/apt '*.bin'
   remove /var/cache/apt/archives '*.deb'
   remove /var/cache/dnf '*'
-  # directories stay: daemons own them, and journald keeps a journal where there is one
+  # directories are kept: daemons own them, and journald writes to /var/log/journal only if it exists
   remove /var/log/journal '*'
   in_root /var/log find . -xdev ! -type d -delete
   for folder in /tmp /var/tmp; do
@@ -66,8 +67,9 @@ clean() {
   done
 }
 
-# Empty and not missing: systemd fills it, and does not take this for a first boot, which resets every
-# unit to its preset. A link leads to where nothing is kept.
+# Makes /etc/machine-id empty, but does not remove it: systemd fills an empty file. Without the file
+# systemd assumes a first boot and resets every unit to its preset. A symlink is left alone, because
+# it leads to a place that is not kept.
 empty_machine_id() {
   # shellcheck disable=SC2016 # expanded by the inner shell
   in_root /etc sh -c '[ -L machine-id ] || : >machine-id'
@@ -75,18 +77,18 @@ empty_machine_id() {
   in_root /var/lib/dbus sh -c '[ -L machine-id ] || rm -f machine-id'
 }
 
-# Packer's temporary keys, and seed.sh's, say `packer_…` where others say whose they are.
+# Removes the build's keys: the comment of Packer's temporary keys and of seed.sh's key is `packer_…`.
 remove_build_key() {
   in_root "$1/.ssh" sh -c '[ -L authorized_keys ] || [ ! -f authorized_keys ] || sed -i "/ packer_[^ ]*\$/d" authorized_keys'
 }
 
-# sshd starts on no machine of an image without keys, unless something makes them there.
+# Whether something makes new host keys at boot: without host keys sshd does not start.
 makes_host_keys() {
   [ -x "$root/usr/bin/cloud-init" ] ||
     grep -rqs -e 'ssh-keygen -A' -e sshd-keygen "$root/etc/systemd/system" "$root/usr/lib/systemd/system" "$root/lib/systemd/system"
 }
 
-# Prints what is not as it should be.
+# Prints what is not clean.
 look() {
   [ -L "$root/etc/machine-id" ] || [ -z "$(in_root /etc cat machine-id)" ] || complain /etc/machine-id 'is not empty'
   if makes_host_keys; then
@@ -132,8 +134,8 @@ homes() {
   for home in "$root"/home/*/; do echo "${home#"$root"}"; done
 }
 
-# in_root DIRECTORY COMMAND…: in that directory of the root, if it has it. A link there may be
-# absolute, and would lead to this machine's own files.
+# in_root DIRECTORY COMMAND…: runs the command in that directory of the root, if it exists. A symlink in
+# the root can be absolute and lead to this machine's own files: such a directory is refused.
 in_root() (
   cd -P "$root$1" 2>/dev/null || exit 0
   case $PWD/ in

@@ -1,14 +1,16 @@
 #!/bin/sh
-# Makes a raw disk of a root filesystem: no loop device, no mount, nothing of the root is run.
+# Makes a raw disk image from a root filesystem, without a loop device and without a mount. Executes
+# nothing of the root.
 #
 #   disk.sh ROOT DISK SIZE KERNEL_ARGUMENTS
 #
-# A root with a kernel and systemd's boot loader (Debian's package systemd-boot-efi) becomes a disk
-# that boots by UEFI: a GPT, the loader with kernel and initramfs in an EFI partition, and the root
-# in an ext4 that may grow. Other roots become a bare ext4, for whoever brings kernel or loader.
-# Without SIZE there is room for one GiB more than the root has.
+# If the root has a kernel and systemd-boot (Debian's package systemd-boot-efi), the disk boots with
+# UEFI: it has a GPT, an EFI partition with systemd-boot, kernel and initramfs, and the root as ext4 in
+# the last partition, which can grow. Otherwise the disk is a bare ext4 filesystem, and the user
+# provides the kernel or the boot loader. If SIZE is empty, the disk has room for 1 GiB more than the
+# content of the root.
 #
-# Needs e2fsprogs; for a disk that boots dosfstools, mtools and sfdisk (Debian's package fdisk) too.
+# Needs e2fsprogs. A disk that boots also needs dosfstools, mtools and sfdisk (Debian's package fdisk).
 set -eu
 
 mib=1048576
@@ -50,7 +52,7 @@ start=1MiB, size=${esp_mib}MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=
 start=$((1 + esp_mib))MiB, type=$root_type, uuid=$root_id, name=root
 END
   efi_partition
-  # the last MiB holds the GPT's copy
+  # the last MiB holds the backup GPT
   filesystem $((1 + esp_mib)) $((mib_in_all - 2 - esp_mib))
 }
 
@@ -76,7 +78,7 @@ efi_partition() {
   rm "$esp"
 }
 
-# filesystem START SIZE: of the root, at that place in the disk; in MiB
+# filesystem START SIZE: writes the root as ext4 at that offset of the disk; both in MiB
 filesystem() {
   mkfs.ext4 -q -F -L root -E "offset=$(($1 * mib)),lazy_itable_init=0" -d "$root" "$disk" "$(($2 * 1024))k" 2>&1 |
     { grep -v '^$' || true; }

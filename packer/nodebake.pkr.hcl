@@ -1,10 +1,10 @@
-# What every build of a machine has in common: nodebake's variables, and the steps that bake, clean
-# and verify. The machine itself is a `source` of its own file.
+# The parts that all builds of a machine share: nodebake's variables, and the steps that bake, clean up
+# and verify. The machine itself is a `source` in another file.
 
 variable "nodebake" {
   type        = string
   default     = "target/dist"
-  description = "Directory with nodebake-linux-amd64, nodebake-linux-arm64 or both: what `make dist` makes."
+  description = "Directory with nodebake-linux-amd64, nodebake-linux-arm64 or both, as `make dist` writes it."
 }
 
 variable "arch" {
@@ -21,49 +21,49 @@ variable "arch" {
 variable "spec" {
   type        = string
   default     = ""
-  description = "A nodebake.yaml; a nodebake.lock beside it is used too. Without it the spec is made of the variables below."
+  description = "A nodebake.yaml; a nodebake.lock beside it is used too. If empty, the spec is made from the variables below."
 }
 
 variable "spec_files" {
   type        = list(string)
   default     = []
-  description = "What belongs beside the spec: the certificates that it names, and a nodebake.lock for a spec made of variables."
+  description = "Files that belong beside the spec: the certificates that it names, and a nodebake.lock for a spec that is made from variables."
 }
 
 variable "containerd_version" {
   type        = string
   default     = ""
-  description = "Such as 2.1.9; default: the newest that this nodebake knows. Not used with spec, nor are the next three."
+  description = "Such as 2.1.9; default: the newest version that this nodebake knows. This variable and the next three are not used together with spec."
 }
 
 variable "runc_version" {
   type        = string
   default     = ""
-  description = "Default: the one that this containerd names."
+  description = "Default: the version that this containerd release names."
 }
 
 variable "cni_plugins_version" {
   type        = string
   default     = ""
-  description = "Default: the newest that this nodebake knows."
+  description = "Default: the newest version that this nodebake knows."
 }
 
 variable "registries" {
   type        = map(list(string))
   default     = {}
-  description = "Mirrors, in order: { \"docker.io\" = [\"https://mirror.example\"] }; what else a mirror may have stands in a spec."
+  description = "Mirrors, in order: { \"docker.io\" = [\"https://mirror.example\"] }; for other settings of a mirror use a spec."
 }
 
 variable "source" {
   type        = string
   default     = ""
-  description = "Where the archives come from: a directory or a bundle (*.tar) here, which is uploaded, or an https:// mirror; default: upstream."
+  description = "Where the archives come from: a local directory or bundle (*.tar), which is uploaded, or an https:// mirror; default: upstream."
 }
 
 variable "upload" {
   type        = string
   default     = "/tmp/nodebake"
-  description = "Directory in the machine for all that is uploaded; gone at the end. Programs must be allowed to run there."
+  description = "Directory in the machine for all uploaded files; it is removed at the end. It must not be mounted noexec."
 }
 
 locals {
@@ -82,7 +82,7 @@ locals {
   spec_files = concat(compact([var.spec, var.spec != "" && fileexists(local.lock) ? local.lock : ""]), var.spec_files)
 
   source_is_here = var.source != "" && length(split("://", var.source)) == 1
-  # as it is called in the machine
+  # its name in the machine
   source_there = regex_replace(var.source, "[.]tar$", "") != var.source ? "bundle.tar" : "artifacts"
 
   environment = [
@@ -132,7 +132,7 @@ build {
     execute_command  = "{{ .Vars }} sh {{ .Path }} apply"
   }
 
-  # Your own provisioners go here: what they leave in /tmp and /var/log is cleaned up too.
+  # Your own provisioners go here. What they leave in /tmp and /var/log is cleaned up too.
 
   provisioner "shell" {
     script           = "${path.root}/clean.sh"
@@ -140,7 +140,7 @@ build {
     execute_command  = "{{ .Vars }} sh {{ .Path }}"
   }
 
-  # the last word, after everything that may have changed the machine
+  # last, after everything that can have changed the machine
   provisioner "shell" {
     script           = "${path.root}/nodebake.sh"
     environment_vars = local.environment

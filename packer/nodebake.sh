@@ -3,15 +3,15 @@
 #
 #   nodebake.sh apply | verify
 #
-#   NODEBAKE_FILES      directory with bin/nodebake-linux-*, and with what the spec names
-#   NODEBAKE_ROOT       the root filesystem; default: this machine's, and then a `verify` that finds
-#                       nothing takes NODEBAKE_FILES away
+#   NODEBAKE_FILES      directory with bin/nodebake-linux-* and with the files that the spec names
+#   NODEBAKE_ROOT       the root filesystem; default: that of this machine. In this case a successful
+#                       `verify` removes NODEBAKE_FILES
 #   NODEBAKE_SPEC       name of the spec in NODEBAKE_FILES
-#   NODEBAKE_SPEC_TEXT  the spec itself, if there is no such file
+#   NODEBAKE_SPEC_TEXT  the text of the spec, if NODEBAKE_SPEC is empty
 #   NODEBAKE_SOURCE     name of a directory or a bundle in NODEBAKE_FILES, or the URL of a mirror; default: upstream
 #
-# Progress comes in plain lines, on one stream, so that Packer keeps their order. When nodebake
-# fails, its error is the last line and its exit code is the script's.
+# Progress is printed in plain lines on one stream, so that Packer keeps their order. If nodebake
+# fails, the last line is its error, and the script exits with its exit code.
 set -eu
 
 [ "$(id -u)" -eq 0 ] || exec sudo -E sh "$0" "$@"
@@ -34,12 +34,12 @@ main() {
   esac
 }
 
-# It may still be writing users, mirrors and packages when ssh lets Packer in.
+# cloud-init may still be creating users and writing mirrors and packages when Packer connects with ssh.
 wait_for_cloud_init() {
   [ -d /run/systemd/system ] && command -v cloud-init >/dev/null || return 0
   code=0
   cloud-init status --wait >/dev/null || code=$?
-  # 2: done, with something in the configuration that it recovered from
+  # 2: done, with recoverable errors
   [ "$code" -eq 0 ] || [ "$code" -eq 2 ] || { cloud-init status --long; fail 1 "cloud-init has failed in this machine"; }
 }
 

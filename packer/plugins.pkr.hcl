@@ -1,5 +1,5 @@
-# What `packer init` installs, for Packer 1.7 and later. Older versions have it built in and don't
-# know this block: they run without this file.
+# The plugins that `packer init` installs, for Packer 1.7 and later. Older versions have the plugins
+# built in and do not know this block: remove this file for them.
 
 packer {
   required_plugins {

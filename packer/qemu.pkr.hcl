@@ -1,4 +1,4 @@
-# A machine in QEMU, from a Debian cloud image or another disk with cloud-init.
+# A machine in QEMU that boots Debian's cloud image or another disk with cloud-init.
 
 variable "disk" {
   type        = string
@@ -9,31 +9,31 @@ variable "disk" {
 variable "disk_checksum" {
   type        = string
   default     = ""
-  description = "Such as sha512:…, file:URL or none; default: that of Debian's image."
+  description = "Such as sha512:…, file:URL or none; default: the checksum of Debian's image."
 }
 
 variable "seed" {
   type        = string
   default     = "seed"
-  description = "The directory that seed.sh has made."
+  description = "The directory that seed.sh has written."
 }
 
 variable "ssh_username" {
   type        = string
   default     = "debian"
-  description = "The image's own user, who may become root by sudo."
+  description = "The user of the image; must be able to become root with sudo."
 }
 
 variable "format" {
   type        = string
   default     = "qcow2"
-  description = "Of the disk and of the result: qcow2 or raw."
+  description = "Format of the disk and of the result: qcow2 or raw."
 }
 
 variable "accelerator" {
   type        = string
   default     = "kvm"
-  description = "Such as kvm or hvf; tcg emulates, which takes minutes."
+  description = "Such as kvm or hvf; tcg is emulation, which takes minutes."
 }
 
 variable "machine_type" {
@@ -49,7 +49,7 @@ variable "disk_interface" {
 variable "qemuargs" {
   type        = list(list(string))
   default     = []
-  description = "More for QEMU's command line. What Packer gives by itself is replaced by an option of the same name."
+  description = "More options for QEMU's command line. An option replaces Packer's own option of the same name."
 }
 
 locals {
@@ -70,13 +70,13 @@ source "qemu" "node" {
   qemu_binary  = var.arch == "arm64" ? "qemu-system-aarch64" : "qemu-system-x86_64"
   accelerator  = var.accelerator
   machine_type = var.machine_type
-  cpus         = var.accelerator == "tcg" ? 1 : 2 # two that are emulated now and then panic
+  cpus         = var.accelerator == "tcg" ? 1 : 2 # two emulated CPUs sometimes panic
   memory       = 2048
   net_device   = "virtio-net"
   headless     = true
   qemuargs     = var.qemuargs
 
-  # cloud-init lets Packer in by the key of seed.sh
+  # cloud-init authorizes the key that seed.sh has made
   cd_files             = ["${var.seed}/user-data", "${var.seed}/meta-data"]
   cd_label             = "cidata"
   ssh_username         = var.ssh_username

@@ -1,16 +1,16 @@
-# A bake without a machine: a root filesystem becomes a tar and a raw disk on the build host, in
-# seconds and for any architecture. Needs root, or a sudo that asks nothing.
+# Bakes a root filesystem on the build host, without a machine, into a tar and a raw disk. This takes
+# seconds and works for any architecture. Needs root, or a sudo that asks for no password.
 
 variable "rootfs" {
   type        = string
   default     = ""
-  description = "A root filesystem: a directory, which stays as it is, or a tar."
+  description = "A root filesystem: a directory, which is not changed, or a tar."
 }
 
 variable "output" {
   type        = string
   default     = "output"
-  description = "Directory for the results: node.tar and node.raw, or node.qcow2 of a machine."
+  description = "Directory for the results: node.tar and node.raw, or machine/node.qcow2."
 }
 
 variable "disk_size" {
@@ -22,7 +22,7 @@ variable "disk_size" {
 variable "kernel_arguments" {
   type        = string
   default     = "console=tty0 console=ttyS0,115200"
-  description = "For the boot entry of node.raw, beside the root filesystem."
+  description = "Kernel arguments of the boot entry of node.raw, in addition to root=."
 }
 
 locals {
@@ -68,7 +68,7 @@ build {
     execute_command  = ["/bin/sh", "-c", "{{ .Vars }} sh {{ .Script }}"]
   }
 
-  # the last word, after everything that may have changed the root
+  # last, after everything that can have changed the root
   provisioner "shell-local" {
     script           = "${path.root}/nodebake.sh"
     environment_vars = local.on_host

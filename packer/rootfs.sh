@@ -1,13 +1,14 @@
 #!/bin/sh
-# The first and the last step of a bake without a machine.
+# The first and the last step of rootfs.pkr.hcl.
 #
-#   rootfs.sh unpack   ROOTFS, a directory or a tar, becomes NODEBAKE_ROOT; nodebake.sh finds its files
-#   rootfs.sh pack     NODEBAKE_ROOT becomes OUTPUT/node.tar and OUTPUT/node.raw, and is removed
+#   rootfs.sh unpack   copies or unpacks ROOTFS, a directory or a tar, to NODEBAKE_ROOT, and puts the files
+#                      that nodebake.sh needs into NODEBAKE_FILES
+#   rootfs.sh pack     packs NODEBAKE_ROOT into OUTPUT/node.tar and OUTPUT/node.raw, and removes it
 #
 # The same ROOTFS and the same spec give the same node.tar, byte for byte.
 set -eu
 
-# before that: Packer itself writes there too
+# before sudo: Packer itself also writes there, as the user
 mkdir -p "$OUTPUT"
 [ "$(id -u)" -eq 0 ] || exec sudo -E sh "$0" "$@"
 
@@ -22,7 +23,7 @@ main() {
 
 unpack() {
   [ -n "${ROOTFS:-}" ] || fail "set \`rootfs\` to a root filesystem: a directory or a tar"
-  # what a failed build left to be looked at, and an earlier one's results
+  # remove what a failed build has left, and the results of an earlier build
   rm -rf --one-file-system "$work"
   rm -f "$OUTPUT/node.tar" "$OUTPUT/node.raw" "$OUTPUT/SHA256SUMS"
   mkdir -p "$NODEBAKE_ROOT"
@@ -31,7 +32,7 @@ unpack() {
   else
     tar --extract --file "$ROOTFS" --directory "$NODEBAKE_ROOT" --numeric-owner --same-permissions --xattrs --xattrs-include='*'
   fi
-  # no time in the tar is later than what came in
+  # times in node.tar are clamped to the newest one in ROOTFS, or to SOURCE_DATE_EPOCH
   newest=$(find "$NODEBAKE_ROOT" -xdev -printf '%T@\n' | sort -n | tail -n 1)
   echo "${SOURCE_DATE_EPOCH:-${newest%.*}}" >"$work/epoch"
   gather_files

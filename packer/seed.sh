@@ -1,9 +1,10 @@
 #!/bin/sh
-# Makes the key with which Packer enters a machine, and the NoCloud seed by which cloud-init lets it in.
+# Makes the ssh key that Packer uses to log in to a machine, and the NoCloud seed with which cloud-init
+# authorizes this key.
 #
 #   seed.sh DIRECTORY
 #
-# The comment tells clean.sh that the key is the build's: it is not in the image.
+# By the key's comment, packer_nodebake, clean.sh recognizes the key and removes it from the image.
 set -eu
 
 directory=$1

@@ -1,6 +1,6 @@
 # A machine on Azure, from Debian's own image; see "Other machines" in ../README.md.
-# After `az login` neither client_id nor client_secret is needed. The build's user stays in the image:
-# a last step `waagent -force -deprovision+user` takes it away.
+# After `az login` neither client_id nor client_secret is needed. The user of the build remains in the
+# image; add `waagent -force -deprovision+user` as the last step to remove it.
 
 variable "subscription_id" {
   type = string

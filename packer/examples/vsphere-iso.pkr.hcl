@@ -1,6 +1,6 @@
-# A machine on vSphere, installed from Debian's netinst image with a preseed.cfg of yours, which makes
-# the user `ssh_username`, gives it a sudo that asks nothing, and installs sudo, openssh-server,
-# cloud-init and open-vm-tools. See "Other machines" in ../README.md.
+# A machine on vSphere, installed from Debian's netinst image with your own preseed.cfg. The preseed.cfg
+# must create the user `ssh_username`, give it a sudo that asks for no password, and install sudo,
+# openssh-server, cloud-init and open-vm-tools. See "Other machines" in ../README.md.
 
 variable "vcenter_server" {
   type = string
@@ -34,12 +34,12 @@ variable "network" {
 
 variable "iso" {
   type        = string
-  description = "In a datastore: [datastore] iso/debian-12-amd64-netinst.iso."
+  description = "The path in a datastore, such as [datastore] iso/debian-12-amd64-netinst.iso."
 }
 
 variable "preseed" {
   type        = string
-  description = "A directory with preseed.cfg, which Packer serves to the installer."
+  description = "A directory with preseed.cfg; Packer serves it to the installer."
 }
 
 variable "ssh_username" {
