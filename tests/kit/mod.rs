@@ -17,6 +17,7 @@ pub mod guest;
 pub mod ready;
 pub mod real;
 pub mod tally;
+pub mod upstream;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,0 +1,1 @@
+ln -s /mnt/local usr/local

@@ -1,0 +1,1 @@
+mkdir -p usr/local/sbin/runc
