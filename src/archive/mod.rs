@@ -5,10 +5,10 @@
 //! nobody asked for: upstream's releases have none, so one is a sign of an attack or of damage. It
 //! writes nothing.
 
-pub mod check;
-pub mod decode;
-pub mod policy;
-pub mod writer;
+mod check;
+pub(crate) mod decode;
+mod policy;
+mod writer;
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -36,7 +36,7 @@ const BLOCK: u64 = 512;
 const INPUT: usize = 128 * 1024;
 
 /// A regular file in an archive.
-pub struct Member<'entry> {
+pub(crate) struct Member<'entry> {
     /// Its normalised name, without `./`.
     pub name: &'entry str,
     /// Bytes; PAX records are taken into account.
@@ -51,7 +51,7 @@ pub struct Member<'entry> {
 /// It has succeeded only when the whole archive was read and found intact: what `visit` was given
 /// before an error must not be used. Gives the digest of exactly the bytes that were parsed, if `hashed`:
 /// a file that somebody else can write to may have changed since it was verified.
-pub fn read(
+pub(crate) fn read(
     bytes: &Extent,
     label: &str,
     hashed: bool,

@@ -14,6 +14,7 @@
 )]
 
 pub mod guest;
+pub mod readers;
 pub mod ready;
 pub mod real;
 pub mod tally;
