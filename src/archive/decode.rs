@@ -48,9 +48,9 @@ pub(crate) struct Member {
     /// The glibc that it needs; none for a static one.
     pub needs_glibc: Option<Glibc>,
     /// Its content.
-    pub(crate) file: File,
+    file: File,
     /// The file is on the root's own filesystem and has no name yet.
-    pub(crate) nameless: AtomicBool,
+    nameless: AtomicBool,
 }
 
 /// Where decoded members are kept until they are installed.
@@ -128,9 +128,9 @@ fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Sp
 
 /// What is the same for all members of an artifact.
 struct Decoder<'a, 'scope, 'env> {
-    pub(crate) artifact: &'a Artifact,
-    pub(crate) place: &'a Place<'a>,
-    pub(crate) helper: Helper<'scope, 'env>,
+    artifact: &'a Artifact,
+    place: &'a Place<'a>,
+    helper: Helper<'scope, 'env>,
 }
 
 impl Decoder<'_, '_, '_> {

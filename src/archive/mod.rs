@@ -164,8 +164,8 @@ fn drained<R: Read>(mut source: Meter<R>, end: u64, label: &str) -> anyhow::Resu
 
 /// Remembers the reading error of a member, which is the archive's fault and not the visitor's.
 struct Content<'entry, R: Read> {
-    pub(crate) entry: &'entry mut R,
-    pub(crate) error: Option<io::Error>,
+    entry: &'entry mut R,
+    error: Option<io::Error>,
 }
 
 impl<R: Read> Read for Content<'_, R> {
@@ -185,10 +185,10 @@ impl<R: Read> Read for Content<'_, R> {
 
 /// Counts what comes out of the decoder and cuts off a bomb, whether it inflates members or names.
 struct Meter<R> {
-    pub(crate) source: R,
-    pub(crate) total: u64,
+    source: R,
+    total: u64,
     /// What may still be read before the next member has to begin.
-    pub(crate) budget: Rc<Cell<u64>>,
+    budget: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Meter<R> {

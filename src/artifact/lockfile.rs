@@ -18,7 +18,7 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lock {
-    pub(crate) version: u32,
+    version: u32,
     /// One for each component and architecture.
     pub artifacts: Vec<Locked>,
     /// Package files, for `containerd.package.repository.path`.

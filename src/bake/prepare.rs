@@ -20,10 +20,10 @@ use crate::state::{self, Receipt};
 
 /// A bake that knows what it will do.
 pub(crate) struct Planned<'a> {
-    pub(crate) bake: Bake<'a>,
-    pub(crate) plan: Plan,
-    pub(crate) diff: Diff,
-    pub(crate) warnings: Vec<String>,
+    pub(super) bake: Bake<'a>,
+    pub(super) plan: Plan,
+    pub(super) diff: Diff,
+    warnings: Vec<String>,
 }
 
 impl Planned<'_> {

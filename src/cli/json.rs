@@ -21,45 +21,45 @@ pub(super) struct Roots {
 /// What came of one root.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Baked {
-    pub(crate) root: String,
-    pub(crate) changed: bool,
+    root: String,
+    changed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<Failed>,
+    error: Option<Failed>,
     /// What `apply --start` did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) service: Option<String>,
+    service: Option<String>,
     /// What the package manager did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) packages: Vec<ChangedPackage>,
-    pub(crate) changes: Vec<Changed>,
+    packages: Vec<ChangedPackage>,
+    changes: Vec<Changed>,
 }
 
 /// A package that was, or would be, installed, changed or removed.
 #[derive(Debug, Serialize)]
 pub(super) struct ChangedPackage {
-    pub(crate) action: &'static str,
+    action: &'static str,
     #[serde(flatten)]
-    pub(crate) package: Installed,
+    package: Installed,
 }
 
 /// A failure: its kind, its message and its remedy.
 #[derive(Debug, Serialize)]
 pub(super) struct Failed {
-    pub(crate) message: String,
-    pub(crate) exit_code: u8,
+    message: String,
+    exit_code: u8,
 }
 
 /// A path that was, or would be, created, changed or removed.
 #[derive(Debug, Serialize)]
 pub(super) struct Changed {
-    pub(crate) path: String,
-    pub(crate) action: &'static str,
+    path: String,
+    action: &'static str,
     #[serde(flatten)]
-    pub(crate) node: Option<Node>,
+    node: Option<Node>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) component: Option<String>,
+    component: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) edited: bool,
+    edited: bool,
 }
 
 /// One root's changes.

@@ -26,9 +26,9 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A running enclosure.
 pub(crate) struct Enclosure {
-    pub(crate) first: Child,
-    pub(crate) requests: Option<ChildStdin>,
-    pub(crate) answers: Receiver<String>,
+    first: Child,
+    requests: Option<ChildStdin>,
+    answers: Receiver<String>,
 }
 
 impl Enclosure {

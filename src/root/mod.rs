@@ -34,9 +34,9 @@ pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 
 /// A root filesystem, open.
 pub(crate) struct Root {
-    pub(crate) inside: Inside,
+    inside: Inside,
     /// Read when the first file is made.
-    pub(crate) labels: OnceLock<Labels>,
+    labels: OnceLock<Labels>,
 }
 
 impl Root {

@@ -203,9 +203,9 @@ impl Download<'_> {
 
 /// Ends a trickle: a server that gives one byte a second never runs into a read timeout.
 struct Pace {
-    pub(crate) window: Duration,
-    pub(crate) since: Instant,
-    pub(crate) bytes: u64,
+    window: Duration,
+    since: Instant,
+    bytes: u64,
 }
 
 impl Pace {

@@ -75,17 +75,17 @@ pub(crate) struct Site {
 #[schemars(rename = "Repository")]
 struct Keys {
     /// A .deb or .rpm file, or a directory of them; stands alone
-    pub(crate) path: Option<PathBuf>,
+    path: Option<PathBuf>,
     /// Where the repository is
-    pub(crate) url: Option<RepositoryUrl>,
+    url: Option<RepositoryUrl>,
     /// Its OpenPGP key: a file beside the spec, or a URL; default: Docker's
-    pub(crate) key: Option<OneLine>,
+    key: Option<OneLine>,
     /// Fingerprints that the key may have; needed where the key comes from a URL
-    pub(crate) fingerprint: Fingerprints,
+    fingerprint: Fingerprints,
     /// apt's suite, ./ for a flat repository; default: the root's codename
-    pub(crate) suite: Option<Word>,
+    suite: Option<Word>,
     /// apt's components; default: stable
-    pub(crate) components: Option<Vec<Word>>,
+    components: Option<Vec<Word>>,
 }
 
 impl Keys {

@@ -29,11 +29,11 @@ pub(crate) struct Registry {
 #[schemars(rename = "Registry")]
 struct RegistryKeys {
     /// The upstream that is tried after the mirrors; default: the registry itself
-    pub(crate) server: Option<MirrorUrl>,
+    server: Option<MirrorUrl>,
     /// Never fall back to the upstream
-    pub(crate) strict: bool,
+    strict: bool,
     /// Tried in this order
-    pub(crate) mirrors: Vec<Mirror>,
+    mirrors: Vec<Mirror>,
 }
 
 /// One `[host."…"]` table.

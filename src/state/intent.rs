@@ -13,7 +13,7 @@ use crate::state::receipt::{MOST_PATHS, VERSION, to_json, unreadable};
 /// What a run is about to do, written before the first byte is staged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intent {
-    pub(crate) version: u32,
+    version: u32,
     /// The architecture that is being baked.
     pub arch: String,
     /// What the files come from.

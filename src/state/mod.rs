@@ -27,8 +27,8 @@ const LONGEST: u64 = 3 << 20;
 
 /// A root's state, locked until it is dropped.
 pub(crate) struct State<'root> {
-    pub(crate) root: &'root Root,
-    pub(crate) _lock: File,
+    root: &'root Root,
+    _lock: File,
 }
 
 /// The receipt of `root`, read without a lock.

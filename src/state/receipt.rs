@@ -59,7 +59,7 @@ pub(crate) struct Owned {
 /// Everything that nodebake owns in a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
-    pub(crate) version: u32,
+    version: u32,
     /// The architecture that was baked.
     pub arch: String,
     /// What the files came from.
