@@ -30,7 +30,7 @@
 //!
 //! Where to begin: `cli/apply.rs` calls `bake/mod.rs`, which reads like a table of contents of a bake.
 
-#![warn(unreachable_pub)]
+#![warn(unreachable_pub, clippy::missing_docs_in_private_items)]
 
 mod arch;
 mod archive;
