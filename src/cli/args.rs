@@ -31,7 +31,7 @@ pub(crate) enum Command {
         #[arg(long)]
         detailed_exitcode: bool,
     },
-    /// BakeArguments one root filesystem, or several from one download
+    /// Bake one root filesystem, or several from one download
     Apply {
         #[command(flatten)]
         bake: BakeArguments,
