@@ -6,6 +6,7 @@ use crate::artifact::Artifact;
 use crate::error::{Failure, Kind, errno};
 use crate::format::elf::{self, Elf, Glibc, Unreadable};
 use crate::printable::printable;
+use crate::runtime::Runtime;
 
 /// Whether `file` is what `artifact` promises. Gives the glibc that it needs.
 pub(crate) fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
@@ -23,12 +24,14 @@ pub(crate) fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Opti
         Some(arch) => return Err(refuse(format!("is for {arch}, not for {}", artifact.arch))),
         None => return Err(refuse(format!("is for another architecture than {}", artifact.arch))),
     }
-    let marked = match name {
-        "bin/containerd" => elf::containerd_version(file)
+    let is_daemon =
+        Runtime::of_component(&artifact.component).is_some_and(|runtime| runtime.facts().member == name);
+    let marked = match is_daemon {
+        true => elf::marked_version(file)
             .map_err(|error| Failure::filesystem("reading", name, errno(&error)))?
             .filter(|marked| !marked.says(&artifact.version))
             .map(|marked| marked.0),
-        _ => None,
+        false => None,
     };
     match marked.or(go_version.filter(|version| *version != artifact.version)) {
         Some(version) => Err(refuse(format!("says it is version {version}, not {}", artifact.version))

@@ -46,51 +46,50 @@ pub(crate) fn resolve(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Ve
 
 /// What is to be installed, with the digests of the spec only.
 pub(crate) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Unpinned>, Failure> {
-    let runtime = runtime(spec)?;
+    let build_of_runtime = runtime_build(spec)?;
+    let runtime = spec.runtime().unwrap_or_default().component();
     let mut candidates = Vec::new();
-    let mut containerd = None;
-    // containerd first: runc's default version depends on it.
-    let names = std::iter::once("containerd").chain(catalog::components().keys().map(String::as_str));
+    let mut runtime_version = None;
+    // The runtime first: runc's default version depends on it.
+    let names = std::iter::once(runtime).chain(catalog::components().keys().map(String::as_str));
     for name in names {
         let component = catalog::component(name);
         let seen = candidates.iter().any(|c: &Unpinned| c.component == name);
         if seen || component.build_of.is_some() {
             continue;
         }
+        // A package of the runtime brings a runc, or depends on one.
         let packaged = name == "runc" && spec.package().is_some();
-        let chosen = match name {
-            "containerd" => runtime,
-            _ => Some(name).filter(|name| spec.wants(name) && !packaged),
+        let chosen = match name == runtime {
+            true => build_of_runtime,
+            false => Some(name).filter(|name| spec.wants(name) && !packaged),
         };
         let Some(chosen) = chosen else { continue };
         let pick = spec.pick(chosen);
-        let version = version(name, &pick, lock, target.arch, containerd.as_deref())?;
+        let version = version(name, &pick, lock, target.arch, runtime_version.as_deref())?;
         let build = if chosen == name { build(name, &pick, &version, target) } else { catalogued(chosen) };
-        if name == "containerd" {
-            containerd = Some(version.clone());
+        if name == runtime {
+            runtime_version = Some(version.clone());
         }
         candidates.push(candidate(catalogued(name), build, version, &pick, target.arch));
     }
     Ok(candidates)
 }
 
-/// Which entry of the spec speaks for containerd; naming the static build replaces the other.
-fn runtime(spec: &Spec) -> Result<Option<&'static str>, Failure> {
-    let static_named = spec.wants("containerd-static");
-    let both = static_named && spec.components.contains_key("containerd") && spec.wants("containerd");
-    if both {
-        let message = "components: `containerd` and `containerd-static` are two builds of one component";
-        return Err(
-            Failure::new(Kind::Invalid, message).help("keep one; `containerd: {static: true}` is the same")
-        );
+/// Returns the entry of the spec that speaks for the runtime; naming the static build replaces the other.
+fn runtime_build(spec: &Spec) -> Result<Option<&'static str>, Failure> {
+    let Some(runtime) = spec.runtime() else { return Ok(None) };
+    let name = runtime.component();
+    let static_build = runtime.static_component().filter(|build| spec.wants(build));
+    if let Some(build) = static_build.filter(|_| spec.components.contains_key(name) && spec.wants(name)) {
+        let message = format!("components: `{name}` and `{build}` are two builds of one component");
+        return Err(Failure::new(Kind::Invalid, message)
+            .help(format!("keep one; `{name}: {{static: true}}` is the same")));
     }
     if spec.package().is_some() {
         return Ok(None);
     }
-    Ok(match static_named {
-        true => Some("containerd-static"),
-        false => Some("containerd").filter(|name| spec.wants(name)),
-    })
+    Ok(static_build.or(Some(name)))
 }
 
 /// The catalogue's own, static copy of `name`.

@@ -31,9 +31,10 @@ pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
             &idle,
         )?);
     }
-    let containerd = decoded.iter().find(|decoded| decoded.artifact.component == "containerd");
-    let wanted = containerd.filter(|_| job.spec.containerd.config.base == Base::Default);
-    let default_config = wanted.map(staged_default_config).transpose()?.flatten();
+    let runtime = job.spec.runtime().unwrap_or_default();
+    let daemon = decoded.iter().find(|decoded| decoded.artifact.component == runtime.component());
+    let wanted = daemon.filter(|_| job.spec.containerd.config.base == Base::Default);
+    let default_config = wanted.map(|decoded| staged_default_config(runtime, decoded)).transpose()?.flatten();
     let members: Vec<Placed> = decoded.iter().flat_map(placed).collect();
     let inputs = Inputs {
         artifacts: &artifacts,

@@ -24,7 +24,7 @@ pub(crate) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool)
     }
     let mut needed: Vec<_> = needed.into_values().collect();
     // The longest first, so that the last to end is short.
-    needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
+    needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(artifact.catalogued().decoding));
     let threads = job.fetcher.at_once(needed.iter().map(|(artifact, _)| artifact.url.as_str()));
     let idle = IdleProcessors::all();
     let decoded = parallel::map(needed.iter().collect(), threads, |(artifact, root)| {
@@ -43,13 +43,4 @@ pub(crate) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool)
         Ok(decoded)
     });
     needed.iter().map(|(artifact, _)| artifact.sha256).zip(decoded).collect()
-}
-
-/// How much work an artifact is, roughly: archives before single files.
-fn weight(artifact: &Artifact) -> u8 {
-    match artifact.component.as_str() {
-        "containerd" => 3,
-        "cni-plugins" => 2,
-        _ => u8::from(!artifact.catalogued().raw),
-    }
 }

@@ -11,10 +11,11 @@ use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::packages;
 use crate::packages::inputs::PackageInputs;
+use crate::path::ImagePath;
 use crate::plan::{self, Inputs, Plan};
 use crate::process::staged;
 use crate::progress::Progress;
-use crate::runtime::containerd;
+use crate::runtime::Runtime;
 use crate::spec::{Base, Spec};
 use crate::state::{self, Receipt};
 
@@ -144,20 +145,24 @@ pub(super) fn default_config(
     bake: &Bake,
     decoded: &DecodedArtifacts,
 ) -> anyhow::Result<Option<String>> {
-    let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
-    let Some(artifact) = containerd.filter(|_| spec.containerd.config.base == Base::Default) else {
+    let runtime = spec.runtime().unwrap_or_default();
+    let daemon = bake.artifacts.iter().find(|artifact| artifact.component == runtime.component());
+    let Some(artifact) = daemon.filter(|_| spec.containerd.config.base == Base::Default) else {
         return Ok(None);
     };
     progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
-        return staged_default_config(decoded);
+        return staged_default_config(runtime, decoded);
     }
     // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
-    Ok(Some(staged::installed_config_default(bake.root.host())?))
+    Ok(Some(staged::installed_config_default(
+        bake.root.host(),
+        &ImagePath::fixed(runtime.facts().binary.own),
+    )?))
 }
 
 /// What the decoded containerd prints as its default configuration.
-pub(super) fn staged_default_config(decoded: &Decoded) -> anyhow::Result<Option<String>> {
-    let member = decoded.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
+pub(super) fn staged_default_config(runtime: Runtime, decoded: &Decoded) -> anyhow::Result<Option<String>> {
+    let member = decoded.members.iter().find(|member| member.path.as_str() == runtime.facts().binary.own);
     member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
 }

@@ -13,7 +13,7 @@ use crate::path::ImagePath;
 use crate::plan::kernel;
 use crate::progress::Progress;
 use crate::root::Root;
-use crate::runtime::containerd;
+use crate::runtime::Facts;
 use crate::spec::Spec;
 
 /// How long the CRI may take after systemd calls the service started.
@@ -34,26 +34,28 @@ const LOG: usize = 8;
 /// [`Kind::Unsupported`], the last lines of the service's log in the message.
 pub(crate) fn start(root: &Root, spec: &Spec, diff: &Diff, progress: &Progress) -> Result<String, Failure> {
     let began = service::now();
-    bring_up(root, spec, diff, progress).map_err(|failure| match failure.kind {
-        Kind::Unsupported => failure.with_log(&service::log(LOG, Some(began))),
+    let runtime = spec.runtime().unwrap_or_default().facts();
+    prepare_kernel(spec, progress);
+    bring_up(root, runtime, diff, progress).map_err(|failure| match failure.kind {
+        Kind::Unsupported => failure.with_log(&service::log(runtime.service, LOG, Some(began))),
         _ => failure,
     })
 }
 
-fn bring_up(root: &Root, spec: &Spec, diff: &Diff, progress: &Progress) -> Result<String, Failure> {
-    prepare_kernel(spec, progress);
+fn bring_up(root: &Root, runtime: &Facts, diff: &Diff, progress: &Progress) -> Result<String, Failure> {
     service::reload().map_err(|why| failed("systemctl daemon-reload", &why))?;
-    let reason = reason_to_restart(root, diff)?;
+    let service = runtime.service;
+    let reason = reason_to_restart(root, runtime, diff)?;
     if let Some(reason) = &reason {
-        progress.step(&format!("starting {}: {reason}", service::NAME));
-        let restarted = service::restart();
+        progress.step(&format!("starting {service}: {reason}"));
+        let restarted = service::restart(service);
         interrupt::check()?;
-        restarted.map_err(|why| failed(&format!("starting {}", service::NAME), &why))?;
+        restarted.map_err(|why| failed(&format!("starting {service}"), &why))?;
     }
-    let runtime = wait_for_cri(progress)?;
+    let answers = wait_for_cri(runtime, progress)?;
     Ok(match reason {
-        Some(_) => format!("{} was started: {runtime} answers", service::NAME),
-        None => format!("{} runs what is installed: {runtime} answers", service::NAME),
+        Some(_) => format!("{service} was started: {answers} answers"),
+        None => format!("{service} runs what is installed: {answers} answers"),
     })
 }
 
@@ -76,32 +78,32 @@ fn prepare_kernel(spec: &Spec, progress: &Progress) {
 }
 
 /// None: what runs is what is installed.
-fn reason_to_restart(root: &Root, diff: &Diff) -> Result<Option<String>, Failure> {
-    let service = service::state().map_err(|why| failed("systemctl show", &why))?;
+fn reason_to_restart(root: &Root, runtime: &Facts, diff: &Diff) -> Result<Option<String>, Failure> {
+    let service = service::state(runtime.service).map_err(|why| failed("systemctl show", &why))?;
     let Some(process) = service.process.filter(|_| service.active == "active") else {
         return Ok(Some(format!("it is {}", service.active)));
     };
-    let binary = containerd::binary(&diff.owned()).unwrap_or_else(|| ImagePath::fixed(containerd::BINARY));
+    let binary = runtime.binary.among(&diff.owned()).unwrap_or_else(|| ImagePath::fixed(runtime.binary.own));
     if !service::runs(process, root, &binary)? {
         return Ok(Some(format!("it runs {}", service::executable(process))));
     }
-    let changed_now =
-        diff.changes.iter().find(|change| change.acts() && service::is_read_at_start(&change.path));
+    let is_read_at_start = |path: &ImagePath| runtime.read_at_start.contains(&path.as_str());
+    let changed_now = diff.changes.iter().find(|change| change.acts() && is_read_at_start(&change.path));
     let changed = match changed_now {
         Some(change) => Some(change.path.clone()),
         // By an earlier run without `--start`, or by hand.
-        None => service::changed_since_start(process, root)?,
+        None => service::changed_since_start(process, root, runtime)?,
     };
     Ok(changed.map(|path| format!("{path} has changed")))
 }
 
 /// Waits until the runtime is ready and gives its name and version.
-fn wait_for_cri(progress: &Progress) -> Result<String, Failure> {
+fn wait_for_cri(runtime: &Facts, progress: &Progress) -> Result<String, Failure> {
     let waiting = progress.spinner("waiting for the CRI");
     let began = Instant::now();
     let mut heard = began;
     loop {
-        let why = match ready() {
+        let why = match ready(runtime) {
             Ok(runtime) => return Ok(runtime),
             Err(refusal) if refusal.is_final => {
                 return Err(failed("waiting for the CRI", &refusal.to_string()));
@@ -121,8 +123,8 @@ fn wait_for_cri(progress: &Progress) -> Result<String, Failure> {
     }
 }
 
-fn ready() -> Result<String, CriError> {
-    let mut cri = Cri::connect()?;
+fn ready(runtime: &Facts) -> Result<String, CriError> {
+    let mut cri = Cri::connect(runtime.socket)?;
     let runtime = cri.version()?;
     cri.condition()?.runtime.map_err(|why| CriError::of(&why))?;
     Ok(format!("{} {}", runtime.name, runtime.version))

@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::path::ImagePath;
 use crate::plan::Plan;
 use crate::root::Root;
-use crate::runtime::containerd::unit;
+use crate::runtime::Daemon;
 
 /// What stands in the way of the service, or of the image that is made of the root.
 pub(super) fn warnings(root: &Root, plan: &Plan) -> Result<Vec<String>, Failure> {
@@ -29,13 +29,12 @@ pub(super) fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failu
 
 /// A unit in /etc stands before ours.
 fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
-    let path = ImagePath::fixed(unit::OVERRIDE);
-    if unit::unit_of(&plan.entries).is_none() {
-        return Ok(None);
-    }
+    let Some(daemon) = Daemon::of(&plan.entries) else { return Ok(None) };
+    let path = ImagePath::fixed(daemon.runtime.facts().override_unit);
     Ok(root.node(&path)?.map(|node| match node {
         Node::Link { target } if target == "/dev/null" => format!(
-            "containerd.service is masked in root `{}` and will not start: remove {path} there",
+            "{} is masked in root `{}` and will not start: remove {path} there",
+            daemon.runtime.facts().service,
             root.host().display()
         ),
         _ => format!("{} hides the unit that is installed", root.shown(&path)),

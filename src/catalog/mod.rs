@@ -27,6 +27,8 @@ pub(crate) struct Component {
     /// One executable instead of an archive.
     #[serde(default)]
     pub raw: bool,
+    /// How long decoding takes beside other components: the longest is begun first.
+    pub decoding: u8,
     /// What is installed, and where.
     pub members: Vec<MemberRule>,
     /// Members without which an archive is refused.

@@ -28,7 +28,7 @@ pub(crate) fn plan(bake: &BakeArguments, detailed_exitcode: bool, progress: &Pro
 pub(crate) fn apply(bake: &BakeArguments, start: bool, progress: &Progress) -> anyhow::Result<u8> {
     let running = if start { Some(running_root(&bake.root)?) } else { None };
     let job = bake_job(bake, progress)?;
-    if start && !["containerd", "containerd-static"].iter().any(|name| job.spec.wants(name)) {
+    if start && job.spec.runtime().is_none() {
         let message = "`--start`: containerd is not one of the components";
         return Err(Failure::new(Kind::Usage, message).help("leave out `--start`").into());
     }

@@ -12,7 +12,6 @@ use crate::artifact::lockfile::Lockfile;
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
 use crate::progress::Progress;
-use crate::runtime::containerd::hosts;
 use crate::source::Source;
 use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
@@ -113,7 +112,7 @@ fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
     let mut certificates = BTreeMap::new();
-    for path in hosts::certificate_paths(spec) {
+    for path in spec.certificate_paths() {
         let host = folder.join(&path);
         let bytes = read_bytes(&host).map_err(|error| {
             Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {error}", host.display()))

@@ -183,7 +183,7 @@ fn release(version: &str) -> Option<String> {
 /// stays in a build that overrides it by a linker flag, and in one without build information
 /// (containerd's version/version.go; seen in 1.6.20, 1.7.24 and 2.1.9). Go lays strings end to
 /// end, so what stands before it may be another string's tail: ask [`Marked::says`].
-pub(crate) fn containerd_version(file: &File) -> io::Result<Option<Marked>> {
+pub(crate) fn marked_version(file: &File) -> io::Result<Option<Marked>> {
     const MARK: &[u8] = b"+unknown";
     const BEFORE: usize = 16;
     let finder = memchr::memmem::Finder::new(MARK);
@@ -267,7 +267,7 @@ impl Seek for Positioned<'_> {
 mod tests {
     use std::io::Write;
 
-    use super::{Marked, containerd_version, release};
+    use super::{Marked, marked_version, release};
 
     #[test]
     fn only_real_releases_count_as_versions() {
@@ -283,7 +283,7 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&vec![b'x'; crate::digest::BUFFER - shift]).unwrap();
             file.write_all(b"missing2.1.9+unknownlen").unwrap();
-            let found = containerd_version(&file).unwrap();
+            let found = marked_version(&file).unwrap();
             assert_eq!(found, Some(Marked("2.1.9".into())), "{shift}");
         }
         assert!(Marked("12.1.9".into()).says("2.1.9"));

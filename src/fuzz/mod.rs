@@ -31,8 +31,8 @@ use crate::format::{checksums, elf};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::kernel;
-use crate::runtime::containerd::settings::Settings;
-use crate::runtime::containerd::{self, ConfigInputs, Release, hosts as hosts_toml, lookup, unit};
+use crate::runtime::containerd::{Release, lookup};
+use crate::runtime::{Runtime, RuntimeInputs, Settings};
 use crate::source::bundle::Bundle;
 use crate::source::section::Section;
 use crate::spec::Spec;
@@ -122,21 +122,14 @@ fn file(bytes: &[u8]) -> File {
 pub fn spec(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(spec) = Spec::parse(text, "nodebake.yaml", Path::new(".")) else { return };
-    let paths = hosts_toml::certificate_paths(&spec);
     let certificates: BTreeMap<PathBuf, Vec<u8>> =
-        paths.into_iter().map(|path| (path, b"PEM\n".to_vec())).collect();
+        spec.certificate_paths().into_iter().map(|path| (path, b"PEM\n".to_vec())).collect();
+    let runtime = Runtime::Containerd;
     let mut entries = kernel::entries(&spec.kernel);
-    let directory = spec.containerd.config.registry_config_path.path().unwrap();
-    entries.extend(hosts_toml::entries(&spec, &directory, &certificates).unwrap_or_default());
+    entries.extend(runtime.registry_files(&spec, &certificates).unwrap_or_default());
     for version in ["1.7.24", "2.1.9"] {
-        let release = Release::parse(version).unwrap();
-        entries.extend(unit::entries(release, &spec.containerd, None));
-        if let Ok(text) = containerd::config(
-            &spec.containerd.config,
-            ConfigInputs { release, default: None, cni_bin: None },
-        ) {
-            entries.extend(containerd::entries(text));
-        }
+        let inputs = RuntimeInputs { version, default_config: None, cni_bin: None, packaged_unit: None };
+        entries.extend(runtime.files(&spec, inputs).unwrap_or_default());
     }
     entries.iter().for_each(|(path, want)| is_readable(path, want));
 }
@@ -147,7 +140,7 @@ fn is_readable(path: &ImagePath, want: &Want) {
     let text = std::str::from_utf8(bytes).unwrap();
     if path.name().ends_with(".toml") {
         text.parse::<DocumentMut>().unwrap_or_else(|error| panic!("{path}: {error}\n{text}"));
-    } else if path.as_str().starts_with("/etc/sysctl.d") || path.as_str() == unit::DROP_IN {
+    } else if path.as_str().starts_with("/etc/sysctl.d") || path.as_str().ends_with("/10-nodebake.conf") {
         let whole = |line: &str| line.starts_with(['#', '[']) || line.split_once('=').is_some();
         assert!(text.lines().all(whole), "{path}:\n{text}");
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{path}:\n{text}");
@@ -212,17 +205,23 @@ pub fn config(data: &[u8]) {
         Settings::of_status(&status);
     }
     let Ok(merge) = fragment.to_owned().try_into() else { return };
-    for (release, base_is) in [("1.7.24", crate::spec::Base::Default), ("2.1.9", crate::spec::Base::Minimal)]
+    for (version, base_is) in [("1.7.24", crate::spec::Base::Default), ("2.1.9", crate::spec::Base::Minimal)]
     {
-        let release = Release::parse(release).unwrap();
-        let config = crate::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
-        let Ok(text) =
-            containerd::config(&config, ConfigInputs { release, default: Some(base), cni_bin: None })
-        else {
-            continue;
-        };
+        let mut spec = Spec::parse("{}", "nodebake.yaml", Path::new(".")).unwrap();
+        spec.containerd.config =
+            crate::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
+        let inputs =
+            RuntimeInputs { version, default_config: Some(base), cni_bin: None, packaged_unit: None };
+        let Ok(files) = Runtime::Containerd.files(&spec, inputs) else { continue };
+        let path = Runtime::Containerd.facts().config;
+        let (_, config) = files.iter().find(|(found, _)| found.as_str() == path).unwrap();
+        let Want::File { content: Content::Text(text), .. } = config else { panic!("{config:?}") };
+        let text = std::str::from_utf8(text).unwrap();
         let document: DocumentMut = text.parse().unwrap();
-        assert_eq!(document.get("version").and_then(Item::as_integer), Some(release.config_version()));
+        assert_eq!(
+            document.get("version").and_then(Item::as_integer),
+            Some(Release::parse(version).unwrap().config_version())
+        );
     }
 }
 
@@ -230,7 +229,7 @@ pub fn config(data: &[u8]) {
 pub fn elf(data: &[u8]) {
     let file = file(data);
     let _ = elf::read(&file);
-    if let Ok(Some(marked)) = elf::containerd_version(&file) {
+    if let Ok(Some(marked)) = elf::marked_version(&file) {
         assert!(marked.says(&marked.0));
     }
     let mut whole = Vec::new();

@@ -14,7 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::{crictl, kernel};
-use crate::runtime::containerd::{self, ConfigInputs, Release, hosts, unit};
+use crate::runtime::{Runtime, RuntimeInputs};
 use crate::spec::Spec;
 
 /// A value of the spec, what makes it plausible, and how it is read in the files that are written.
@@ -75,16 +75,13 @@ const fn reached(yaml: &'static str, prefix: &'static str, read: fn(&Written) ->
 type Written = BTreeMap<String, String>;
 
 fn written(spec: &Spec) -> Result<Written, Failure> {
-    let certificates = hosts::certificate_paths(spec);
-    let certificates = certificates.into_iter().map(|path| (path, b"PEM".to_vec())).collect();
-    let directory = spec.containerd.config.registry_config_path.path()?;
-    let mut entries = hosts::entries(spec, &directory, &certificates)?;
-    let release = Release::parse("2.1.9")?;
-    let basis = ConfigInputs { release, default: None, cni_bin: None };
-    entries.extend(containerd::entries(containerd::config(&spec.containerd.config, basis)?));
-    entries.extend(unit::entries(release, &spec.containerd, None));
+    let certificates = spec.certificate_paths().into_iter().map(|path| (path, b"PEM".to_vec())).collect();
+    let runtime = Runtime::Containerd;
+    let inputs = RuntimeInputs { version: "2.1.9", default_config: None, cni_bin: None, packaged_unit: None };
+    let mut entries = runtime.registry_files(spec, &certificates)?;
+    entries.extend(runtime.files(spec, inputs)?);
     entries.extend(kernel::entries(&spec.kernel));
-    entries.extend(crictl::client_entries());
+    entries.extend(crictl::client_entries(runtime.facts().socket));
     let text = |(path, want): (ImagePath, Want)| match want {
         Want::File { content: Content::Text(bytes), .. } => {
             Some((path.name().to_owned(), String::from_utf8(bytes).unwrap()))

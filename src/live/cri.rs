@@ -18,11 +18,11 @@ use v1::runtime_service_client::RuntimeServiceClient;
 
 use crate::interrupt;
 use crate::printable::printable;
-use crate::runtime::containerd::SOCKET;
 
 #[expect(
     unreachable_pub,
     clippy::doc_lazy_continuation,
+    clippy::enum_variant_names,
     clippy::missing_docs_in_private_items,
     reason = "generated; cri.proto documents it"
 )]
@@ -94,14 +94,14 @@ pub(crate) struct Condition {
 }
 
 impl Cri {
-    /// Connects to containerd's socket of this host. An error says why the CRI does not answer.
-    pub(crate) fn connect() -> Result<Cri, CriError> {
+    /// Connects to the CRI at `socket` of this host. An error says why the CRI does not answer.
+    pub(crate) fn connect(socket: &'static str) -> Result<Cri, CriError> {
         let driver = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| CriError::of(&error.to_string()))?;
-        let endpoint = Endpoint::from_static(SOCKET);
-        let nobody = |why: &str| CriError::of(&format!("nobody answers on {SOCKET}: {why}"));
+        let endpoint = Endpoint::from_static(socket);
+        let nobody = |why: &str| CriError::of(&format!("nobody answers on {socket}: {why}"));
         let channel = driver
             .block_on(async { tokio::time::timeout(ANSWER, endpoint.connect()).await })
             .map_err(|_| nobody("no answer"))?

@@ -15,23 +15,7 @@ use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::process;
 use crate::root::Root;
-use crate::runtime::containerd::{self, unit};
-
-/// The unit's name.
-pub(crate) const NAME: &str = "containerd.service";
-
-/// What a running containerd has read once, when it started: hosts.toml is read at every pull,
-/// runc and the shim at every container.
-const READ_AT_START: [&str; 8] = [
-    containerd::BINARY,
-    containerd::PACKAGED[0],
-    containerd::PACKAGED[1],
-    containerd::CONFIG,
-    unit::UNIT,
-    unit::PACKAGED[0],
-    unit::PACKAGED[1],
-    unit::DROP_IN,
-];
+use crate::runtime::Facts;
 
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -82,10 +66,10 @@ pub(crate) fn require_running_system(root: &Root, flag: &str, help: &str) -> Res
 }
 
 /// What systemd says of the service.
-pub(crate) fn state() -> Result<Service, String> {
+pub(crate) fn state(unit: &str) -> Result<Service, String> {
     const PROPERTIES: &str =
         "--property=LoadState,ActiveState,SubState,UnitFileState,FragmentPath,NeedDaemonReload,MainPID";
-    let text = systemctl(&["show", NAME, PROPERTIES], ANSWER)?;
+    let text = systemctl(&["show", unit, PROPERTIES], ANSWER)?;
     let property = |name: &str| -> String {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         printable(line.unwrap_or_default())
@@ -107,10 +91,10 @@ pub(crate) fn reload() -> Result<(), String> {
 }
 
 /// Starts the service, stopping it first where it runs; containers go on (KillMode=process).
-pub(crate) fn restart() -> Result<(), String> {
+pub(crate) fn restart(unit: &str) -> Result<(), String> {
     // One that has failed too often is not started otherwise.
-    let _ = systemctl(&["reset-failed", NAME], ANSWER);
-    systemctl(&["restart", NAME], RESTART).map(drop)
+    let _ = systemctl(&["reset-failed", unit], ANSWER);
+    systemctl(&["restart", unit], RESTART).map(drop)
 }
 
 /// Whether a unit is active.
@@ -120,9 +104,9 @@ pub(crate) fn is_active(unit: &str) -> bool {
 
 /// The last lines of the service's log since `since` (seconds since 1970), without what containerd
 /// itself calls information.
-pub(crate) fn log(lines: usize, since: Option<i64>) -> Vec<String> {
+pub(crate) fn log(unit: &str, lines: usize, since: Option<i64>) -> Vec<String> {
     let mut journal = Command::new("journalctl");
-    journal.args(["--unit", NAME, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
+    journal.args(["--unit", unit, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
     journal.args(since.map(|since| format!("--since=@{since}")));
     let bytes = process::output(&mut journal, ANSWER).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
@@ -152,9 +136,13 @@ pub(crate) fn executable(process: u32) -> String {
 }
 
 /// The first file that containerd reads at its start and that has changed since `process` began.
-pub(crate) fn changed_since_start(process: u32, root: &Root) -> Result<Option<ImagePath>, Failure> {
+pub(crate) fn changed_since_start(
+    process: u32,
+    root: &Root,
+    runtime: &Facts,
+) -> Result<Option<ImagePath>, Failure> {
     let Some((began, now)) = began(process) else { return Ok(None) };
-    for path in READ_AT_START.map(ImagePath::fixed) {
+    for path in runtime.read_at_start.iter().map(|path| ImagePath::fixed(path)) {
         let found = root.file(&path)?.and_then(|file| file.metadata().ok());
         // The time of the change, which a rename sets: installed files carry SOURCE_DATE_EPOCH as mtime.
         let changed =
@@ -165,11 +153,6 @@ pub(crate) fn changed_since_start(process: u32, root: &Root) -> Result<Option<Im
         }
     }
     Ok(None)
-}
-
-/// Whether containerd reads `path` at its start only.
-pub(crate) fn is_read_at_start(path: &ImagePath) -> bool {
-    READ_AT_START.contains(&path.as_str())
 }
 
 /// When a process began and now, in nanoseconds since 1970 by today's clock: the kernel counts from boot.

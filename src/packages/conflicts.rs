@@ -11,15 +11,11 @@ use crate::packages::manager::transaction::Transaction;
 use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::root::Root;
-use crate::runtime::containerd;
-
-/// Packages that bring a containerd, or need one of their own.
-const RUNTIMES: [&str; 6] =
-    ["containerd", "containerd.io", "docker.io", "moby-containerd", "containerd2", "docker-engine"];
+use crate::runtime::Facts;
 
 /// `install: package`, and somebody has unpacked an archive.
 pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
-    let binary = ImagePath::fixed(containerd::BINARY);
+    let binary = ImagePath::fixed(inputs.runtime().binary.own);
     let owned = inputs.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
     if owned || inputs.root.node(&binary)?.is_none() {
         return Ok(());
@@ -31,14 +27,12 @@ pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Fail
 
 /// `install: archive`, and a package has brought one.
 pub(super) fn refuse_packaged_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
-    if !inputs.spec.wants("containerd") && !inputs.spec.wants("containerd-static") {
-        return Ok(());
-    }
-    for path in containerd::PACKAGED.map(ImagePath::fixed) {
+    let Some(runtime) = inputs.spec.runtime() else { return Ok(()) };
+    for path in runtime.facts().binary.packaged.iter().map(|path| ImagePath::fixed(path)) {
         if inputs.root.node(&path)?.is_none() {
             continue;
         }
-        let Some(owner) = owner(inputs.root, &path)? else { continue };
+        let Some(owner) = owner(inputs.root, runtime.facts(), &path)? else { continue };
         let message =
             format!("{} is there already, of {owner}, and not from nodebake", inputs.root.shown(&path));
         return Err(Failure::new(Kind::Unsupported, message)
@@ -48,12 +42,12 @@ pub(super) fn refuse_packaged_runtime(inputs: &PackageInputs) -> Result<(), Fail
 }
 
 /// The package that `path` is of. rpm's database is not asked: that would run the root's own rpm.
-fn owner(root: &Root, path: &ImagePath) -> Result<Option<String>, Failure> {
+fn owner(root: &Root, runtime: &Facts, path: &ImagePath) -> Result<Option<String>, Failure> {
     match Distribution::of(root).map(|distribution| distribution.manager) {
         Err(_) => Ok(None),
         Ok(Manager::Dnf) => Ok(Some("some package".to_owned())),
         Ok(Manager::Apt) => {
-            let owner = dpkg::owner(root, &RUNTIMES, path)?;
+            let owner = dpkg::owner(root, runtime.packages, path)?;
             Ok(owner.map(|(name, record)| format!("package {name} {}", record.version)))
         }
     }
@@ -61,22 +55,24 @@ fn owner(root: &Root, path: &ImagePath) -> Result<Option<String>, Failure> {
 
 /// Another package with a containerd is there, and not from nodebake.
 pub(super) fn refuse_other_runtimes(
-    root: &Root,
+    inputs: &PackageInputs,
     name: &str,
     database: &Database,
     earlier: &[Installed],
 ) -> Result<(), Failure> {
+    let runtime = inputs.runtime();
     let ours = |other: &str| earlier.iter().any(|package| package.name == other && !package.found);
-    // Debian's docker.io lives beside Debian's containerd.
-    let goes_with = |other: &str| other == name || (name == "containerd" && other == "docker.io");
-    let other =
-        RUNTIMES.iter().find(|other| database.get(other).is_some() && !goes_with(other) && !ours(other));
+    let goes_with = |other: &str| other == name || runtime.friends.contains(&(name, other));
+    let other = runtime
+        .packages
+        .iter()
+        .find(|other| database.get(other).is_some() && !goes_with(other) && !ours(other));
     let Some((other, record)) = other.and_then(|other| Some((other, database.get(other)?))) else {
         return Ok(());
     };
     let message = format!(
         "package {name} can't be installed into root `{}` beside {other} {}",
-        root.host().display(),
+        inputs.root.host().display(),
         record.version
     );
     Err(Failure::new(Kind::Unsupported, message).help(format!(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::arch::Arch;
 use crate::artifact::lockfile::Lockfile;
 use crate::root::Root;
+use crate::runtime::Facts;
 use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 use crate::state::{Receipt, State};
@@ -27,4 +28,11 @@ pub(crate) struct PackageInputs<'a> {
     pub state: Option<&'a State<'a>>,
     /// What is owned in it.
     pub receipt: Option<&'a Receipt>,
+}
+
+impl PackageInputs<'_> {
+    /// Returns the facts of the runtime that the spec names, or of the default one.
+    pub(super) fn runtime(&self) -> &'static Facts {
+        self.spec.runtime().unwrap_or_default().facts()
+    }
 }

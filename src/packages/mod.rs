@@ -63,7 +63,7 @@ fn ensure_installed(
     for (_, record) in before.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
         record.is_intact = record.differing(inputs.root)?.is_empty();
     }
-    conflicts::refuse_other_runtimes(inputs.root, name, &before, earlier)?;
+    conflicts::refuse_other_runtimes(inputs, name, &before, earlier)?;
     let origin = repository::origin(&package.repository, &distribution)?;
     let key = origin.as_ref().map(|origin| key(inputs, manager, origin)).transpose()?;
     let sources = origin.as_ref().zip(key.as_deref());
@@ -78,7 +78,7 @@ fn ensure_installed(
     let is_ours = from_packages.packages.iter().any(|package| package.name == name && !package.found);
     from_packages.runtime = Some(runtime(inputs, name, &after)?);
     if is_ours {
-        from_packages.shipped = shipped(inputs.root, name, &after)?;
+        from_packages.shipped = shipped(inputs, name, &after)?;
         say_what_is_wrong(inputs, name, &from_packages.shipped)?;
     }
     if let Some((origin, key)) = sources {

@@ -16,14 +16,14 @@ use crate::packages::manager::{Session, rpm};
 use crate::packages::removal;
 use crate::path::ImagePath;
 use crate::root::Root;
+use crate::runtime::Runtime;
 use crate::state::State;
 
 /// Where name resolution is read from.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Where package managers put a configuration file of theirs that does not replace ours.
-const CONFIG_LEFTOVERS: [&str; 2] =
-    ["/etc/containerd/config.toml.dpkg-dist", "/etc/containerd/config.toml.rpmnew"];
+/// Suffixes of a configuration file that a package manager has put beside the one that is there.
+const CONFIG_LEFTOVERS: [&str; 2] = [".dpkg-dist", ".rpmnew"];
 
 /// Makes durable what `transaction` is about to bring for the package called `name`, beside what `earlier`
 /// runs have brought.
@@ -47,7 +47,7 @@ pub(crate) fn record(
 
 /// Of `recorded` what is really there, as the database has it. What a killed run has left is told by it.
 pub(crate) fn reconcile(root: &Root, recorded: &[Installed]) -> Result<Vec<Installed>, Failure> {
-    removal::restore_config(root)?;
+    removal::restore_configs(root)?;
     let manager = Distribution::of(root)?.manager;
     if manager == Manager::Dnf {
         sweep(root, &rpm::torn(root)?)?;
@@ -85,8 +85,11 @@ pub(crate) fn clean_up(root: &Root, state: &State, earlier: &[ImagePath]) -> Res
 /// Versions of our files that package managers have put beside them.
 pub(crate) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let mut paths = rpm::torn(root)?;
-    for path in CONFIG_LEFTOVERS.map(ImagePath::fixed) {
-        paths.extend(root.node(&path)?.map(|_| path));
+    for runtime in Runtime::ALL {
+        for suffix in CONFIG_LEFTOVERS {
+            let path = ImagePath::new(&format!("{}{suffix}", runtime.facts().config))?;
+            paths.extend(root.node(&path)?.map(|_| path));
+        }
     }
     Ok(paths)
 }

@@ -9,15 +9,15 @@ use crate::path::ImagePath;
 use crate::plan::from_packages::PackageChange;
 use crate::process::protocol::Access;
 use crate::root::Root;
-use crate::runtime::containerd::{CONFIG, PACKAGED};
+use crate::runtime::Runtime;
 use crate::state::State;
 
-/// The second name of what stands at [`CONFIG`] while packages go away. No commit has such a name: what an
-/// interrupted one has staged is nobody's configuration.
-const KEPT: &str = "/etc/containerd/.nodebake-config.toml.kept";
+/// Name under which a configuration file is kept while its package goes away. No commit uses such a name: what an
+/// interrupted commit has staged is not a configuration that somebody wrote.
+const KEPT: &str = ".nodebake-config.toml.kept";
 
-/// What rpm makes of a configuration file that was edited.
-const RENAMED: &str = "/etc/containerd/config.toml.rpmsave";
+/// Suffix that rpm gives a configuration file that was edited.
+const RENAMED: &str = ".rpmsave";
 
 /// What is done about packages that are not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) fn remove_packages(
     let going = session.removable(ours.clone())?;
     let brings = |name: &String| {
         let files = there.get(name).into_iter().flat_map(|record| &record.files);
-        files.into_iter().any(|file| PACKAGED.contains(&file.as_str()))
+        files.into_iter().any(is_daemon)
     };
     let stays = |name: &&String| rule == Removal::Must && !going.contains(name) && brings(name);
     if let Some(needed) = ours.iter().find(stays) {
@@ -73,15 +73,33 @@ pub(crate) fn remove_packages(
         }
     }
     if !going.is_empty() {
-        match is_shipped(root, &ImagePath::fixed(CONFIG), &there)? {
-            true => session.remove(&going)?,
-            false => keep_config_during(root, || session.remove(&going))?,
-        }
+        keep_configs_during(root, &foreign_configs(root, &there)?, || session.remove(&going))?;
     }
     Ok(changes)
 }
 
-/// Whether the file at `path` is as a package has brought it.
+/// Tells whether `path` is where packages have the daemon of a runtime.
+fn is_daemon(path: &ImagePath) -> bool {
+    Runtime::ALL.iter().any(|runtime| runtime.facts().binary.packaged.contains(&path.as_str()))
+}
+
+/// Returns the paths of the runtimes' configuration files.
+fn configs() -> impl Iterator<Item = ImagePath> {
+    Runtime::ALL.into_iter().map(|runtime| ImagePath::fixed(runtime.facts().config))
+}
+
+/// Returns the configuration files in `root` that are not as a package has brought them.
+fn foreign_configs(root: &Root, database: &Database) -> Result<Vec<ImagePath>, Failure> {
+    let mut foreign = Vec::new();
+    for config in configs() {
+        if root.node(&config)?.is_some() && !is_shipped(root, &config, database)? {
+            foreign.push(config);
+        }
+    }
+    Ok(foreign)
+}
+
+/// Tells whether the file at `path` is as a package has brought it.
 fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool, Failure> {
     let Some(file) = root.file(path)? else { return Ok(true) };
     for expected in database.records.values().filter_map(|record| record.digests.get(path)) {
@@ -95,32 +113,44 @@ fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool
     Ok(false)
 }
 
-/// Package managers take their configuration file away, or rename it, also where what stands there is ours or
-/// somebody's edit: that is told apart later.
-fn keep_config_during(root: &Root, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    let config = ImagePath::fixed(CONFIG);
-    if root.node(&config)?.is_none() {
-        return work();
+/// Calls `work`, during which a package manager deletes or renames `configs`, and puts them back: whose edits they
+/// are is told apart later.
+fn keep_configs_during(
+    root: &Root,
+    configs: &[ImagePath],
+    work: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for config in configs {
+        root.duplicate(config, &kept(config)?)?;
+        root.sync_directory(config.parent().as_ref())?;
     }
-    root.duplicate(&config, &ImagePath::fixed(KEPT))?;
-    root.sync_directory(config.parent().as_ref())?;
     let done = work();
-    restore_config(root)?;
+    if !configs.is_empty() {
+        restore_configs(root)?;
+    }
     done
 }
 
-/// Has the configuration in its place again that stands beside it while its package goes away: for a run that
-/// was killed meanwhile, the next one does it.
-pub(crate) fn restore_config(root: &Root) -> Result<(), Failure> {
-    let [config, kept, renamed] = [CONFIG, KEPT, RENAMED].map(ImagePath::fixed);
+/// Returns the path under which `config` is kept while its package goes away.
+fn kept(config: &ImagePath) -> Result<ImagePath, Failure> {
+    config.parent().unwrap_or_else(|| config.clone()).join(KEPT)
+}
+
+/// Puts every configuration file back that [`keep_configs_during`] has kept: also what a killed run has left.
+pub(crate) fn restore_configs(root: &Root) -> Result<(), Failure> {
+    configs().try_for_each(|config| restore_config(root, &config))
+}
+
+fn restore_config(root: &Root, config: &ImagePath) -> Result<(), Failure> {
+    let (kept, renamed) = (kept(config)?, ImagePath::new(&format!("{config}{RENAMED}"))?);
     let Some(content) = root.node(&kept)? else { return Ok(()) };
-    match root.node(&config)? {
+    match root.node(config)? {
         None => {
-            // The directory may have gone with it.
-            for above in root.missing_directories(&config)? {
+            // The package's directory may have gone with the package.
+            for above in root.missing_directories(config)? {
                 root.make_directory(&above, 0o755)?;
             }
-            root.rename(&kept, &config)?;
+            root.rename(&kept, config)?;
         }
         Some(_) => root.remove_file(&kept)?,
     }

@@ -11,11 +11,8 @@ use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::from_packages::PackagedRuntime;
 use crate::printable::printable;
-use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::{self, settings, unit};
-
-/// Where distributions' packages keep CNI plugins, where they are not in /opt/cni/bin.
-const PACKAGED_CNI: [&str; 2] = ["/usr/lib/cni", "/usr/libexec/cni"];
+use crate::root::LONGEST_TEXT;
+use crate::runtime::PACKAGED_CNI_BINS;
 
 /// The containerd that the package has brought, or would bring where only the plan is asked for.
 pub(crate) fn runtime(
@@ -23,6 +20,7 @@ pub(crate) fn runtime(
     name: &str,
     database: &Database,
 ) -> anyhow::Result<PackagedRuntime> {
+    let facts = inputs.runtime();
     let record = database.get(name).cloned().unwrap_or_default();
     let version = version::upstream(&record.version).ok_or_else(|| {
         Failure::new(
@@ -42,12 +40,12 @@ pub(crate) fn runtime(
             None => Err(missing(what)),
         }
     };
-    let binary = path(&containerd::PACKAGED, "/usr/bin/containerd")?;
-    let unit = path(&unit::PACKAGED, "unit containerd.service")?;
+    let binary = path(facts.binary.packaged, facts.binary.packaged[0])?;
+    let unit = path(facts.unit.packaged, &format!("unit {}", facts.service))?;
     let present = [&binary, &unit].map(|path| (path.clone(), name.to_owned())).to_vec();
     let staged = inputs.spec.wants("cni-plugins");
     let mut cni_bin = None;
-    for directory in PACKAGED_CNI {
+    for directory in PACKAGED_CNI_BINS {
         let loopback = ImagePath::new(&format!("{directory}/loopback"))?;
         if !staged && cni_bin.is_none() && inputs.root.file(&loopback)?.is_some() {
             cni_bin = Some(directory);
@@ -57,17 +55,22 @@ pub(crate) fn runtime(
 }
 
 /// Files where nodebake's will be and that only the package has put there.
-pub(crate) fn shipped(root: &Root, name: &str, database: &Database) -> anyhow::Result<BTreeSet<ImagePath>> {
+pub(crate) fn shipped(
+    inputs: &PackageInputs,
+    name: &str,
+    database: &Database,
+) -> anyhow::Result<BTreeSet<ImagePath>> {
+    let (root, facts) = (inputs.root, inputs.runtime());
     let mut shipped = BTreeSet::new();
     let Some(record) = database.get(name) else { return Ok(shipped) };
-    let config = ImagePath::fixed(containerd::CONFIG);
+    let config = ImagePath::fixed(facts.config);
     if let (Some(expected), Some(file)) = (record.digests.get(&config), root.file(&config)?)
         && database::matches(&file, expected)? == Some(true)
     {
         shipped.insert(config);
     }
     // Its installation enables it, as ours does.
-    let wants = ImagePath::fixed(unit::WANTS);
+    let wants = ImagePath::fixed(facts.wants);
     if let Some(Node::Link { target }) = root.node(&wants)?
         && record.files.iter().any(|file| systemd::is_same_unit(file.as_str(), &target))
     {
@@ -82,12 +85,13 @@ pub(crate) fn say_what_is_wrong(
     name: &str,
     shipped: &BTreeSet<ImagePath>,
 ) -> Result<(), Failure> {
-    let config = ImagePath::fixed(containerd::CONFIG);
+    let runtime = inputs.spec.runtime().unwrap_or_default();
+    let config = ImagePath::fixed(runtime.facts().config);
     if !shipped.contains(&config) {
         return Ok(());
     }
     let text = inputs.root.text(&config, LONGEST_TEXT)?.unwrap_or_default();
-    for wrong in settings::flaws(&text) {
+    for wrong in runtime.flaws(&text) {
         inputs.fetcher.progress.step(&format!("{config} of package {name} {wrong}: it is replaced"));
     }
     Ok(())

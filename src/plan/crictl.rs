@@ -2,14 +2,13 @@
 
 use crate::node::Want;
 use crate::path::ImagePath;
-use crate::runtime::containerd::SOCKET;
 
 /// What clients of the CRI on the node read.
-pub(crate) fn client_entries() -> Vec<(ImagePath, Want)> {
+pub(crate) fn client_entries(socket: &str) -> Vec<(ImagePath, Want)> {
     let crictl = indoc::formatdoc! {"
         # Written by nodebake
-        runtime-endpoint: {SOCKET}
-        image-endpoint: {SOCKET}
+        runtime-endpoint: {socket}
+        image-endpoint: {socket}
         timeout: 10
     "};
     vec![(ImagePath::fixed("/etc/crictl.yaml"), Want::text(0o644, crictl))]

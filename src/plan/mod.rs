@@ -15,7 +15,7 @@ use crate::error::{Failure, Kind};
 use crate::node::{Content, EXECUTABLE, Want};
 use crate::path::{ImagePath, LONGEST_COMPONENT};
 use crate::plan::from_packages::FromPackages;
-use crate::runtime::containerd::{self, ConfigInputs, Release, hosts, unit};
+use crate::runtime::RuntimeInputs;
 use crate::spec::Spec;
 
 /// What belongs in a root: sorted by path, each path once.
@@ -88,23 +88,24 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
         plan.add_all(from_packages.entries.clone(), "packages")?;
     }
     let packaged = inputs.from_packages.and_then(|from_packages| from_packages.runtime.as_ref());
-    for (path, package) in packaged.iter().flat_map(|runtime| &runtime.present) {
-        plan.add(path.clone(), Want::Present { package: package.clone() }, "containerd")?;
+    let runtime = spec.runtime().unwrap_or_default();
+    for (path, package) in packaged.iter().flat_map(|packaged| &packaged.present) {
+        plan.add(path.clone(), Want::Present { package: package.clone() }, runtime.component())?;
     }
-    let staged = inputs.artifacts.iter().find(|artifact| artifact.component == "containerd");
-    let version = packaged.map(|runtime| &runtime.version).or(staged.map(|artifact| &artifact.version));
+    let staged = inputs.artifacts.iter().find(|artifact| artifact.component == runtime.component());
+    let version = packaged.map(|packaged| &packaged.version).or(staged.map(|artifact| &artifact.version));
     if let Some(version) = version {
-        let release = Release::parse(version)?;
-        let cni_bin = packaged.and_then(|runtime| runtime.cni_bin);
-        let basis = ConfigInputs { release, default: inputs.default_config, cni_bin };
-        plan.add_all(containerd::entries(containerd::config(&spec.containerd.config, basis)?), "containerd")?;
-        let unit = packaged.map(|runtime| &runtime.unit);
-        plan.add_all(unit::entries(release, &spec.containerd, unit), "containerd")?;
+        let inputs = RuntimeInputs {
+            version,
+            default_config: inputs.default_config,
+            cni_bin: packaged.and_then(|packaged| packaged.cni_bin),
+            packaged_unit: packaged.map(|packaged| &packaged.unit),
+        };
+        plan.add_all(runtime.files(spec, inputs)?, runtime.component())?;
     }
-    let config_path = spec.containerd.config.registry_config_path.path()?;
-    plan.add_all(hosts::entries(spec, &config_path, inputs.certificates)?, "registries")?;
+    plan.add_all(runtime.registry_files(spec, inputs.certificates)?, "registries")?;
     plan.add_all(kernel::entries(&spec.kernel), "kernel")?;
-    plan.add_all(crictl::client_entries(), "cri")?;
+    plan.add_all(crictl::client_entries(runtime.facts().socket), "cri")?;
     Ok(plan)
 }
 

@@ -17,7 +17,6 @@ use crate::digest::BUFFER;
 use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
 use crate::process;
-use crate::runtime::containerd::{BINARY, CONFIG};
 
 /// containerd answers in 20 ms; emulated ones need longer.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -43,8 +42,8 @@ pub(crate) fn config_default(binary: &File) -> Result<String, Failure> {
 }
 
 /// [`config_default`] of the containerd that is installed in the root at `host`, in a chroot, as nobody.
-pub(crate) fn installed_config_default(host: &Path) -> Result<String, Failure> {
-    in_root(host, &ImagePath::fixed(BINARY), &["config", "default"]).map_err(|why| {
+pub(crate) fn installed_config_default(host: &Path, binary: &ImagePath) -> Result<String, Failure> {
+    in_root(host, binary, &["config", "default"]).map_err(|why| {
         let message = format!("`containerd config default` of `{}` can't run: {why}", host.display());
         Failure::new(Kind::Unsupported, message).help("base: minimal needs no such run")
     })
@@ -52,8 +51,8 @@ pub(crate) fn installed_config_default(host: &Path) -> Result<String, Failure> {
 
 /// What `containerd config dump` of the root at `host` makes of its config.toml: run in a chroot, as
 /// nobody. An error says why it could not be asked.
-pub(crate) fn config_dump(host: &Path, binary: &ImagePath) -> Result<String, String> {
-    in_root(host, binary, &["--config", CONFIG, "config", "dump"])
+pub(crate) fn config_dump(host: &Path, binary: &ImagePath, config: &ImagePath) -> Result<String, String> {
+    in_root(host, binary, &["--config", config.as_str(), "config", "dump"])
 }
 
 fn in_root(host: &Path, binary: &ImagePath, arguments: &[&str]) -> Result<String, String> {
@@ -70,7 +69,7 @@ fn ask(command: &mut Command) -> Result<String, String> {
 
 /// A copy that can be executed and that no other process can change or see.
 fn in_memory(binary: &File) -> std::io::Result<OwnedFd> {
-    let memory = rustix::fs::memfd_create("containerd", MemfdFlags::CLOEXEC)?;
+    let memory = rustix::fs::memfd_create("staged", MemfdFlags::CLOEXEC)?;
     let mut copy = File::from(memory);
     let mut buffer = vec![0; BUFFER];
     let mut offset = 0;

@@ -1,6 +1,185 @@
-//! Container runtimes: what nodebake knows of each. Text in, text out.
+//! Container runtimes: what nodebake knows of each. Text in, text out; nothing is read, run or installed here.
 //!
-//! To add a runtime: a folder like `containerd/`, its entry in the catalogue and its key in the spec. It must
-//! not read, run or install anything.
+//! To add a runtime: a variant of [`Runtime`], a folder like `containerd/` with its [`Facts`] and an arm in each
+//! `match` below; its entry in the catalogue and its key in the spec.
 
 pub(crate) mod containerd;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::error::Failure;
+use crate::node::{Node, Want};
+use crate::path::ImagePath;
+use crate::spec::Spec;
+
+pub(crate) use crate::spec::Runtime;
+pub(crate) use containerd::lookup::Host;
+pub(crate) use containerd::settings::Settings;
+
+/// Directory of the CNI plugins.
+pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
+
+/// Directories in which distributions' packages have CNI plugins.
+pub(crate) const PACKAGED_CNI_BINS: [&str; 2] = ["/usr/lib/cni", "/usr/libexec/cni"];
+
+/// Directory in which the CNI add-on writes its configuration.
+pub(crate) const CNI_CONF: &str = "/etc/cni/net.d";
+
+/// What is true of a runtime whatever the spec says.
+pub(crate) struct Facts {
+    /// Name in messages.
+    pub name: &'static str,
+    /// Socket of the CRI, in gRPC's spelling.
+    pub socket: &'static str,
+    /// Name of the unit that serves the CRI.
+    pub service: &'static str,
+    /// Paths of the daemon.
+    pub binary: Places,
+    /// Name of the daemon in its archive.
+    pub member: &'static str,
+    /// Paths of the unit.
+    pub unit: Places,
+    /// Path of a unit that wins over [`Facts::unit`]; a link to /dev/null there masks the service.
+    pub override_unit: &'static str,
+    /// Path of the link that enables the service.
+    pub wants: &'static str,
+    /// Path of the preset that enables the service.
+    pub preset: &'static str,
+    /// Path of the configuration file.
+    pub config: &'static str,
+    /// Files that the daemon reads only when it starts.
+    pub read_at_start: &'static [&'static str],
+    /// Packages that bring the runtime, or need one of their own.
+    pub packages: &'static [&'static str],
+    /// Pairs of [`Facts::packages`] that go together: the one that brings the runtime and one that uses it.
+    pub friends: &'static [(&'static str, &'static str)],
+    /// Directories in which packages of the runtime have files, and how the names of those files begin.
+    pub package_files: (&'static [&'static str], &'static [&'static str]),
+    /// Begin of the name of a container's scope under systemd's cgroup driver.
+    pub scope: &'static str,
+    /// Commands that show on a running node that the runtime serves the CRI.
+    pub probes: &'static [Probe],
+}
+
+/// Path of a file that nodebake installs, and the paths at which packages have it.
+pub(crate) struct Places {
+    /// Path of nodebake's own.
+    pub own: &'static str,
+    /// Paths in packages.
+    pub packaged: &'static [&'static str],
+}
+
+/// A command that shows something of a running node, as a test runner calls it.
+pub(crate) struct Probe {
+    /// What the command shows.
+    pub name: &'static str,
+    /// The command.
+    pub command: &'static str,
+    /// Pattern of a line that the command prints.
+    pub prints: &'static str,
+}
+
+/// What a runtime's files are made from, beside the spec.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RuntimeInputs<'a> {
+    /// X.Y.Z of the runtime.
+    pub version: &'a str,
+    /// What the daemon prints as its default configuration, for `base: default`.
+    pub default_config: Option<&'a str>,
+    /// Directory of the CNI plugins, where it is not [`CNI_BIN`].
+    pub cni_bin: Option<&'static str>,
+    /// Unit that a package has brought; nodebake writes none then.
+    pub packaged_unit: Option<&'a ImagePath>,
+}
+
+/// The daemon of a runtime in a root.
+pub(crate) struct Daemon {
+    /// The runtime.
+    pub runtime: Runtime,
+    /// Path of the daemon.
+    pub binary: ImagePath,
+    /// Path of its unit.
+    pub unit: ImagePath,
+}
+
+impl Runtime {
+    /// Returns what is true of the runtime whatever the spec says.
+    pub(crate) fn facts(self) -> &'static Facts {
+        match self {
+            Runtime::Containerd => &containerd::FACTS,
+        }
+    }
+
+    /// Returns the runtime whose configuration is among `paths`.
+    pub(crate) fn configured_in<T>(paths: &BTreeMap<ImagePath, T>) -> Option<Runtime> {
+        Runtime::ALL.into_iter().find(|runtime| paths.contains_key(runtime.facts().config))
+    }
+
+    /// Computes the configuration, the unit and what enables the service.
+    pub(crate) fn files(self, spec: &Spec, inputs: RuntimeInputs) -> Result<Vec<(ImagePath, Want)>, Failure> {
+        match self {
+            Runtime::Containerd => containerd::files(&spec.containerd, inputs),
+        }
+    }
+
+    /// Computes the files that say where the images of each registry are pulled from. `certificates` has the bytes
+    /// of [`Spec::certificate_paths`].
+    pub(crate) fn registry_files(
+        self,
+        spec: &Spec,
+        certificates: &BTreeMap<PathBuf, Vec<u8>>,
+    ) -> Result<Vec<(ImagePath, Want)>, Failure> {
+        match self {
+            Runtime::Containerd => {
+                let directory = spec.containerd.config.registry_config_path.path()?;
+                containerd::hosts::entries(spec, &directory, certificates)
+            }
+        }
+    }
+
+    /// Reads back what decides whether a node works from the text of [`Facts::config`].
+    pub(crate) fn settings(self, text: &str) -> Settings {
+        match self {
+            Runtime::Containerd => Settings::of_text(text),
+        }
+    }
+
+    /// Tells what is wrong with a package's own configuration for a Kubernetes node, in words that follow its name.
+    pub(crate) fn flaws(self, text: &str) -> Vec<String> {
+        match self {
+            Runtime::Containerd => containerd::settings::flaws(text),
+        }
+    }
+}
+
+impl Daemon {
+    /// Returns the daemon among `paths` and its unit.
+    pub(crate) fn of<T>(paths: &BTreeMap<ImagePath, T>) -> Option<Daemon> {
+        Runtime::ALL.into_iter().find_map(|runtime| {
+            let Facts { binary, unit, .. } = runtime.facts();
+            Some(Daemon { runtime, binary: binary.among(paths)?, unit: unit.among(paths)? })
+        })
+    }
+}
+
+impl Places {
+    /// Returns the one of the paths that is among `paths`: a node has one.
+    pub(crate) fn among<T>(&self, paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
+        let known = std::iter::once(self.own).chain(self.packaged.iter().copied());
+        known.map(ImagePath::fixed).find(|path| paths.contains_key(path))
+    }
+
+    /// Returns the one of the paths that a package brought among `nodes`, and the package's name.
+    pub(crate) fn packaged_in<'a>(
+        &self,
+        nodes: impl IntoIterator<Item = (&'a ImagePath, &'a Node)>,
+    ) -> Option<(&'a ImagePath, &'a str)> {
+        nodes.into_iter().find_map(|(path, node)| match node {
+            Node::Present { package } if self.packaged.contains(&path.as_str()) => {
+                Some((path, package.as_str()))
+            }
+            _ => None,
+        })
+    }
+}

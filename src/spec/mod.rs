@@ -6,6 +6,7 @@
 mod containerd;
 pub(crate) mod package;
 mod registry;
+mod runtime;
 mod scalar;
 pub(crate) mod value;
 
@@ -28,6 +29,7 @@ use crate::spec::value::{Scalar, Sha256, visit};
 
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
 pub(crate) use registry::{Mirror, Registry};
+pub(crate) use runtime::Runtime;
 
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -161,14 +163,16 @@ impl Spec {
         }
         let of_archives =
             |pick: &Pick| pick.url.is_some() || pick.sha256.is_some() || pick.static_build.is_some();
-        let named = ["containerd", "runc"].into_iter().find(|name| of_archives(&self.pick(name)));
-        let why = match named {
-            _ if self.wants("containerd-static") => "components.containerd-static".to_owned(),
-            Some(name) => format!("components.{name}: `url`, `sha256` or `static`"),
-            None if self.containerd.config.base == Base::Default => {
+        let runtime = Runtime::Containerd;
+        let named = [runtime.component(), "runc"].into_iter().find(|name| of_archives(&self.pick(name)));
+        let static_build = runtime.static_component().filter(|name| self.wants(name));
+        let why = match (static_build, named) {
+            (Some(name), _) => format!("components.{name}"),
+            (None, Some(name)) => format!("components.{name}: `url`, `sha256` or `static`"),
+            (None, None) if self.containerd.config.base == Base::Default => {
                 "containerd.config.base: `default`".to_owned()
             }
-            None => return Ok(()),
+            (None, None) => return Ok(()),
         };
         Err(Failure::new(Kind::Invalid, format!("{why} goes with `install: archive` only"))
             .help("leave it out, or set `containerd.install: archive`"))
@@ -176,13 +180,14 @@ impl Spec {
 
     /// The package that containerd comes with, where it comes with one.
     pub(crate) fn package(&self) -> Option<&Package> {
-        let packaged = self.containerd.install == Install::Package && self.wants("containerd");
+        let packaged =
+            self.containerd.install == Install::Package && self.wants(Runtime::Containerd.component());
         packaged.then_some(&self.containerd.package)
     }
 
     /// The version that the package must have: its own key, or else the component's.
     pub(crate) fn package_version(&self) -> Option<String> {
-        let component = || Some(self.pick("containerd").version?.to_string());
+        let component = || Some(self.pick(Runtime::Containerd.component()).version?.to_string());
         let own = self.containerd.package.version.as_ref().map(|version| version.to_string());
         own.or_else(component)
     }
@@ -198,13 +203,15 @@ impl Spec {
 
     /// Overrules which build of containerd is used.
     pub(crate) fn choose_static(&mut self, static_build: bool) {
-        for name in ["containerd", "containerd-static"] {
+        let runtime = Runtime::Containerd;
+        let static_component = runtime.static_component();
+        for name in std::iter::once(runtime.component()).chain(static_component) {
             if let Some(Choice::On(pick)) = self.components.get_mut(name) {
                 pick.static_build = Some(static_build);
             }
         }
-        if !self.components.contains_key("containerd-static") {
-            let name = ComponentName("containerd".to_owned());
+        if static_component.is_none_or(|name| !self.components.contains_key(name)) {
+            let name = ComponentName(runtime.component().to_owned());
             let pick = Pick { static_build: Some(static_build), ..Pick::default() };
             self.components.entry(name).or_insert(Choice::On(pick));
         }

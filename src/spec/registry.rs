@@ -108,6 +108,23 @@ visit!(
     }
 );
 
+impl crate::spec::Spec {
+    /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
+    pub(crate) fn certificate_paths(&self) -> Vec<std::path::PathBuf> {
+        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
+        let mut paths: Vec<std::path::PathBuf> = mirrors
+            .flat_map(|Mirror { ca, client, .. }| {
+                let clients =
+                    client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
+                ca.0.iter().chain(clients).cloned()
+            })
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}
+
 impl Registry {
     pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Registry, D::Error> {
         let RegistryKeys { server, strict, mirrors } = RegistryKeys::deserialize(deserializer)?;

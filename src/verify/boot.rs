@@ -5,7 +5,7 @@ use crate::format::systemd::glob;
 use crate::node::Node;
 use crate::path::ImagePath;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::{self, unit};
+use crate::runtime::{Daemon, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
@@ -19,29 +19,30 @@ const PRESETS: [&str; 4] = [
 
 /// The service starts at boot: the link leads to a unit, the unit to a binary, and nothing hides it.
 pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
-    let (Some(_), Some(binary)) = (unit::unit_of(&receipt.paths), containerd::binary(&receipt.paths)) else {
-        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
+    let Some(Daemon { runtime, binary, .. }) = Daemon::of(&receipt.paths) else {
+        return Ok(CheckResult::no_runtime());
     };
+    let facts = runtime.facts();
     let mut findings = Vec::new();
-    let wants = ImagePath::fixed(unit::WANTS);
+    let wants = ImagePath::fixed(facts.wants);
     for (path, what) in [(wants, "leads to no unit"), (binary, "is missing or no regular file")] {
         if root.file(&path)?.is_none() {
             findings.push(Finding::new("enabled", Some(&path), what, APPLY));
         }
     }
-    let hiding = ImagePath::fixed(unit::OVERRIDE);
+    let hiding = ImagePath::fixed(facts.override_unit);
     if let Some(node) = root.node(&hiding)? {
         let problem = match node {
             Node::Link { target } if target == "/dev/null" => {
-                "containerd.service is masked: it will not start"
+                format!("{} is masked: it will not start", facts.service)
             }
-            _ => "hides the unit that was installed",
+            _ => "hides the unit that was installed".to_owned(),
         };
         findings.push(Finding::new(
             "enabled",
             Some(&hiding),
             problem,
-            "remove it, for example with systemctl --root=DIR unmask containerd.service",
+            &format!("remove it, for example with systemctl --root=DIR unmask {}", facts.service),
         ));
     }
     Ok(CheckResult::of(findings, "the link leads to the unit, the unit to the binary"))
@@ -49,9 +50,11 @@ pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fai
 
 /// No preset before ours turns the service off.
 pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
-    if !receipt.paths.contains_key(unit::PRESET) {
-        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
-    }
+    let enabled_by_us = |runtime: &Runtime| receipt.paths.contains_key(runtime.facts().preset);
+    let Some(runtime) = Runtime::ALL.into_iter().find(enabled_by_us) else {
+        return Ok(CheckResult::no_runtime());
+    };
+    let service = runtime.facts().service;
     let mut files: std::collections::BTreeMap<String, ImagePath> = std::collections::BTreeMap::new();
     for directory in PRESETS {
         let directory = ImagePath::fixed(directory);
@@ -68,7 +71,7 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
         for line in text.lines() {
             let mut words = line.split_whitespace();
             let verb = words.next().unwrap_or_default();
-            let matches = words.next().is_some_and(|pattern| glob(pattern, "containerd.service"));
+            let matches = words.next().is_some_and(|pattern| glob(pattern, service));
             match verb {
                 "enable" if matches => return Ok(CheckResult::Passed(format!("decided by {path}"))),
                 "disable" | "ignore" if matches => {
@@ -77,7 +80,7 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
                         "preset",
                         Some(path),
                         problem,
-                        "remove the line, or enable containerd.service before it",
+                        &format!("remove the line, or enable {service} before it"),
                     )]));
                 }
                 _ => {}

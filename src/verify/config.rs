@@ -10,21 +10,15 @@ use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::process::staged;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::settings::Settings;
-use crate::runtime::containerd::{self, CONFIG};
+use crate::runtime::containerd::hosts;
+use crate::runtime::{Runtime, Settings};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
-pub(crate) fn owns(receipt: &Receipt, path: &'static str) -> bool {
-    receipt.paths.contains_key(path)
-}
-
 /// config.toml is TOML and names one directory for registries.
 pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
-    let path = ImagePath::fixed(CONFIG);
-    if !owns(receipt, CONFIG) {
-        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
-    }
+    let Some(runtime) = Runtime::configured_in(&receipt.paths) else { return Ok(CheckResult::no_runtime()) };
+    let path = ImagePath::fixed(runtime.facts().config);
     let Some(text) = root.text(&path, LONGEST_TEXT)? else { return Ok(missing(&path)) };
     let problem = match text.parse::<DocumentMut>() {
         Err(error) => Some(format!("is not TOML: {}", error.message())),
@@ -47,7 +41,7 @@ fn missing(path: &ImagePath) -> CheckResult {
 /// Every hosts.toml is TOML, and every certificate that it names is there.
 pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count) = (Vec::new(), 0);
-    for path in receipt.paths.keys().filter(|path| path.name() == "hosts.toml") {
+    for path in receipt.paths.keys().filter(|path| path.name() == hosts::FILE) {
         let Some(text) = root.text(path, LONGEST_TEXT)? else { continue };
         count += 1;
         let Ok(document) = text.parse::<DocumentMut>() else {
@@ -99,9 +93,10 @@ fn strings(value: Option<&toml_edit::Value>, named: &mut Vec<String>) {
 
 /// What the staged containerd itself makes of its configuration, asked in a chroot as nobody.
 pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
-    let binary = containerd::binary(&receipt.paths).filter(|_| owns(receipt, CONFIG));
-    let Some(binary) = binary else {
-        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
+    let runtime = Runtime::configured_in(&receipt.paths).map(Runtime::facts);
+    let Some((facts, binary)) = runtime.and_then(|facts| Some((facts, facts.binary.among(&receipt.paths)?)))
+    else {
+        return Ok(CheckResult::no_runtime());
     };
     if Arch::of_host().is_none_or(|host| host.name() != receipt.arch) {
         return Ok(CheckResult::Skipped(format!(
@@ -109,7 +104,7 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
             printable(&receipt.arch)
         )));
     }
-    let path = ImagePath::fixed(CONFIG);
+    let path = ImagePath::fixed(facts.config);
     let (Some(text), Some(owned)) = (root.text(&path, LONGEST_TEXT)?, receipt.paths.get(&binary)) else {
         return Ok(missing(&path));
     };
@@ -119,7 +114,7 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
             "containerd is not the one that was installed: it is not run".to_owned(),
         ));
     }
-    let dump = match staged::config_dump(root.host(), &binary) {
+    let dump = match staged::config_dump(root.host(), &binary, &path) {
         Ok(dump) => dump,
         Err(why) => return Ok(CheckResult::Skipped(format!("`containerd config dump` can't run: {why}"))),
     };

@@ -8,6 +8,9 @@ use crate::printable::printable;
 /// The remedy for what a bake would put right.
 pub(crate) const APPLY: &str = "run `nodebake apply` again";
 
+/// Why a check of the runtime could not look.
+pub(super) const NO_RUNTIME: &str = "containerd is not one of the components";
+
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
@@ -65,6 +68,11 @@ pub(crate) enum CheckResult {
 }
 
 impl CheckResult {
+    /// Skipped, because the root has no container runtime of nodebake's.
+    pub(super) fn no_runtime() -> CheckResult {
+        CheckResult::Skipped(NO_RUNTIME.to_owned())
+    }
+
     /// Passed with what was seen, unless there are findings.
     pub(crate) fn of(findings: Vec<Finding>, saw: impl Into<String>) -> CheckResult {
         match findings.is_empty() {

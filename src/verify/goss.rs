@@ -14,7 +14,7 @@ use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::{Plan, kernel};
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::{self, unit};
+use crate::runtime::{CNI_BIN, Daemon, Facts, Runtime};
 use crate::state;
 
 /// Commands get this long: emulated machines are slow.
@@ -124,37 +124,29 @@ struct Parameter {
 /// there and the kernel's parameters are set, is asked for with `live`.
 pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let Expected { paths, artifacts, packages, sysctl } = expected;
-    let has_service = unit::unit_of(paths).is_some();
+    let runtime = Daemon::of(paths).map(|daemon| daemon.runtime.facts());
     let service = GossService { enabled: true, running: live.then_some(true) };
     let mut command: BTreeMap<String, GossCommand> =
         artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
-    if let Some((binary, brought)) = containerd::packaged(paths.iter()) {
+    if let Some((binary, brought, facts)) = packaged_daemon(paths) {
         let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
         let said = version.and_then(|version| version::upstream(version)).map(said).unwrap_or_default();
         let run = GossCommand::new(&format!("{binary} --version"), &[&said]);
-        command.insert("containerd --version".to_owned(), run);
+        command.insert(format!("{} --version", facts.name), run);
     }
-    if paths.contains_key("/opt/cni/bin/loopback") {
+    let loopback = format!("{CNI_BIN}/loopback");
+    if paths.contains_key(loopback.as_str()) {
         // Without a command it says which protocol it speaks.
-        command.insert("cni-plugins".to_owned(), GossCommand::new("/opt/cni/bin/loopback", &[]));
+        command.insert("cni-plugins".to_owned(), GossCommand::new(&loopback, &[]));
     }
-    if live && has_service {
-        let answers = ["/Server:/"].as_slice();
-        command.insert(
-            "containerd answers".to_owned(),
-            GossCommand::new("ctr --connect-timeout 10s version", answers),
-        );
-        let loaded = [r"/io\.containerd\.grpc\.v1\s+cri\s.*\sok/"].as_slice();
-        command.insert(
-            "the CRI is loaded".to_owned(),
-            GossCommand::new("ctr --connect-timeout 10s plugins ls", loaded),
-        );
+    for probe in runtime.filter(|_| live).iter().flat_map(|facts| facts.probes) {
+        command.insert(probe.name.to_owned(), GossCommand::new(probe.command, &[probe.prints]));
     }
     let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
     let text = serde_yaml::to_string(&Gossfile {
         file: paths.iter().map(|(path, node)| (path.to_string(), file(node))).collect(),
         package: packages.iter().map(expected_package).collect(),
-        service: has_service.then_some(("containerd", service)).into_iter().collect(),
+        service: runtime.map(|facts| (facts.name, service)).into_iter().collect(),
         command,
         kernel_param: parameters
             .map(|(name, value)| (name.to_owned(), Parameter { value: value.to_owned() }))
@@ -162,6 +154,14 @@ pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failur
     });
     let text = text.map_err(|error| Failure::new(Kind::Invalid, format!("writing YAML: {error}")))?;
     Ok(format!("# Written by nodebake; run it with `goss --gossfile FILE validate` in the image\n{text}"))
+}
+
+/// Returns the daemon that a package brought, and the package's name.
+fn packaged_daemon(paths: &BTreeMap<ImagePath, Node>) -> Option<(&ImagePath, &str, &'static Facts)> {
+    Runtime::ALL.into_iter().find_map(|runtime| {
+        let (binary, package) = runtime.facts().binary.packaged_in(paths)?;
+        Some((binary, package, runtime.facts()))
+    })
 }
 
 fn file(node: &Node) -> File {
@@ -199,9 +199,9 @@ fn expected_package(package: &Installed) -> (String, GossPackage) {
 /// The program of a component runs and is of the version that was installed.
 fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(String, GossCommand)> {
     let component = artifact.component.as_str();
-    let program = match component {
-        "containerd" => containerd::BINARY.to_owned(),
-        _ => catalog::components()
+    let program = match Runtime::of_component(component) {
+        Some(runtime) => runtime.facts().binary.own.to_owned(),
+        None => catalog::components()
             .get(component)?
             .members
             .iter()

@@ -3,8 +3,6 @@
 //! Like those they give findings or say why they could not look. Only the pod and the pull, which
 //! are asked for by name, change anything, and the pod is taken away again.
 
-use toml_edit::DocumentMut;
-
 use crate::error::Failure;
 use crate::format::systemd;
 use crate::live::cri::{Condition, Cri};
@@ -14,10 +12,9 @@ use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::kernel;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::settings::Settings;
-use crate::runtime::containerd::{self, unit};
+use crate::runtime::{Daemon, Facts, Runtime, Settings};
 use crate::state::Receipt;
-use crate::verify::finding::{APPLY, CheckResult, Finding, Verdict};
+use crate::verify::finding::{APPLY, CheckResult, Finding, NO_RUNTIME, Verdict};
 use crate::verify::{pod, pull};
 
 const RESTART: &str = "run `systemctl restart containerd`, or `nodebake apply --start`";
@@ -60,24 +57,25 @@ pub(crate) fn check(
     verdict: &mut Verdict,
 ) -> Result<(), Failure> {
     verdict.add("kernel", kernel(root, receipt)?);
-    let (Some(expected), Some(binary)) = (unit::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
-    else {
-        verdict.add("service", CheckResult::Skipped("containerd is not one of the components".to_owned()));
-        live.skip("containerd is not one of the components", verdict);
+    let Some(Daemon { runtime, binary, unit: expected }) = Daemon::of(&receipt.paths) else {
+        verdict.add("service", CheckResult::no_runtime());
+        live.skip(NO_RUNTIME, verdict);
         return Ok(());
     };
-    let state = service::state();
+    let facts = runtime.facts();
+    let state = service::state(facts.service);
     let process = state.as_ref().ok().and_then(|state| state.process);
     verdict.add(
         "service",
         state.map_or_else(
             |why| CheckResult::Skipped(format!("systemctl show: {why}")),
-            |state| unit(state, &expected),
+            |state| unit(facts, state, &expected),
         ),
     );
-    verdict.add("process", running(root, process, &binary)?);
-    let settings = settings(root)?;
-    let asked = Cri::connect().and_then(|mut cri| cri.condition().map(|condition| (cri, condition)));
+    verdict.add("process", running(root, facts, process, &binary)?);
+    let settings = settings(root, runtime)?;
+    let asked =
+        Cri::connect(facts.socket).and_then(|mut cri| cri.condition().map(|condition| (cri, condition)));
     let (mut cri, condition) = match asked {
         Ok(answering) => answering,
         Err(why) => {
@@ -86,11 +84,11 @@ pub(crate) fn check(
             return Ok(());
         }
     };
-    verdict.add("cri", runtime(receipt, &mut cri, &condition));
+    verdict.add("cri", answering_runtime(receipt, runtime, &mut cri, &condition));
     verdict.add("network", network(&condition));
-    verdict.add("running-config", running_config(&settings, &mut cri, &condition));
+    verdict.add("running-config", running_config(facts, &settings, &mut cri, &condition));
     if live.pod {
-        verdict.add("pod", pod::check(&mut cri, &settings, condition.network.is_ok())?);
+        verdict.add("pod", pod::check(&mut cri, facts, &settings, condition.network.is_ok())?);
     }
     if let Some(image) = &live.pull {
         verdict.add("pull", pull::check(&mut cri, root, &settings, process, image)?);
@@ -138,12 +136,13 @@ fn parameter(line: &str) -> Option<String> {
 }
 
 /// systemd runs our unit, and will at the next boot.
-fn unit(state: Service, expected: &ImagePath) -> CheckResult {
+fn unit(runtime: &Facts, state: Service, expected: &ImagePath) -> CheckResult {
     let Service { load, active, sub, enabled, fragment, needs_reload, .. } = state;
+    let name = runtime.service;
     let mut findings = Vec::new();
     let mut found = |problem: String, help: &str| findings.push(Finding::new("service", None, problem, help));
     if load == "masked" {
-        found("containerd.service is masked".to_owned(), "run `systemctl unmask containerd`");
+        found(format!("{name} is masked"), &format!("run `systemctl unmask {}`", runtime.name));
     } else if !systemd::is_same_unit(&fragment, expected.as_str()) {
         let help = "run `systemctl daemon-reload`; a unit in /etc/systemd/system stands before ours";
         found(format!("systemd runs `{fragment}` ({load}), expected `{expected}`"), help);
@@ -152,61 +151,72 @@ fn unit(state: Service, expected: &ImagePath) -> CheckResult {
         found("systemd has an older unit in memory".to_owned(), "run `systemctl daemon-reload`");
     }
     if active != "active" {
-        let log = service::log(3, None).join(" | ");
-        found(format!("containerd.service is {active} ({sub}); its log: {log}"), LOG);
+        let log = service::log(name, 3, None).join(" | ");
+        found(format!("{name} is {active} ({sub}); its log: {log}"), LOG);
     }
     if enabled != "enabled" {
-        found(format!("containerd.service is {enabled}, not enabled"), APPLY);
+        found(format!("{name} is {enabled}, not enabled"), APPLY);
     }
     CheckResult::of(findings, format!("{active} ({sub}), {enabled}, from {fragment}"))
 }
 
 /// What runs is the staged binary with the files as they are now.
-fn running(root: &Root, process: Option<u32>, binary: &ImagePath) -> Result<CheckResult, Failure> {
+fn running(
+    root: &Root,
+    runtime: &Facts,
+    process: Option<u32>,
+    binary: &ImagePath,
+) -> Result<CheckResult, Failure> {
     let Some(process) = process else {
-        return Ok(CheckResult::Skipped("containerd does not run".to_owned()));
+        return Ok(CheckResult::Skipped(format!("{} does not run", runtime.name)));
     };
     let executable = service::executable(process);
     if !service::runs(process, root, binary)? {
         let problem = format!("process {process} runs `{executable}`, expected the installed `{binary}`");
         return Ok(CheckResult::Found(vec![Finding::new("process", None, problem, RESTART)]));
     }
-    let changed = service::changed_since_start(process, root)?.map(|path| {
+    let changed = service::changed_since_start(process, root, runtime)?.map(|path| {
         Finding::new("process", Some(&path), format!("has changed since process {process} read it"), RESTART)
     });
     Ok(CheckResult::of(changed.into_iter().collect(), format!("process {process} runs {executable}")))
 }
 
 /// The settings of config.toml; what it does not say is not compared.
-fn settings(root: &Root) -> Result<Settings, Failure> {
-    let text = root.text(&ImagePath::fixed(containerd::CONFIG), LONGEST_TEXT)?.unwrap_or_default();
-    let document = text.parse::<DocumentMut>().unwrap_or_default();
-    Ok(Settings::of_file(document.as_item()))
+fn settings(root: &Root, runtime: Runtime) -> Result<Settings, Failure> {
+    let path = ImagePath::fixed(runtime.facts().config);
+    Ok(runtime.settings(&root.text(&path, LONGEST_TEXT)?.unwrap_or_default()))
 }
 
 /// The CRI answers, as the version that was installed, and calls itself ready.
-fn runtime(receipt: &Receipt, cri: &mut Cri, condition: &Condition) -> CheckResult {
-    let runtime = match cri.version() {
-        Ok(runtime) => runtime,
+fn answering_runtime(
+    receipt: &Receipt,
+    runtime: Runtime,
+    cri: &mut Cri,
+    condition: &Condition,
+) -> CheckResult {
+    let answers = match cri.version() {
+        Ok(answers) => answers,
         Err(why) => return CheckResult::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]),
     };
     let mut findings = Vec::new();
-    if let Some(version) = installed(receipt).filter(|version| !is_version(&runtime.version, version)) {
-        let problem = format!("{} {} answers, {version} was installed", runtime.name, runtime.version);
+    if let Some(version) =
+        installed(receipt, runtime).filter(|version| !is_version(&answers.version, version))
+    {
+        let problem = format!("{} {} answers, {version} was installed", answers.name, answers.version);
         findings.push(Finding::new("cri", None, problem, RESTART));
     }
     if let Err(why) = &condition.runtime {
         findings.push(Finding::new("cri", None, format!("RuntimeReady is false: {why}"), LOG));
     }
-    CheckResult::of(findings, format!("{} {}, RuntimeReady", runtime.name, runtime.version))
+    CheckResult::of(findings, format!("{} {}, RuntimeReady", answers.name, answers.version))
 }
 
 /// Upstream's version of what was installed, from an archive or a package.
-fn installed(receipt: &Receipt) -> Option<&str> {
-    let artifact = receipt.artifacts.iter().find(|artifact| artifact.component == "containerd");
+fn installed(receipt: &Receipt, runtime: Runtime) -> Option<&str> {
+    let artifact = receipt.artifacts.iter().find(|artifact| artifact.component == runtime.component());
     let packaged = || {
-        let (_, brought) =
-            containerd::packaged(receipt.paths.iter().map(|(path, owned)| (path, &owned.node)))?;
+        let nodes = receipt.paths.iter().map(|(path, owned)| (path, &owned.node));
+        let (_, brought) = runtime.facts().binary.packaged_in(nodes)?;
         let package = receipt.packages.iter().find(|package| package.name == brought)?;
         version::upstream(&package.version)
     };
@@ -231,7 +241,7 @@ fn network(condition: &Condition) -> CheckResult {
 }
 
 /// The daemon works with what config.toml says.
-fn running_config(settings: &Settings, cri: &mut Cri, condition: &Condition) -> CheckResult {
+fn running_config(runtime: &Facts, settings: &Settings, cri: &mut Cri, condition: &Condition) -> CheckResult {
     let mut running = Settings::of_status(&condition.config);
     // containerd 2.x says it in an answer of its own.
     if let Ok(Some(systemd)) = cri.systemd_cgroup() {
@@ -241,10 +251,10 @@ fn running_config(settings: &Settings, cri: &mut Cri, condition: &Condition) -> 
     if both.is_empty() {
         return CheckResult::Skipped("the CRI does not show its configuration".to_owned());
     }
-    let path = ImagePath::fixed(containerd::CONFIG);
+    let path = ImagePath::fixed(runtime.config);
     let differing =
         both.iter().filter(|(_, expected, runs)| expected != runs).map(|(name, expected, runs)| {
-            let problem = format!("says {name} `{expected}`, containerd runs with `{runs}`");
+            let problem = format!("says {name} `{expected}`, {} runs with `{runs}`", runtime.name);
             Finding::new("running-config", Some(&path), problem, RESTART)
         });
     let names: Vec<&str> = both.iter().map(|(name, ..)| *name).collect();

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::live::cri::{Cri, CriError, v1};
 use crate::live::service;
-use crate::runtime::containerd::settings::Settings;
+use crate::runtime::{Facts, Settings};
 use crate::verify::finding::{CheckResult, Finding};
 
 /// The kubelet waits longer; a node that needs more is not ready.
@@ -36,19 +36,24 @@ const SLICE: &str = "system.slice";
 type PodFailure = (String, &'static str);
 
 /// Runs the pod; without a pod network it runs in the node's.
-pub(super) fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<CheckResult, Failure> {
+pub(super) fn check(
+    cri: &mut Cri,
+    runtime: &Facts,
+    settings: &Settings,
+    networked: bool,
+) -> Result<CheckResult, Failure> {
     // Two would take away each other's.
     let lock = File::create(LOCK).map_err(|error| error.to_string());
     let Ok(_lock) = lock.and_then(|file| file.try_lock().map(|()| file).map_err(|error| error.to_string()))
     else {
         return Ok(CheckResult::Skipped(format!("another `verify --pod` runs, or {LOCK} can't be made")));
     };
-    let mut result = run_and_sweep(cri, settings, networked);
+    let mut result = run_and_sweep(cri, runtime, settings, networked);
     // A kubelet takes away what it does not know within seconds; a pod lives for one.
     if service::is_active("kubelet.service") {
         for _ in 1..TRIES {
             interrupt::check()?;
-            result = result.or_else(|_| run_and_sweep(cri, settings, networked));
+            result = result.or_else(|_| run_and_sweep(cri, runtime, settings, networked));
         }
     }
     interrupt::check()?;
@@ -58,8 +63,13 @@ pub(super) fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Resu
     })
 }
 
-fn run_and_sweep(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, PodFailure> {
-    let saw = sweep(cri).and_then(|()| run(cri, settings, networked));
+fn run_and_sweep(
+    cri: &mut Cri,
+    runtime: &Facts,
+    settings: &Settings,
+    networked: bool,
+) -> Result<String, PodFailure> {
+    let saw = sweep(cri).and_then(|()| run(cri, runtime, settings, networked));
     let swept = sweep(cri);
     saw.and_then(|saw| swept.map(|()| saw))
 }
@@ -73,7 +83,7 @@ fn sweep(cri: &mut Cri) -> Result<(), PodFailure> {
     Ok(())
 }
 
-fn run(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, PodFailure> {
+fn run(cri: &mut Cri, runtime: &Facts, settings: &Settings, networked: bool) -> Result<String, PodFailure> {
     let Some(image) = &settings.sandbox_image else {
         return Err(("config.toml names no sandbox image".to_owned(), "set containerd.config.sandbox_image"));
     };
@@ -99,7 +109,7 @@ fn run(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, Po
     std::thread::sleep(SETTLED);
     let process =
         cri.container_process(&container).map_err(|why| trouble("asking for the container", &why))?;
-    let group = control_group(process, &container, settings)?;
+    let group = control_group(process, &container, runtime, settings)?;
     let address = address
         .map_or("in the node's network: there is no CNI configuration yet".to_owned(), |ip| {
             format!("with address {ip}")
@@ -138,11 +148,16 @@ fn sandbox_config(settings: &Settings, networked: bool) -> v1::PodSandboxConfig 
 
 /// Where the container's process is accounted. With the systemd driver it is a scope that systemd
 /// knows; the kubelet's limits reach it only there.
-fn control_group(process: u32, container: &str, settings: &Settings) -> Result<String, PodFailure> {
+fn control_group(
+    process: u32,
+    container: &str,
+    runtime: &Facts,
+    settings: &Settings,
+) -> Result<String, PodFailure> {
     let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
     let paths: Vec<&str> = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
     let own = paths.iter().find(|path| path.contains(container)).copied().unwrap_or("no cgroup of its own");
-    let scope = format!("cri-containerd-{container}.scope");
+    let scope = format!("{}{container}.scope", runtime.scope);
     let managed =
         paths.iter().any(|path| path.ends_with(&format!("/{SLICE}/{scope}"))) && service::is_active(&scope);
     match (settings.systemd_cgroup, managed) {

@@ -14,8 +14,8 @@ use crate::interrupt;
 use crate::live::cri::Cri;
 use crate::path::ImagePath;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::lookup::{self, Host};
-use crate::runtime::containerd::settings::Settings;
+use crate::runtime::containerd::{hosts, lookup};
+use crate::runtime::{Host, Settings};
 use crate::verify::finding::{CheckResult, Finding};
 
 /// Large images on slow lines take their time; the kubelet has no limit at all.
@@ -62,7 +62,7 @@ fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Host>
                 continue;
             };
             if root.is_directory(&directory)? {
-                text = root.text(&directory.join("hosts.toml")?, LONGEST_TEXT)?;
+                text = root.text(&directory.join(hosts::FILE)?, LONGEST_TEXT)?;
                 break;
             }
         }
@@ -174,7 +174,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::{addresses, judge, peer};
 
-    use crate::runtime::containerd::lookup::Host;
+    use crate::runtime::Host;
     use crate::verify::finding::CheckResult;
 
     #[test]

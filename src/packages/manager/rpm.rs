@@ -11,15 +11,13 @@ use crate::packages::manager::options::Options;
 use crate::path::ImagePath;
 use crate::process::protocol::{Answer, Call};
 use crate::root::{LONGEST_TEXT, Root};
+use crate::runtime::Runtime;
 
 /// One line a package.
 const QUERY: &str = r"%{NAME}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\t%{ARCH}\n";
 
 /// Keys that are trusted are packages of one name: their version tells them apart.
 const KEY: &str = "gpg-pubkey";
-
-/// Where a containerd's package has files.
-const TORN: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/etc/containerd"];
 
 /// Where the versionlock plugin of dnf 4, and dnf 5, keep what is held.
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
@@ -113,14 +111,15 @@ pub(crate) fn dump(text: &str) -> (Vec<ImagePath>, BTreeMap<ImagePath, String>) 
 /// later run of rpm takes them away.
 pub(crate) fn torn(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let mut torn = Vec::new();
-    for directory in TORN.map(ImagePath::fixed) {
-        for name in root.names(&directory)?.unwrap_or_default() {
-            let Some((name_of, digits)) = name.rsplit_once(';') else { continue };
-            let is_torn = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if is_torn
-                && ["containerd", "ctr", "runc", "config.toml"].iter().any(|start| name_of.starts_with(start))
-            {
-                torn.push(directory.join(&name)?);
+    for runtime in Runtime::ALL {
+        let (directories, starts) = runtime.facts().package_files;
+        for directory in directories.iter().map(|path| ImagePath::fixed(path)) {
+            for name in root.names(&directory)?.unwrap_or_default() {
+                let Some((name_of, digits)) = name.rsplit_once(';') else { continue };
+                let is_torn = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if is_torn && starts.iter().any(|start| name_of.starts_with(start)) {
+                    torn.push(directory.join(&name)?);
+                }
             }
         }
     }

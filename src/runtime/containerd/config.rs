@@ -5,7 +5,8 @@ use toml_edit::{DocumentMut, Item, Value};
 use crate::error::{Failure, Kind};
 use crate::format::toml::{list, merge, parse, set};
 use crate::printable::printable;
-use crate::runtime::containerd::{CNI_BIN, CNI_CONF, CRI, DROP_INS, IMAGES, RUNTIME, Release};
+use crate::runtime::containerd::{CRI, DROP_INS, IMAGES, RUNTIME, Release};
+use crate::runtime::{CNI_BIN, CNI_CONF};
 use crate::spec::{Base, Config};
 
 /// What config.toml is made from, beside the spec.

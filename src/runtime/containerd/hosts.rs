@@ -14,20 +14,13 @@ use crate::path::ImagePath;
 use crate::spec::value::{Clients, Files};
 use crate::spec::{Mirror, Registry, Spec};
 
+/// Name of the file that says where the images of one registry are pulled from.
+pub(crate) const FILE: &str = "hosts.toml";
+
 /// Readable by root alone: headers carry credentials, client files carry keys.
 const SECRET: u32 = 0o600;
 
 const PUBLIC: u32 = 0o644;
-
-/// The certificates that the spec names, relative to its folder.
-pub(crate) fn certificate_paths(spec: &Spec) -> Vec<PathBuf> {
-    let mirrors = spec.registries.values().flat_map(|registry| &registry.mirrors);
-    let mut paths: Vec<PathBuf> =
-        mirrors.flat_map(|mirror| files(mirror).map(|(path, _)| path.to_owned())).collect();
-    paths.sort();
-    paths.dedup();
-    paths
-}
 
 /// The files below `config_path`, which is containerd's one directory for them.
 pub(crate) fn entries(
@@ -173,7 +166,7 @@ mod tests {
     use std::path::Path;
     use std::path::PathBuf;
 
-    use super::{certificate_paths, entries};
+    use super::entries;
 
     use crate::node::{Content, Want};
     use crate::path::ImagePath;
@@ -183,7 +176,7 @@ mod tests {
     fn written(yaml: &str) -> BTreeMap<String, (u32, String)> {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
         let certificates: BTreeMap<PathBuf, Vec<u8>> =
-            certificate_paths(&spec).into_iter().map(|path| (path, b"PEM".to_vec())).collect();
+            spec.certificate_paths().into_iter().map(|path| (path, b"PEM".to_vec())).collect();
         let entries = entries(&spec, &ImagePath::fixed("/etc/containerd/certs.d"), &certificates).unwrap();
         let text = |want| match want {
             Want::File { mode, content: Content::Text(bytes) } => (mode, String::from_utf8(bytes).unwrap()),

@@ -6,72 +6,106 @@
 //! Sources: containerd's docs/cri/config.md and RELEASES.md, and `config default` of 1.6.20, 1.7.24
 //! and 2.1.9, which the tests ask again.
 
-pub(crate) mod config;
+mod config;
 pub(crate) mod hosts;
 pub(crate) mod lookup;
 mod release;
-pub(crate) mod settings;
-pub(crate) mod unit;
+pub(super) mod settings;
+mod unit;
 
-use std::collections::BTreeMap;
-
-use crate::node::{Node, Want};
+use crate::error::Failure;
+use crate::node::Want;
 use crate::path::ImagePath;
+use crate::runtime::{CNI_CONF, Facts, Places, Probe, RuntimeInputs};
+use crate::spec::Containerd;
 
-pub(crate) use config::{ConfigInputs, config};
+use config::{ConfigInputs, config};
 pub(crate) use release::Release;
 
-/// Its configuration.
-pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
+const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The daemon.
-pub(crate) const BINARY: &str = "/usr/local/bin/containerd";
+const BINARY: &str = "/usr/local/bin/containerd";
 
-/// The daemon where a package has brought it.
-pub(crate) const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
+const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
 
-pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
-
-pub(crate) const CNI_CONF: &str = "/etc/cni/net.d";
-
-pub(crate) const DROP_INS: &str = "/etc/containerd/conf.d/*.toml";
-
-/// Where it answers, in gRPC's spelling.
-pub(crate) const SOCKET: &str = "unix:///run/containerd/containerd.sock";
+const DROP_INS: &str = "/etc/containerd/conf.d/*.toml";
 
 /// The CRI plugin of configuration version 2.
-pub(crate) const CRI: &str = "io.containerd.grpc.v1.cri";
+const CRI: &str = "io.containerd.grpc.v1.cri";
 
-/// Its two halves of version 3: images,
-pub(crate) const IMAGES: &str = "io.containerd.cri.v1.images";
+/// The half of the CRI plugin of version 3 that has the keys of images.
+const IMAGES: &str = "io.containerd.cri.v1.images";
 
-/// and containers.
-pub(crate) const RUNTIME: &str = "io.containerd.cri.v1.runtime";
+/// The half of the CRI plugin of version 3 that has the keys of containers.
+const RUNTIME: &str = "io.containerd.cri.v1.runtime";
 
-/// config.toml and the directories that containerd expects.
-pub(crate) fn entries(config: String) -> Vec<(ImagePath, Want)> {
-    vec![
-        (ImagePath::fixed(CONFIG), Want::text(0o644, config)),
+/// What is true of containerd whatever the spec says.
+pub(crate) const FACTS: Facts = Facts {
+    name: "containerd",
+    socket: "unix:///run/containerd/containerd.sock",
+    service: "containerd.service",
+    binary: Places { own: BINARY, packaged: &PACKAGED },
+    member: "bin/containerd",
+    unit: Places { own: unit::UNIT, packaged: &unit::PACKAGED },
+    override_unit: "/etc/systemd/system/containerd.service",
+    wants: unit::WANTS,
+    preset: unit::PRESET,
+    config: CONFIG,
+    // hosts.toml is read at every pull, runc and the shim at every container.
+    read_at_start: &[
+        BINARY,
+        PACKAGED[0],
+        PACKAGED[1],
+        CONFIG,
+        unit::UNIT,
+        unit::PACKAGED[0],
+        unit::PACKAGED[1],
+        unit::DROP_IN,
+    ],
+    packages: &[
+        "containerd",
+        "containerd.io",
+        "docker.io",
+        "moby-containerd",
+        "containerd2",
+        "docker-engine",
+    ],
+    // Debian's docker.io lives beside Debian's containerd.
+    friends: &[("containerd", "docker.io")],
+    package_files: (
+        &["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/etc/containerd"],
+        &["containerd", "ctr", "runc", "config.toml"],
+    ),
+    scope: "cri-containerd-",
+    probes: &[
+        Probe {
+            name: "containerd answers",
+            command: "ctr --connect-timeout 10s version",
+            prints: "/Server:/",
+        },
+        Probe {
+            name: "the CRI is loaded",
+            command: "ctr --connect-timeout 10s plugins ls",
+            prints: r"/io\.containerd\.grpc\.v1\s+cri\s.*\sok/",
+        },
+    ],
+};
+
+/// Computes config.toml, the directories that containerd expects, the unit and what enables it.
+pub(super) fn files(
+    containerd: &Containerd,
+    inputs: RuntimeInputs,
+) -> Result<Vec<(ImagePath, Want)>, Failure> {
+    let RuntimeInputs { version, default_config, cni_bin, packaged_unit } = inputs;
+    let release = Release::parse(version)?;
+    let text = config(&containerd.config, ConfigInputs { release, default: default_config, cni_bin })?;
+    let mut files = vec![
+        (ImagePath::fixed(CONFIG), Want::text(0o644, text)),
         // Empty: the CNI add-on writes it, and the kubelet waits for that.
-        (ImagePath::fixed("/etc/cni/net.d"), Want::Directory { mode: 0o755 }),
+        (ImagePath::fixed(CNI_CONF), Want::Directory { mode: 0o755 }),
         // CVE-2024-25621: containers' files were readable by every user of the node.
         (ImagePath::fixed("/var/lib/containerd"), Want::Directory { mode: 0o700 }),
-    ]
-}
-
-/// The daemon among `paths`: one node has one.
-pub(crate) fn binary<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
-    let known = std::iter::once(BINARY).chain(PACKAGED).map(ImagePath::fixed);
-    known.into_iter().find(|path| paths.contains_key(path))
-}
-
-/// The daemon among `nodes` that a package brought, and the package's name.
-pub(crate) fn packaged<'a>(
-    nodes: impl Iterator<Item = (&'a ImagePath, &'a Node)>,
-) -> Option<(&'a ImagePath, &'a str)> {
-    let mut brought = nodes.filter_map(|(path, node)| match node {
-        Node::Present { package } => Some((path, package.as_str())),
-        _ => None,
-    });
-    brought.find(|(path, _)| PACKAGED.contains(&path.as_str()))
+    ];
+    files.extend(unit::entries(release, containerd, packaged_unit));
+    Ok(files)
 }

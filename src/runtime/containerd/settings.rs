@@ -4,7 +4,8 @@
 use toml_edit::{DocumentMut, Item, Value};
 
 use crate::printable::printable;
-use crate::runtime::containerd::{CNI_BIN, CRI, IMAGES, RUNTIME};
+use crate::runtime::CNI_BIN;
+use crate::runtime::containerd::{CRI, IMAGES, RUNTIME};
 
 /// The settings; none where the source does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Reads the text of a config.toml; one that is not TOML has no settings.
+    pub(crate) fn of_text(text: &str) -> Settings {
+        let document = text.parse::<DocumentMut>().unwrap_or_default();
+        Settings::of_file(document.as_item())
+    }
+
     /// Of a config.toml of version 2 or 3: each key where the version has it.
     pub(crate) fn of_file(document: &Item) -> Settings {
         let at = |path: &[&str]| -> Option<&Item> {

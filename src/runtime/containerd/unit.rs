@@ -1,7 +1,5 @@
 //! The containerd service: its unit, its drop-in, and what makes it start at the first boot.
 
-use std::collections::BTreeMap;
-
 use indoc::formatdoc;
 
 use crate::format::systemd::quoted;
@@ -16,9 +14,6 @@ pub(crate) const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service"
 /// The unit where a package has brought it; Debian before 13 still names /lib.
 pub(crate) const PACKAGED: [&str; 2] =
     ["/usr/lib/systemd/system/containerd.service", "/lib/systemd/system/containerd.service"];
-
-/// A unit of this path wins over ours; a link to /dev/null there masks the service.
-pub(crate) const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
 
 /// What enables it.
 pub(crate) const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
@@ -55,12 +50,6 @@ pub(crate) fn entries(
         entries.push((ImagePath::fixed(DROP_IN), Want::text(mode, text)));
     }
     entries
-}
-
-/// The unit among `paths`: one node has one.
-pub(crate) fn unit_of<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
-    let known = std::iter::once(UNIT).chain(PACKAGED).map(ImagePath::fixed);
-    known.into_iter().find(|path| paths.contains_key(path))
 }
 
 /// containerd's own containerd.service of this release, with the path of our binary.
