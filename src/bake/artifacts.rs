@@ -8,14 +8,14 @@ use crate::bake::job::Job;
 use crate::bake::root::{Bake, DecodedArtifacts};
 use crate::digest::Digest;
 use crate::parallel::{self, IdleProcessors};
-use crate::root::Root;
 
 /// Fetches and decodes, side by side, every artifact that is missing somewhere; each once.
-pub(crate) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> DecodedArtifacts {
-    let mut needed: BTreeMap<Digest, (Artifact, &Root)> = BTreeMap::new();
+pub(super) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>]) -> DecodedArtifacts {
+    let mut needed: BTreeMap<Digest, (Artifact, Destination)> = BTreeMap::new();
     for bake in bakes.iter().flatten() {
         for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {
-            let (needed, _) = needed.entry(artifact.sha256).or_insert((artifact.clone(), bake.root));
+            let (needed, _) =
+                needed.entry(artifact.sha256).or_insert((artifact.clone(), destination(job, bake)));
             // It was installed and is not what the receipt says: whether the lock says it right is seen now.
             if bake.knows(artifact) {
                 needed.members.clear();
@@ -27,14 +27,11 @@ pub(crate) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool)
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(artifact.catalogued().decoding));
     let threads = job.fetcher.at_once(needed.iter().map(|(artifact, _)| artifact.url.as_str()));
     let idle = IdleProcessors::all();
-    let decoded = parallel::map(needed.iter().collect(), threads, |(artifact, root)| {
-        // A plan writes nothing below a root; the checks are the same.
-        let place =
-            if write { Destination::Root(root, &job.scratch) } else { Destination::Scratch(&job.scratch) };
+    let decoded = parallel::map(needed.iter().collect(), threads, |(artifact, destination)| {
         let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());
         let fetched = job.fetcher.fetch(artifact)?;
         let _decoding = reading.unwrap_or_else(|| idle.work());
-        let decoded = decode::decode(&fetched, &place, &idle)?;
+        let decoded = decode::decode(&fetched, destination, &idle)?;
         if !decoded.ignored.is_empty() {
             job.fetcher
                 .progress
@@ -43,4 +40,13 @@ pub(crate) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool)
         Ok(decoded)
     });
     needed.iter().map(|(artifact, _)| artifact.sha256).zip(decoded).collect()
+}
+
+/// Returns where decoded members go: below a root only where it is baked. A plan writes nothing there, and checks
+/// the same.
+fn destination<'a>(job: &'a Job, bake: &Bake<'a>) -> Destination<'a> {
+    match bake.state {
+        Some(_) => Destination::Root(bake.root, &job.scratch),
+        None => Destination::Scratch(&job.scratch),
+    }
 }

@@ -1,6 +1,6 @@
-//! Bakes roots: resolve, lock, fetch, decode once, plan, compare, stage everywhere, publish.
+//! Bakes roots: begins each, decodes what is missing once, plans, stages everywhere, publishes.
 //!
-//! A root that fails does not stop the others; what it had is as before.
+//! A root that fails does not stop the others, and stays as it was. How one root is changed stands in `commit`.
 
 mod abandon;
 mod alone;
@@ -17,12 +17,13 @@ use std::path::PathBuf;
 
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::artifacts::decode_all;
-use crate::bake::job::{Job, Outcome};
+use crate::bake::job::{Job, Outcome, Report};
 use crate::bake::prepare::{Planned, prepare};
 use crate::bake::publish::{publish, stage};
-use crate::bake::root::{begin, open_all};
+use crate::bake::root::{Bake, DecodedArtifacts, begin, look, open_all};
 use crate::interrupt;
 use crate::parallel;
+use crate::root::Root;
 use crate::spec::Base;
 
 pub(crate) use alone::plan_alone;
@@ -30,57 +31,70 @@ pub(crate) use alone::plan_alone;
 /// How many roots are written at once: each waits for its disk most of the time.
 const ROOTS: usize = 16;
 
-/// Bakes every root in `hosts`.
+/// One result for each root, in the order given.
+type Results<T> = Vec<anyhow::Result<T>>;
+
+/// Bakes every root in `hosts`. All are staged before any is published.
 pub(crate) fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
-    run_all(job, hosts, true)
+    let (roots, at_once) = (open_all(hosts), hosts.len().clamp(1, ROOTS));
+    // Locks that are waited for are taken in the order given: two runs would each hold what the other wants.
+    let locked_at_once = if job.lock_timeout.is_zero() { at_once } else { 1 };
+    let begun = of_each(&roots, locked_at_once, |root| begin(job, root));
+    let decoded = decode_all(job, &begun);
+    let planned = prepare_all(job, begun, &decoded);
+    let flushes = flushes(&decoded, hosts.len());
+    let staged = each(planned, at_once, |planned| stage(job, planned, &decoded, flushes));
+    let published = each(stop_if_interrupted(staged), at_once, |staged| publish(job, staged, flushes));
+    outcomes(hosts, published)
 }
 
-/// What [`apply`] would do; nothing is written below the roots.
+/// Tells what [`apply`] would do; nothing is written below the roots.
 pub(crate) fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
-    run_all(job, hosts, false)
+    let (roots, at_once) = (open_all(hosts), hosts.len().clamp(1, ROOTS));
+    let begun = of_each(&roots, at_once, |root| look(job, root));
+    let decoded = decode_all(job, &begun);
+    let planned = prepare_all(job, begun, &decoded);
+    outcomes(hosts, planned.into_iter().map(|planned| planned.map(Planned::report)).collect())
 }
 
-fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
-    let roots = open_all(hosts);
-    let at_once = roots.len().clamp(1, ROOTS);
-    // Who waits for locks takes them in the order given: two runs would each hold what the other wants.
-    let locking = if job.lock_timeout.is_zero() { at_once } else { 1 };
-    let begun = parallel::map(roots.iter().collect(), locking, |root| match root {
-        Ok(root) => begin(job, root, write),
-        Err(error) => Err(repeat(error)),
-    });
-    let decoded = decode_all(job, &begun, write);
-    // A package manager or a containerd to ask takes all of a machine: one at a time.
-    let packaged = begun
-        .iter()
-        .flatten()
-        .any(|bake| bake.receipt.as_ref().is_some_and(|receipt| !receipt.packages.is_empty()));
-    let asking = packaged || job.spec.package().is_some() || job.spec.containerd.config.base == Base::Default;
-    let managed = if asking { 1 } else { at_once };
-    let planned: Vec<anyhow::Result<Planned>> =
-        parallel::map(begun, managed, |bake| bake.and_then(|bake| prepare(job, bake, &decoded)));
-    let published = match write {
-        true => {
-            let members: usize = decoded.values().flatten().map(|decoded| decoded.members.len()).sum();
-            // Each root holds itself and its lock open.
-            let flushes = (parallel::flushes(members + 2 * hosts.len()) / at_once).max(1);
-            // All are staged before any is published.
-            let staged = parallel::map(planned, at_once, |planned| {
-                planned.and_then(|planned| stage(job, planned, &decoded, flushes))
-            });
-            parallel::map(stop_before_publishing(staged), at_once, |staged| {
-                staged.and_then(|staged| publish(job, staged, flushes))
-            })
-        }
-        false => planned.into_iter().map(|planned| planned.map(Planned::report)).collect(),
-    };
-    hosts.iter().cloned().zip(published).map(|(host, result)| Outcome { host, result }).collect()
+/// Plans every root. A package manager or a daemon that is asked takes all of a machine: one root at a time then.
+fn prepare_all<'a>(job: &Job, begun: Results<Bake<'a>>, decoded: &DecodedArtifacts) -> Results<Planned<'a>> {
+    let packaged = job.spec.package().is_some() || begun.iter().flatten().any(Bake::has_packages);
+    let asking = packaged || job.spec.containerd.config.base == Base::Default;
+    let at_once = if asking { 1 } else { begun.len().clamp(1, ROOTS) };
+    each(begun, at_once, |bake| prepare(job, bake, decoded))
 }
 
-/// A signal that came while one root was staged stops all: until here nothing is visible anywhere.
-fn stop_before_publishing(staged: Vec<anyhow::Result<Planned>>) -> Vec<anyhow::Result<Planned>> {
+/// Returns how many files of one root are flushed at once: each root holds itself and its lock open as well.
+fn flushes(decoded: &DecodedArtifacts, roots: usize) -> usize {
+    let members: usize = decoded.values().flatten().map(|decoded| decoded.members.len()).sum();
+    (parallel::flushes(members + 2 * roots) / roots.clamp(1, ROOTS)).max(1)
+}
+
+/// Leaves every root as it was after a signal: until here nothing is visible anywhere.
+fn stop_if_interrupted(staged: Results<Planned>) -> Results<Planned> {
     let Err(signal) = interrupt::check() else { return staged };
     let error = anyhow::Error::from(signal);
     let stop = |planned: Planned| Err(abandon(planned.bake.root, planned.bake.state, repeat(&error)));
     staged.into_iter().map(|staged| staged.and_then(stop)).collect()
+}
+
+fn of_each<'a, T: Send>(
+    roots: &'a [anyhow::Result<Root>],
+    at_once: usize,
+    work: impl Fn(&'a Root) -> anyhow::Result<T> + Sync,
+) -> Results<T> {
+    parallel::map(roots.iter().collect(), at_once, |root| root.as_ref().map_err(repeat).and_then(&work))
+}
+
+fn each<A: Send, B: Send>(
+    results: Results<A>,
+    at_once: usize,
+    work: impl Fn(A) -> anyhow::Result<B> + Sync,
+) -> Results<B> {
+    parallel::map(results, at_once, |result| result.and_then(&work))
+}
+
+fn outcomes(hosts: &[PathBuf], results: Results<Report>) -> Vec<Outcome> {
+    hosts.iter().cloned().zip(results).map(|(host, result)| Outcome { host, result }).collect()
 }

@@ -12,7 +12,7 @@ use crate::interrupt;
 use crate::packages;
 use crate::packages::inputs::PackageInputs;
 use crate::path::ImagePath;
-use crate::plan::{self, Inputs, Plan};
+use crate::plan::{self, Inputs, Placed, Plan};
 use crate::process::staged;
 use crate::progress::Progress;
 use crate::runtime::Runtime;
@@ -22,60 +22,79 @@ use crate::state::{self, Receipt};
 /// A bake that knows what it will do.
 pub(crate) struct Planned<'a> {
     pub(super) bake: Bake<'a>,
+    /// What the receipt says; nothing in a first bake.
+    pub(super) receipt: Receipt,
+    /// Whether there is no receipt yet.
+    pub(super) is_first: bool,
     pub(super) plan: Plan,
     pub(super) diff: Diff,
     warnings: Vec<String>,
 }
 
 impl Planned<'_> {
-    pub(crate) fn report(self) -> Report {
+    pub(super) fn report(self) -> Report {
         Report { diff: self.diff, kept: SavedEdits::default(), warnings: self.warnings, started: None }
     }
 }
 
 /// The plan for one root, and what it changes.
-pub(crate) fn prepare<'a>(
+pub(super) fn prepare<'a>(
     job: &Job,
     mut bake: Bake<'a>,
     decoded: &DecodedArtifacts,
 ) -> anyhow::Result<Planned<'a>> {
-    let prepared = |bake: &mut Bake| -> anyhow::Result<(Plan, Diff, Vec<String>)> {
-        interrupt::check()?;
-        let mut members = Vec::new();
-        for artifact in &bake.artifacts {
-            match decoded.get(&artifact.sha256) {
-                Some(Err(error)) => return Err(repeat(error)),
-                Some(Ok(decoded)) if !bake.in_place(artifact) => members.extend(placed(decoded)),
-                _ => members.extend(bake.index(artifact)),
-            }
+    match plan_root(job, &mut bake, decoded) {
+        Ok((plan, diff, warnings)) => {
+            let is_first = bake.receipt.is_none();
+            let receipt = bake.receipt.take().unwrap_or_else(|| Receipt::new(&plan.arch, Vec::new()));
+            Ok(Planned { bake, receipt, is_first, plan, diff, warnings })
         }
-        let mut warnings = check_glibc(bake, decoded)?;
-        let default_config = default_config(&job.spec, &job.fetcher.progress, bake, decoded)?;
-        ensure_packages(job, bake)?;
-        let inputs = Inputs {
-            artifacts: &bake.artifacts,
-            arch: bake.target.arch.name(),
-            members: &members,
-            certificates: &job.certificates,
-            default_config: default_config.as_deref(),
-            from_packages: bake.from_packages.as_ref(),
-        };
-        let plan = plan::plan(&job.spec, &inputs)?;
-        let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
-        let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
-        let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
-        diff.packages =
-            bake.from_packages.iter().flat_map(|from_packages| from_packages.changes.clone()).collect();
-        warnings.extend(warnings::warnings(bake.root, &plan)?);
-        for mount in warnings::mounts(bake.root, &diff)? {
-            job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
-        }
-        Ok((plan, diff, warnings))
-    };
-    match prepared(&mut bake) {
-        Ok((plan, diff, warnings)) => Ok(Planned { bake, plan, diff, warnings }),
         Err(error) => Err(abandon(bake.root, bake.state, error)),
     }
+}
+
+fn plan_root(
+    job: &Job,
+    bake: &mut Bake,
+    decoded: &DecodedArtifacts,
+) -> anyhow::Result<(Plan, Diff, Vec<String>)> {
+    interrupt::check()?;
+    let members = members(bake, decoded)?;
+    let mut warnings = check_glibc(bake, decoded)?;
+    let default_config = default_config(&job.spec, &job.fetcher.progress, bake, decoded)?;
+    ensure_packages(job, bake)?;
+    let inputs = Inputs {
+        artifacts: &bake.artifacts,
+        arch: bake.target.arch.name(),
+        members: &members,
+        certificates: &job.certificates,
+        default_config: default_config.as_deref(),
+        from_packages: bake.from_packages.as_ref(),
+    };
+    let plan = plan::plan(&job.spec, &inputs)?;
+    let nothing = Receipt::new(&plan.arch, Vec::new());
+    let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
+    let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
+    diff.packages =
+        bake.from_packages.iter().flat_map(|from_packages| from_packages.changes.clone()).collect();
+    warnings.extend(warnings::warnings(bake.root, &plan)?);
+    for mount in warnings::mounts(bake.root, &diff)? {
+        job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
+    }
+    Ok((plan, diff, warnings))
+}
+
+/// Returns the members of all artifacts: of those in place from the receipt, of the others as decoded.
+fn members(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Result<Vec<Placed>> {
+    let mut members = Vec::new();
+    for artifact in &bake.artifacts {
+        match decoded.get(&artifact.sha256) {
+            Some(Err(error)) => return Err(repeat(error)),
+            Some(Ok(decoded)) if !bake.in_place(artifact) => members.extend(placed(decoded)),
+            _ => members.extend(bake.index(artifact)),
+        }
+    }
+    Ok(members)
 }
 
 /// Has the package manager bring what it has to: before the plan, which depends on what that is, and

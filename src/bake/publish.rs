@@ -7,10 +7,9 @@ use crate::bake::prepare::Planned;
 use crate::bake::root::DecodedArtifacts;
 use crate::commit::Commit;
 use crate::error::Failure;
-use crate::state::Receipt;
 
-/// Writes everything beside its place.
-pub(crate) fn stage<'a>(
+/// Writes everything beside its place. Where nothing has to change, nothing at all is written.
+pub(super) fn stage<'a>(
     job: &Job,
     planned: Planned<'a>,
     decoded: &DecodedArtifacts,
@@ -18,41 +17,41 @@ pub(crate) fn stage<'a>(
 ) -> anyhow::Result<Planned<'a>> {
     let members: Vec<&DecodedMember> =
         decoded.values().flatten().flat_map(|decoded| &decoded.members).collect();
-    let staged = with_commit(job, &planned, &members, flushes, |commit| {
+    let staged = planned.commit(job, &members, flushes).and_then(|commit| {
+        let Some(commit) = commit else { return Ok(()) };
         job.fetcher.progress.step(&format!("staging into {}", planned.bake.root.host().display()));
         commit.stage()
     });
     match staged {
-        Ok(_) => Ok(planned),
+        Ok(()) => Ok(planned),
         Err(failure) => Err(abandon(planned.bake.root, planned.bake.state, failure.into())),
     }
 }
 
 /// Renames everything into place.
-pub(crate) fn publish(job: &Job, planned: Planned, flushes: usize) -> anyhow::Result<Report> {
-    match with_commit(job, &planned, &[], flushes, |commit| commit.publish()) {
+pub(super) fn publish(job: &Job, planned: Planned, flushes: usize) -> anyhow::Result<Report> {
+    let published = planned
+        .commit(job, &[], flushes)
+        .and_then(|commit| commit.map(|commit| commit.publish()).transpose());
+    match published {
         Ok(kept) => Ok(Report { kept: kept.unwrap_or_default(), ..planned.report() }),
         Err(failure) => Err(abandon(planned.bake.root, planned.bake.state, failure.into())),
     }
 }
 
-/// Calls `work` unless there is nothing to do: then nothing at all is written.
-fn with_commit<T>(
-    job: &Job,
-    planned: &Planned,
-    members: &[&DecodedMember],
-    flushes: usize,
-    work: impl FnOnce(&Commit) -> Result<T, Failure>,
-) -> Result<Option<T>, Failure> {
-    let Planned { bake, plan, diff, .. } = planned;
-    let Some(state) = &bake.state else { return Ok(None) };
-    let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
-    let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
-    let mtime = job.mtime;
-    let commit = Commit { root: bake.root, state, receipt, plan, diff, members, mtime, flushes };
-    let unchanged = bake.receipt.is_some() && commit.wanted().text()? == receipt.text()?;
-    if diff.is_empty() && unchanged {
-        return Ok(None);
+impl Planned<'_> {
+    /// Returns the commit that carries the plan out; none where the root is as planned.
+    fn commit<'a>(
+        &'a self,
+        job: &Job,
+        members: &'a [&'a DecodedMember],
+        flushes: usize,
+    ) -> Result<Option<Commit<'a>>, Failure> {
+        let Planned { bake, receipt, is_first, plan, diff, .. } = self;
+        let Some(state) = &bake.state else { return Ok(None) };
+        let mtime = job.mtime;
+        let commit = Commit { root: bake.root, state, receipt, plan, diff, members, mtime, flushes };
+        let unchanged = !is_first && commit.wanted().text()? == receipt.text()?;
+        Ok((!diff.is_empty() || !unchanged).then_some(commit))
     }
-    work(&commit).map(Some)
 }

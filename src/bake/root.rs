@@ -45,6 +45,11 @@ pub(super) struct Bake<'a> {
 }
 
 impl Bake<'_> {
+    /// Tells whether the receipt names packages.
+    pub(super) fn has_packages(&self) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| !receipt.packages.is_empty())
+    }
+
     /// Whether the receipt says that `artifact` was installed.
     pub(super) fn knows(&self, artifact: &Artifact) -> bool {
         let same = |a: &Artifact| {
@@ -94,7 +99,7 @@ pub(super) fn placed(decoded: &Decoded) -> impl Iterator<Item = Placed> {
 }
 
 /// One root can be named twice: baking it twice at once would lock it against itself.
-pub(crate) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
+pub(super) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
     let mut seen = BTreeSet::new();
     hosts
         .iter()
@@ -110,8 +115,32 @@ pub(crate) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
         .collect()
 }
 
-/// What the root is, what it needs, and what is in place already.
-pub(crate) fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Result<Bake<'a>> {
+/// Locks a root, recovers what an earlier run has left midway, and tells what the root is and needs.
+pub(super) fn begin<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
+    let (target, artifacts) = needs(job, root)?;
+    let state = State::open(root, job.lock_timeout)?;
+    let begun = || -> anyhow::Result<(Option<Receipt>, Survey)> {
+        let receipt = recover::recover(root, &state)?;
+        let found = survey(root, receipt.as_ref())?;
+        Ok((receipt, found))
+    };
+    match begun() {
+        Ok((receipt, found)) => {
+            Ok(Bake { root, state: Some(state), receipt, target, artifacts, found, from_packages: None })
+        }
+        Err(error) => Err(abandon(root, Some(state), error)),
+    }
+}
+
+/// Tells what [`begin`] would, without a lock: nothing may be written then.
+pub(super) fn look<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
+    let (target, artifacts) = needs(job, root)?;
+    let receipt = state::receipt(root)?;
+    let found = survey(root, receipt.as_ref())?;
+    Ok(Bake { root, state: None, receipt, target, artifacts, found, from_packages: None })
+}
+
+fn needs(job: &Job, root: &Root) -> anyhow::Result<(Target, Vec<Artifact>)> {
     if job.spec.package().is_some() {
         // Before anything is fetched.
         Distribution::of(root)?;
@@ -119,21 +148,11 @@ pub(crate) fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Resul
     let arch = arch(&job.spec, root, &job.fetcher)?;
     let target = Target { arch, glibc: target::glibc(root, arch)? };
     let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;
-    let state = if write { Some(State::open(root, job.lock_timeout)?) } else { None };
-    let begun = || -> anyhow::Result<(Option<Receipt>, Survey)> {
-        let receipt = match &state {
-            Some(state) => recover::recover(root, state)?,
-            None => state::receipt(root)?,
-        };
-        let found = receipt.as_ref().map(|receipt| state::survey(root, receipt)).transpose()?;
-        Ok((receipt, found.unwrap_or_default()))
-    };
-    match begun() {
-        Ok((receipt, found)) => {
-            Ok(Bake { root, state, receipt, target, artifacts, found, from_packages: None })
-        }
-        Err(error) => Err(abandon(root, state, error)),
-    }
+    Ok((target, artifacts))
+}
+
+fn survey(root: &Root, receipt: Option<&Receipt>) -> Result<Survey, Failure> {
+    receipt.map_or_else(|| Ok(Survey::default()), |receipt| state::survey(root, receipt))
 }
 
 /// The spec's architecture wins over the root's own.
