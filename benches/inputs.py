@@ -19,7 +19,7 @@ TOP = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target")).resolve()
 LAB = TARGET / "lab"
 NODEBAKE = TARGET / "x86_64-unknown-linux-musl/release/nodebake"
-FLOORS = TARGET / "release/examples/floors"
+FLOORS = TARGET / "x86_64-unknown-linux-musl/release/examples/floors"
 COMPONENTS = ("containerd", "runc", "cni-plugins")
 GZIP_LEVEL = 6  # as upstream's
 

@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
-# Step `artifacts`: Debian's builds of containerd, runc and the CNI plugins, in the archives that
+# shellcheck shell=bash disable=SC2154 # part sets here, work and what lab.sh holds
+# Part `artifacts`: Debian's builds of containerd, runc and the CNI plugins, in the archives that
 # upstream would have released: its file names, members, modes and checksum files. One folder a
 # generation, with versions.json for what it holds; gzip's bytes differ from one gzip to the
 # next, so no digest of an archive is written down anywhere else.
@@ -7,15 +7,16 @@
 # Unlike upstream's, these binaries need glibc (runc 1.1.15 and 1.3.6 even 2.38, which bookworm
 # has not), there is no containerd-stress, and `runc.sha256sum` carries no true signature.
 
+# artifacts FOLDER NAME
 artifacts() {
-  #                              generation arch  containerd runc   cni-plugins
-  keep "$LAB/artifacts/1.6"       generation amd64 1.6.20     1.1.5  1.1.1
-  keep "$LAB/artifacts/1.7"       generation amd64 1.7.24     1.1.15 1.1.1
-  keep "$LAB/artifacts/2.1"       generation amd64 2.1.9      1.3.6  1.9.1
-  keep "$LAB/artifacts/2.1-arm64" generation arm64 2.1.9      1.3.6  1.9.1
-  keep "$LAB/artifacts/runc-bookworm" bookworm_runc
-  # not a part of a node: it judges one
-  keep "$LAB/tools/goss" goss
+  case $2 in #         arch  containerd runc   cni-plugins
+    1.6) generation "$1" amd64 1.6.20 1.1.5 1.1.1 ;;
+    1.7) generation "$1" amd64 1.7.24 1.1.15 1.1.1 ;;
+    2.1) generation "$1" amd64 2.1.9 1.3.6 1.9.1 ;;
+    2.1-arm64) generation "$1" arm64 2.1.9 1.3.6 1.9.1 ;;
+    runc-bookworm) bookworm_runc "$1" ;;
+    *) fail "unknown artifacts" ;;
+  esac
 }
 
 # component, version, architecture, and the Debian package it comes from: suite, version, SHA-256
@@ -52,7 +53,7 @@ bookworm_runc() {
   write_versions "$1" amd64
 }
 
-# Needs no more of a root than its libc.
+# Not a part of a node: it judges one. Needs no more of a root than its libc.
 goss() {
   local tree
   tree=$(unpacked goss 0.4.9 amd64)

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
+# shellcheck shell=bash disable=SC2154 # part sets here, work and what lab.sh holds
 # Debian's archive, through the mirror that this machine's apt is configured with. apt does the
 # fetching, so proxies, credentials and signatures are its business. The mirror's name is read
 # when it is needed and goes to no file that outlives the run.
@@ -15,19 +15,17 @@ mirror() {
 }
 
 # deb PACKAGE POOL ARCH SUITE VERSION SHA256: prints the path of the package, its digest checked.
-# The suite's index comes first, since a rebuild or a point release moves the file. Where the
-# suite went on to another upstream version, the recorded package answers as long as the pool
-# holds it, then the newer one.
+# The recorded package answers as long as the pool holds it. A rebuild or a point release takes it
+# away: then the suite's index knows what came in its place.
 deb() {
   local package=$1 pool=$2 arch=$3 suite=$4 version=$5 sha256=$6 row path digest
-  read_index
-  row=$(awk -v s="$suite" -v a="$arch" -v p="$package" '$1 == s && $2 == a && $3 == p {print $4, $5}' "$work/index")
+  download "$pool/${package}_${version}_$arch.deb" "$sha256" && return
+  read_index "$suite"
+  row=$(awk -v a="$arch" -v p="$package" '$1 == a && $2 == p {print $3, $4}' "$work/index.$suite")
   [[ -n $row ]] || fail "the mirror's $suite has no $package for $arch"
   read -r path digest <<<"$row"
-  if [[ $(upstream_version "$path") != $(upstream_version "_$version") ]]; then
-    download "$pool/${package}_${version}_$arch.deb" "$sha256" && return
+  [[ $(upstream_version "$path") == $(upstream_version "_$version") ]] ||
     say "$package $(upstream_version "_$version") has left Debian: taking $(upstream_version "$path")"
-  fi
   download "$path" "$digest" || fail "could not download $path from the mirror"
 }
 
@@ -46,17 +44,15 @@ upstream_version() {
   echo "${version%%[~+_-]*}"
 }
 
-# $work/index: suite, architecture, package, path, SHA-256 of what `artifacts` may ask for. Read
-# once a run by an apt with a state of its own: this machine's lists and packages play no part.
+# read_index SUITE: $work/index.SUITE has architecture, package, path and SHA-256 of what the lab may ask
+# for. Read by an apt with a state of its own: this machine's lists and packages play no part.
 read_index() {
-  local base suite arch list log
-  [[ ! -e $work/index ]] || return 0
+  local suite=$1 base list log
+  [[ ! -e $work/index.$suite ]] || return 0
   base=$(mirror)
   mkdir -p "$work/apt/lists/partial" "$work/apt/archives/partial"
   touch "$work/apt/status"
-  for suite in bookworm:amd64 trixie:amd64 sid:amd64,arm64; do
-    echo "deb [arch=${suite#*:} target=Packages signed-by=$keyring] $base ${suite%:*} main"
-  done >"$work/apt/sources.list"
+  echo "deb [arch=amd64,arm64 target=Packages signed-by=$keyring] $base $suite main" >"$work/apt/sources.list"
   cat >"$work/apt.conf" <<END
 Dir::State "$work/apt";
 Dir::State::Status "$work/apt/status";
@@ -69,18 +65,18 @@ Acquire::Languages "none";
 Acquire::Retries "3";
 pkgCacheFile::Generate "false";
 END
-  say "reading Debian's package index"
+  say "reading the package index of Debian's $suite"
   log=$(apt-get -c "$work/apt.conf" -qq update --error-on=any 2>&1) ||
     fail "the mirror does not answer as a Debian archive (LAB_MIRROR names another one): $(hide_hosts <<<"$log")"
-  for list in "$work"/apt/lists/*_dists_*_Packages*; do
-    [[ $list =~ _dists_([a-z]+)_main_binary-([a-z0-9]+)_Packages ]]
+  for list in "$work"/apt/lists/*_dists_"$suite"_main_binary-*_Packages*; do
+    [[ $list =~ _binary-([a-z0-9]+)_Packages ]]
     /usr/lib/apt/apt-helper cat-file "$list" |
-      awk -v suite="${BASH_REMATCH[1]}" -v arch="${BASH_REMATCH[2]}" '
+      awk -v arch="${BASH_REMATCH[1]}" '
         $1 == "Package:" {package = $2}
         $1 == "Filename:" {path = $2}
-        $1 == "SHA256:" && package ~ /^(containerd|runc|containernetworking-plugins|goss)$/ {print suite, arch, package, path, $2}'
+        $1 == "SHA256:" && package ~ /^(containerd|runc|containernetworking-plugins|goss)$/ {print arch, package, path, $2}'
   done >"$work/index.new"
-  mv "$work/index.new" "$work/index"
+  mv "$work/index.new" "$work/index.$suite"
 }
 
 # What this machine's apt needs to reach its mirror: proxies and leniency.

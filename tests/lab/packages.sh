@@ -1,49 +1,97 @@
-# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
-# Step `packages`: what the tests need from Debian and rustup, and this machine lacks. Step `bench`:
-# what `make bench` needs beside that.
+# shellcheck shell=bash disable=SC2154 # prepare sets here, and what lab.sh holds
+# Debian packages and Rust targets that something needs and this machine lacks. A set names all that it
+# needs itself, so that a machine with nothing but Rust, gcc and make installs no more than that.
 
-debian_packages=(
-  mmdebstrap debian-archive-keyring     # roots
-  curl gzip jq python3 xz-utils zstd    # archives, images
-  busybox-static skopeo docker-registry # images and the registry that serves them
+demo_packages=(
+  mmdebstrap debian-archive-keyring     # a root
+  gzip jq python3 busybox-static        # archives, images
+  iproute2 mount procps util-linux      # node
+  systemd                               # an offline look with systemctl
+)
+boot_packages=(
+  "${demo_packages[@]}"
+  qemu-system-x86 e2fsprogs fdisk       # a machine and its disk
+)
+dist_packages=(
+  musl-tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross # C code in crates is compiled for both
+)
+tests_packages=(
+  "${boot_packages[@]}"
+  curl xz-utils zstd                    # archives
+  skopeo docker-registry                # a registry that serves the images
   openssl                               # a private CA
   file                                  # what a binary says of itself
-  iproute2 procps strace systemd        # node; offline checks with systemctl and systemd-analyze
+  strace                                # system calls seen, and made to fail
   xfsprogs btrfs-progs                  # power cuts and quotas on filesystems of their own
   g++                                   # the fuzzer's engine
   valgrind                              # instructions counted
   systemd-container                     # nspawn
-  qemu-system-x86 e2fsprogs genisoimage # qemu: disks and a seed for cloud-init
+  genisoimage                           # a seed for cloud-init
   packer xorriso openssh-client         # sshd, and the builds of packer/:
-  dosfstools fdisk mtools ovmf          # disks that boot by UEFI
+  dosfstools mtools ovmf                # disks that boot by UEFI
   apt-utils gnupg rpm createrepo-c      # repositories and their signatures
-  musl-tools                            # static binaries: C code in crates is compiled for both
-  gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 )
 bench_packages=(
-  hyperfine time                        # measuring
+  gzip jq python3                       # archives
+  hyperfine strace time                 # measuring
+  curl mount openssl e2fsprogs xfsprogs # inputs
   isal libarchive-tools                 # the fastest gzip; bsdtar
   ansible-core nginx-light
 )
-rust_targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl)
+dist_targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl)
 
-packages() {
-  install_packages "${debian_packages[@]}"
-  add_rust_targets
+declare -A package_sets=(
+  [demo]=${demo_packages[*]}
+  [boot]=${boot_packages[*]}
+  [dist]=${dist_packages[*]}
+  [tests]=${tests_packages[*]}
+  [bench]=${bench_packages[*]}
+)
+
+# install_sets SET…: packages by one apt, and beside it the Rust targets
+install_sets() {
+  local packages targets
+  mapfile -t packages < <(missing_packages "$@")
+  mapfile -t targets < <(missing_targets "$@")
+  add_rust_targets "${targets[@]}" &
+  local adding=$!
+  install_packages "${packages[@]}"
+  wait "$adding" || fail "could not add Rust targets: see above"
 }
 
-bench() { install_packages "${bench_packages[@]}"; }
+missing_packages() {
+  local set package
+  for set in "$@"; do
+    for package in ${package_sets[$set]}; do
+      is_installed "$package" || echo "$package"
+    done
+  done | sort -u
+}
+
+missing_targets() {
+  local installed target
+  [[ " $* " == *' dist '* ]] && command -v rustup >/dev/null || return 0
+  cd "$top" || exit # rust-toolchain.toml decides whose targets these are
+  installed=$(rustup target list --installed)
+  for target in "${dist_targets[@]}"; do
+    [[ $'\n'$installed$'\n' == *$'\n'$target$'\n'* ]] || echo "$target"
+  done
+}
+
+add_rust_targets() {
+  (($#)) || return 0
+  cd "$top" || exit
+  say "adding Rust targets $*"
+  rustup --quiet target add "$@"
+}
 
 install_packages() {
-  local missing=() package log
-  for package in "$@"; do
-    is_installed "$package" || missing+=("$package")
-  done
-  ((${#missing[@]})) || return 0
-  say "installing ${missing[*]}"
+  local log
+  (($#)) || return 0
+  say "installing $*"
   log=$(as_root apt-get -q update 2>&1) || fail "apt-get update: $log"
-  log=$(install_or_downgrade "${missing[@]}") || fail "apt-get install: $log"
-  leave_no_service "${missing[@]}"
+  log=$(install_or_downgrade "$@") || fail "apt-get install: $log"
+  leave_no_service "$@"
 }
 
 # Nothing of this machine goes away for the lab: apt would remove a qemu-utils from elsewhere that
@@ -82,16 +130,4 @@ leave_no_service() {
     esac
     as_root systemctl --quiet disable "${now[@]}" "$unit" 2>/dev/null || say "could not disable $unit"
   done
-}
-
-add_rust_targets() {
-  local missing=() target
-  command -v rustup >/dev/null || return 0
-  cd "$top" || exit # rust-toolchain.toml decides whose targets these are
-  for target in "${rust_targets[@]}"; do
-    rustup target list --installed | grep -qx "$target" || missing+=("$target")
-  done
-  ((${#missing[@]})) || return 0
-  say "adding Rust targets ${missing[*]}"
-  rustup --quiet target add "${missing[@]}"
 }

@@ -1,5 +1,5 @@
-# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
-# Step `repositories`: signed apt and dnf repositories of packages in the shape of Docker's
+# shellcheck shell=bash disable=SC2154 # part sets here, work and what lab.sh holds
+# Part `repositories`: signed apt and dnf repositories of packages in the shape of Docker's
 # containerd.io, made of the lab's own archives, and what else a repository may be: tampered with,
 # unsigned, with packages that fail, take their time or start what they must not.
 #
@@ -16,16 +16,15 @@ slow_script='touch /var/lib/lab-slow
 for _ in $(seq 600); do [ ! -e /var/lib/lab-go ] || break; sleep 0.1; done
 rm -f /var/lib/lab-slow /var/lib/lab-go'
 
+# repositories FOLDER
 repositories() {
-  keep "$LAB/repositories" all_repositories
-}
-
-all_repositories() {
   out=$1
   mkdir "$out"
   make_keys
   apt_repositories
   dnf_repositories
+  # a daemon that gpg started
+  gpgconf --kill all
 }
 
 # --- keys: the secret ones are gone with $work ----------------------------------------------------

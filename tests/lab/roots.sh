@@ -1,22 +1,35 @@
-# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
-# Step `roots`: Debian root filesystems as plain directories, without a kernel. Tests bake into
+# shellcheck shell=bash disable=SC2154 # part sets here, work and what lab.sh holds
+# Part `roots`: Debian root filesystems as plain directories, without a kernel. Tests bake into
 # copies or overlays of them.
 
-roots() {
-  keep "$LAB/roots/bookworm" native_root bookworm
-  keep "$LAB/roots/trixie" native_root trixie
-  keep "$LAB/roots/rocky" dnf_root bookworm
-  keep "$LAB/roots/trixie-arm64" foreign_root trixie
-  keep "$LAB/roots/bookworm-vm" vm_root bookworm
-  keep "$LAB/roots/trixie-vm" vm_root trixie
-  keep "$LAB/roots/bookworm-cloud" cloud_root bookworm
+# root FOLDER NAME. A root that has more than another one is made from a copy of it, which parts.mk has
+# made before.
+root() {
+  case $2 in
+    bookworm | trixie) native_root "$1" "$2" ;;
+    trixie-arm64) foreign_root "$1" trixie ;;
+    rocky) dnf_root "$1" bookworm bookworm ;;
+    bookworm-vm | trixie-vm) vm_root "$1" "${2%-vm}" "${2%-vm}" ;;
+    bookworm-cloud) cloud_root "$1" bookworm bookworm-vm ;;
+    *) fail "unknown root" ;;
+  esac
 }
 
 # systemd to enable units in and to boot, iptables and iproute2 for pods; apt comes with the
 # variant, for `install: package`.
 native_root() {
   debootstrap "$2" "$1" --variant=apt --architectures=amd64 \
-    --include=systemd,systemd-sysv,udev,dbus,iptables,kmod,iproute2,ca-certificates,netbase,procps "${@:3}"
+    --include=systemd,systemd-sysv,udev,dbus,iptables,kmod,iproute2,ca-certificates,netbase,procps
+}
+
+# more_of FOLDER SUITE ROOT OPTION…: a copy of ROOT with more packages. What mmdebstrap has already
+# put into FOLDER is apt's sources, which ROOT has not.
+more_of() {
+  # shellcheck disable=SC2016 # expanded by the shell of the hook
+  debootstrap "$2" "$1" --variant=apt --architectures=amd64 --setup-hook='
+    sources=$(cat "$1/etc/apt/sources.list")
+    cp -a --reflink=auto "$LAB/roots/'"$3"'/." "$1"
+    echo "$sources" >"$1/etc/apt/sources.list"' "${@:4}"
 }
 
 # Stands for Rocky Linux 9, whose packages no mirror of Debian has: its os-release, its presets, and
@@ -24,7 +37,7 @@ native_root() {
 # base system is no package of rpm's but base-stub, which provides what packages ask of it. So this
 # shows what dnf and rpm do, and no SELinux, no systemd of EL's, no package of EL's.
 dnf_root() {
-  native_root "$@" --include=dnf,rpm,dnf-plugins-core
+  more_of "$@" --include=dnf,rpm,dnf-plugins-core
   as_root chroot "$1" dpkg --purge --force-all apt >/dev/null
   as_root rm -rf "$1"/usr/bin/{apt,dpkg}* "$1"/usr/lib/apt "$1"/etc/{apt,dpkg} "$1"/var/{lib,cache}/{apt,dpkg} \
     "$1"/var/log/{apt,dpkg.log}
@@ -62,15 +75,15 @@ END
 # With a kernel that has ext4 and NVMe built in, so that it boots without an initramfs, which takes
 # longer to make than the rest; and with cloud-init, which without a seed stays out of the way.
 vm_root() {
-  native_root "$@" --include=linux-image-cloud-amd64,cloud-init,e2fsprogs,fdisk,login,openssh-client \
-    --dpkgopt='path-exclude=/etc/kernel/postinst.d/initramfs-tools'
+  more_of "$@" --include=linux-image-cloud-amd64,cloud-init,e2fsprogs,fdisk,login,openssh-client \
+    --setup-hook='echo path-exclude=/etc/kernel/postinst.d/initramfs-tools >>"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap"'
   # there is one locale, and keys take their time in emulation
   as_root tee "$1/etc/cloud/cloud.cfg.d/90-lab.cfg" <<<'{locale: C.UTF-8, ssh_genkeytypes: [ed25519]}' >/dev/null
 }
 
 # What a cloud image has more than that: a network, a way in for Packer, a boot loader for UEFI.
 cloud_root() {
-  vm_root "$@" --include=openssh-server,sudo,systemd-boot-efi \
+  more_of "$@" --include=openssh-server,sudo,systemd-boot-efi \
     --customize-hook='systemctl --quiet --root="$1" enable systemd-networkd'
 }
 
@@ -87,14 +100,17 @@ debootstrap() {
   local suite=$1 folder=$2 base
   base=$(mirror)
   acquire_configuration >"$work/acquire.conf"
-  # a mount namespace of its own, so that an interrupted run leaves no /dev mounted in the tree
-  as_root unshare --mount mmdebstrap --mode=root "${@:3}" \
+  # A mount namespace of its own, so that an interrupted run leaves no /dev mounted in the tree. Nobody
+  # needs the tree of an interrupted run: dpkg waits for no disk.
+  as_root env LAB="$LAB" unshare --mount mmdebstrap --mode=root "${@:3}" \
     --aptopt="$work/acquire.conf" --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --setup-hook='echo force-unsafe-io >"$1/etc/dpkg/dpkg.cfg.d/unsafe"' \
     "$suite" "$folder" "deb [signed-by=$keyring] $base $suite main" \
     </dev/null >"$work/mmdebstrap.log" 2>&1 ||
     fail "mmdebstrap: $(tail -n 20 "$work/mmdebstrap.log" | hide_hosts)"
+  as_root rm "$folder/etc/dpkg/dpkg.cfg.d/unsafe"
   forget_here "$folder" "${base#*://}"
 }
 

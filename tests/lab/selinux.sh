@@ -1,16 +1,12 @@
-# shellcheck shell=bash disable=SC2154 # prepare sets here, work and what lab.sh holds
-# Step `selinux`: Debian's SELinux policy and the tools that judge labels by it.
+# shellcheck shell=bash disable=SC2154 # part sets here, work and what lab.sh holds
+# Part `selinux`: Debian's SELinux policy and the tools that judge labels by it.
 #
 # Nothing is installed: policycoreutils has a machine without SELinux marked for a relabelling at every
 # boot, and selinux-policy-default loads its policy where there is SELinux.
 
-selinux() {
-  keep "$LAB/selinux" policy
-}
-
-# policy DIR: the policy in DIR/etc/selinux/default, made as the postinst of its package does, setfiles in
+# selinux DIR: the policy in DIR/etc/selinux/default, made as the postinst of its package does, setfiles in
 # DIR/sbin and matchpathcon in DIR/usr/sbin.
-policy() {
+selinux() {
   local package modules log
   mkdir -p "$1/var/lib/selinux" "$work/selinux"
   log=$(fetch_packages policycoreutils selinux-utils selinux-policy-default) ||

@@ -1,0 +1,15 @@
+# The results of the lab, each a path below target/lab, and what is made before what. Called by
+# `prepare`, which holds the lock. A result that exists is complete, whatever its age: what it is made
+# from decides the order alone.
+
+part := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))part
+
+artifacts/% tools/% images/% roots/%:
+	$(part) $@
+repositories selinux:
+	$(part) $@
+
+roots/rocky roots/bookworm-vm: | roots/bookworm
+roots/trixie-vm: | roots/trixie
+roots/bookworm-cloud: | roots/bookworm-vm
+repositories: | artifacts/1.7 artifacts/2.1 artifacts/runc-bookworm
