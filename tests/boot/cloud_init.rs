@@ -4,17 +4,15 @@
 //! In a container every way, and what goes wrong in it; in QEMU each way once, booted twice, with a
 //! real NoCloud seed. Needs `make dist` and `tests/lab/prepare`; run by `make test`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
-use kit::ready::{PROOF, complaints};
-use kit::real::{Folder, Node, artifacts, expect, lab, repository, run, spec, text, versions};
+use crate::kit::command::{expect, run, text};
+use crate::kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_nodebake};
+use crate::kit::lab::{lab, repository};
+use crate::kit::node::{Folder, Node, artifacts, spec, versions};
+use crate::kit::ready::{PROOF, complaints};
 
 /// A Debian with its cloud-init, and a containerd whose runc runs on it.
 #[derive(Clone, Copy)]

@@ -2,20 +2,17 @@
 //! containerd; seconds a boot. What it can't show, modules and a kernel of its own, is `qemu.rs`'s.
 //! Needs `tests/lab/prepare` and `make dist`; run by `make test`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use kit::Lab;
-use kit::guest::{
+use crate::kit::command::run;
+use crate::kit::guest::{
     Layer, PULLS, Report, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake,
     mirror,
 };
-use kit::ready::{PROOF, complaints};
-use kit::real::{Node, artifacts, lab, run, spec, version};
+use crate::kit::lab::lab;
+use crate::kit::node::{Node, artifacts, spec, version};
+use crate::kit::ready::{PROOF, complaints};
 
 /// A node that has everything to be ready once it is booted.
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
@@ -390,19 +387,6 @@ fn start_that_fails_says_why_with_the_services_own_words() {
     assert!(report.expect("chroot", 9).contains("systemd does not run here"), "{report}");
     assert!(report.expect("other-root", 9).contains("root `/run/elsewhere` is not its `/`"), "{report}");
     report.expect("two", 2);
-}
-
-/// This host's systemd, if it has one, does not run the root of a test.
-#[test]
-fn start_and_live_are_refused_where_the_root_does_not_run() {
-    let lab = Lab::new();
-    let before = lab.tree();
-    let refused = lab.run(["apply", "--start"], &lab.root);
-    refused.exits(9).says("`--start` asks the running system").says("leave out `--start`");
-    assert_eq!(lab.tree(), before);
-    lab.apply().exits(0);
-    let live = kit::run(lab.command(["verify", "--live"]).arg("--root").arg(&lab.root));
-    live.exits(9).says("`--live` asks the running system");
 }
 
 /// A registry that never answers: Ctrl-C ends the wait, and no pod stays behind.

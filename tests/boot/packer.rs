@@ -4,21 +4,19 @@
 //!
 //! Of the examples for clouds only their validity is shown, and `plugins.pkr.hcl` is for a later Packer.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::time::Instant;
 
-use kit::guest::{boot_disk, carry_cni_configuration};
-use kit::ready::{PROOF, complaints};
-use kit::real::{Node, artifacts, expect, lab, repository, run, static_binary, text, versions};
+use crate::kit::command::{expect, run, text};
+use crate::kit::guest::{boot_disk, carry_cni_configuration};
+use crate::kit::lab::{lab, repository, static_binary};
+use crate::kit::node::{Node, artifacts, versions};
+use crate::kit::ready::{PROOF, complaints};
+use crate::kit::{assert_same, tree};
 
 // --- the templates ------------------------------------------------------------------------------------
 
@@ -176,10 +174,10 @@ fn a_root_filesystem_becomes_a_tar_and_a_disk_that_boots_ready() {
     let build = Build::new("bookworm-cloud", "2.1");
     make_dirty(&build.node);
     carry_cni_configuration(&build.node);
-    let before = kit::tree(&build.node.root());
+    let before = tree(&build.node.root());
     let said = build.rootfs(&["-var=spec=nodebake.yaml", "-var=rootfs=root"]);
     said.succeeds().prints_time("a root filesystem to a tar and a disk");
-    assert_eq!(kit::tree(&build.node.root()), before, "the directory stays as it is");
+    assert_same("the directory that was built from", &before, &tree(&build.node.root()));
 
     let output = build.path("output");
     let mut results: Vec<_> =
@@ -315,136 +313,6 @@ qemuargs = [
   ["-device", "virtio-net,netdev=user.0,romfile="],
 ]
 "#;
-
-// --- the scripts --------------------------------------------------------------------------------------
-
-/// A root that a script may damage.
-fn small_root(folder: &Path) -> PathBuf {
-    let root = folder.join("root");
-    for path in ["etc/ssh", "var/log", "var/lib/dbus", "tmp", "var/tmp", "root/.ssh"] {
-        fs::create_dir_all(root.join(path)).unwrap();
-    }
-    fs::write(root.join("etc/machine-id"), "0123456789abcdef0123456789abcdef\n").unwrap();
-    root
-}
-
-/// In a directory whose names are not the root's.
-fn clean(root: &Path) -> (Option<i32>, String) {
-    let script = repository().join("packer/clean.sh");
-    let mut clean = Command::new("sh");
-    clean.arg(script).env("NODEBAKE_ROOT", root).current_dir(repository());
-    let path = format!("{}:{}", root.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let output = clean.env("PATH", path).output().unwrap();
-    (output.status.code(), text(output))
-}
-
-/// `name` in front of the system's programs.
-fn fake(folder: &Path, name: &str, script: &str) {
-    let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    run("chmod", &["+x", path.to_str().unwrap()]);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn what_could_not_be_removed_fails_the_build() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = small_root(folder.path());
-    let left = [
-        "usr/bin/cloud-init",
-        "etc/ssh/ssh_host_rsa_key",
-        "var/lib/systemd/random-seed",
-        "var/lib/cloud/data/instance-id",
-        "var/lib/apt/lists/main_Packages",
-        "var/log/journal/machine",
-        "tmp/packer-shell1",
-    ];
-    for file in left {
-        fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
-        fs::write(root.join(file), "").unwrap();
-        run("chmod", &["+x", root.join(file).to_str().unwrap()]);
-    }
-    for program in ["rm", "find"] {
-        fake(folder.path(), program, "");
-    }
-    let (code, said) = clean(&root);
-    assert_eq!(code, Some(1), "{said}");
-    for file in &left[1..] {
-        assert!(said.contains(&format!("/{file} is still there")), "{file} in\n{said}");
-    }
-    for program in ["rm", "find"] {
-        fs::remove_file(folder.path().join(program)).unwrap();
-    }
-    assert_eq!(clean(&root), (Some(0), "clean.sh: the image is clean\n".to_owned()));
-}
-
-#[test]
-#[ignore = "needs root"]
-fn host_keys_that_nothing_makes_anew_fail_the_build() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = small_root(folder.path());
-    fs::write(root.join("etc/ssh/ssh_host_rsa_key"), "key").unwrap();
-    let (code, said) = clean(&root);
-    assert!(code == Some(1) && said.contains("nothing makes others at boot"), "{code:?} {said}");
-    assert!(root.join("etc/ssh/ssh_host_rsa_key").exists(), "sshd would not start");
-    let unit = root.join("etc/systemd/system/keys.service");
-    fs::create_dir_all(unit.parent().unwrap()).unwrap();
-    fs::write(unit, "[Service]\nExecStart=/usr/bin/ssh-keygen -A\n").unwrap();
-    assert_eq!(clean(&root).0, Some(0));
-    assert!(!root.join("etc/ssh/ssh_host_rsa_key").exists());
-}
-
-/// In a root filesystem on the build host an absolute link leads to the host's own files.
-#[test]
-#[ignore = "needs root"]
-fn cleaning_never_follows_a_link_out_of_the_root() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = small_root(folder.path());
-    let host = folder.path().join("host");
-    fs::create_dir_all(host.join("lists")).unwrap();
-    for file in ["syslog", "machine-id", "authorized_keys", "lists/a_Packages"] {
-        fs::write(host.join(file), "of the host packer_1\n").unwrap();
-    }
-    for (link, target) in [("var/log", ""), ("var/tmp", ""), ("root/.ssh", ""), ("var/lib/apt", "")] {
-        let _ = fs::remove_dir(root.join(link));
-        symlink(host.join(target), root.join(link)).unwrap();
-    }
-    fs::remove_file(root.join("etc/machine-id")).unwrap();
-    symlink(host.join("machine-id"), root.join("etc/machine-id")).unwrap();
-    let before = kit::tree(&host);
-    let (code, said) = clean(&root);
-    assert_eq!(kit::tree(&host), before);
-    assert!(
-        code == Some(1) && said.contains("/var/log is a link that leads out of the root"),
-        "{code:?} {said}"
-    );
-}
-
-#[test]
-#[ignore = "needs root"]
-fn the_wrapper_takes_the_binary_of_the_machine() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("bin")).unwrap();
-    fake(folder.path(), "uname", "echo aarch64");
-    let wrapper = || -> Output {
-        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-        let mut wrapper = Command::new("sh");
-        wrapper.arg(repository().join("packer/nodebake.sh")).arg("verify").env("PATH", path);
-        wrapper.env("NODEBAKE_FILES", folder.path()).env("NODEBAKE_ROOT", folder.path()).output().unwrap()
-    };
-    let missing = text(expect(1, wrapper()));
-    assert!(missing.contains("bin/nodebake-linux-arm64 was not uploaded"), "{missing}");
-    fake(
-        folder.path(),
-        "bin/nodebake-linux-arm64",
-        "echo seen; echo 'nodebake: error: no' >&2; echo '  help: none' >&2; exit 4",
-    );
-    let failed = text(expect(4, wrapper()));
-    assert_eq!(
-        failed.lines().collect::<Vec<_>>(),
-        ["seen", "nodebake: error: no", "  help: none", "nodebake: error: no"]
-    );
-}
 
 // --- how a user calls Packer --------------------------------------------------------------------------
 

@@ -2,20 +2,18 @@
 //! virtualisation; about a minute a boot. It shows what `nspawn.rs` can't: kernel modules, version 2
 //! of cgroups, a first boot. Needs `tests/lab/prepare` and `make dist`; run by `make test`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
-
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use kit::guest::{
+use crate::kit::command::{expect, text};
+use crate::kit::guest::{
     Layer, PULLS, Report, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake,
     mirror,
 };
-use kit::ready::{PROOF, complaints};
-use kit::real::{Node, expect, repository, static_binary, text};
+use crate::kit::lab::{repository, static_binary};
+use crate::kit::node::Node;
+use crate::kit::ready::{PROOF, complaints};
 
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
     let node = Node::bootable(root, generation, extra);

@@ -1,17 +1,15 @@
 //! Layer L0: real containerd, runc and CNI plugins of several generations, baked into real Debian
 //! roots, then asked and started on this kernel. Needs `tests/lab/prepare`; run by `make test`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kit::real::{Node, artifacts, errors, expect, repository, run, static_binary, text, version, versions};
-use kit::{NODEBAKE, tree};
+use crate::kit::command::{errors, expect, run, text};
+use crate::kit::lab::{repository, static_binary};
+use crate::kit::node::{Node, artifacts, version, versions};
+use crate::kit::{NODEBAKE, assert_same, sha256, times, tree};
 
 /// A generation of containerd and a root that its runc runs on.
 struct Generation {
@@ -203,7 +201,6 @@ fn a_masked_service_is_noticed() {
 fn c13_a_second_run_changes_nothing_and_opens_no_socket() {
     let node = Node::new("trixie", "2.1", "");
     node.apply();
-    let times = |root: &Path| run("find", &[root.to_str().unwrap(), "-printf", "%p %T@ %C@ %i\\n"]);
     let before = times(&node.root());
     let trace = node.folder.path().join("trace");
     let traced = Command::new("strace")
@@ -232,7 +229,7 @@ fn c14_two_bakes_of_the_same_inputs_are_byte_identical() {
     let [a, b] = [(); 2].map(|()| Node::new("trixie", "2.1", ""));
     a.apply();
     b.apply();
-    assert_eq!(tree(&a.root()), tree(&b.root()));
+    assert_same("the second root", &tree(&a.root()), &tree(&b.root()));
     assert_eq!(
         fs::read(a.path("/var/lib/nodebake/receipt.json")).unwrap(),
         fs::read(b.path("/var/lib/nodebake/receipt.json")).unwrap()
@@ -266,7 +263,7 @@ fn c16_an_upgrade_and_back_converge_to_fresh_bakes() {
     for generation in ["1.7", "2.1", "1.7"] {
         node.write_spec(generation, "");
         node.apply();
-        assert_eq!(tree(&node.root()), fresh(generation), "{generation}");
+        assert_same(generation, &fresh(generation), &tree(&node.root()));
     }
     node.write_spec(
         "1.7",
@@ -276,9 +273,9 @@ fn c16_an_upgrade_and_back_converge_to_fresh_bakes() {
     assert!(node.path("/etc/containerd/certs.d/docker.io/hosts.toml").is_file());
     node.write_spec("1.7", "");
     node.apply();
-    assert_eq!(tree(&node.root()), fresh("1.7"), "a mirror more and less");
+    assert_same("after a mirror more and less, the root", &fresh("1.7"), &tree(&node.root()));
     expect(0, node.nodebake("remove", &[]));
-    assert_eq!(tree(&node.root()), before, "remove");
+    assert_same("after remove, the root", &before, &tree(&node.root()));
 }
 
 #[test]
@@ -287,7 +284,7 @@ fn one_decode_bakes_several_roots() {
     let [a, b] = [(); 2].map(|()| Node::new("bookworm", "1.6", ""));
     let root = b.root().display().to_string();
     expect(0, a.nodebake("apply", &["--root", &root]));
-    assert_eq!(tree(&a.root()), tree(&b.root()));
+    assert_same("the second root", &tree(&a.root()), &tree(&b.root()));
 }
 
 #[test]
@@ -325,7 +322,7 @@ fn refused(code: i32, generation: &'static str, root: &str, change: impl Fn(&Pat
     fs::write(node.spec(), pinned).unwrap();
     let before = tree(&node.root());
     let output = expect(code, node.nodebake("apply", &[]));
-    assert_eq!(tree(&node.root()), before, "the root is as before ({})", node.generation);
+    assert_same(&format!("the root, refused {},", node.generation), &before, &tree(&node.root()));
     errors(&output)
 }
 
@@ -336,7 +333,7 @@ fn pin(source: &Path, file: &str, bytes: &[u8]) {
     let text = fs::read_to_string(&spec).unwrap();
     let old =
         versions("2.1").as_object().unwrap().values().find(|v| v["file"] == file).unwrap()["sha256"].clone();
-    fs::write(spec, text.replace(old.as_str().unwrap(), &kit::sha256(bytes))).unwrap();
+    fs::write(spec, text.replace(old.as_str().unwrap(), &sha256(bytes))).unwrap();
 }
 
 #[test]
@@ -420,7 +417,7 @@ fn c2_a_real_upgrade_survives_being_killed() {
             kills += 1;
             assert_untorn(&node.root(), &old, &new);
             node.apply();
-            assert_eq!(tree(&node.root()), new, "{call} {when}");
+            assert_same(&format!("the root after {call} {when}"), &new, &tree(&node.root()));
         }
     }
     println!("c2: {kills} kills, all converged");

@@ -1,14 +1,6 @@
 //! Rows T1 to T18 of the test matrix: archives that are hostile, damaged or merely unusual, under
 //! a digest that the spec trusts. What is refused leaves the root as it was, byte for byte.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +8,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use kit::{CNI, CONTAINERD, Component, Header, Lab, Machine, Member, RUNC, Run, Tar};
-use kit::{assert_same, cni_members, containerd_members, elf, gzip, sha256, tar};
+use crate::kit::{CNI, CONTAINERD, Component, Header, Lab, Machine, Member, RUNC, Run, Tar};
+use crate::kit::{assert_same, cni_members, containerd_members, elf, gzip, sha256, tar};
 
 /// Whatever the archive does, a refusal comes at once.
 const AT_ONCE: Duration = Duration::from_secs(5);

@@ -2,14 +2,6 @@
 //! to the host and back while nodebake is at work, and text from outside that would steer a terminal.
 //! The host's sentinel is compared in content, owner, mode, inode and times.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, renameat_with};
 
-use kit::{CNI, CONTAINERD, Lab, Member, Run};
-use kit::{assert_same, cni_members, containerd_members, gzip, link, make_dir, mode, own, tar, write};
+use crate::kit::{CNI, CONTAINERD, Lab, Member, Run};
+use crate::kit::{assert_same, cni_members, containerd_members, gzip, link, make_dir, mode, own, tar, write};
 
 // ---------------------------------------------------------------- R11: a root that moves
 

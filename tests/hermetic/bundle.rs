@@ -1,15 +1,12 @@
 //! Bundles: one file in place of a directory of artifacts, believed no more than that. And the digests of
 //! members in `nodebake.lock`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use kit::{
+use crate::kit::{
     CNI, CONTAINERD, Header, Lab, Member, NODEBAKE, RUNC, Run, Tar, assert_same, paths, run, sha256, skip,
     tree, works, write,
 };

@@ -17,17 +17,14 @@
 //! error.txt      the spec or the root is refused: exit code and message; the root is unchanged
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use kit::upstream::publish;
-use kit::{Lab, Run, run, tree};
+use crate::kit::upstream::publish;
+use crate::kit::{Lab, Run, run, tree};
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases");
 const AS_BEFORE: &str = "the root is as before\n";

@@ -3,19 +3,6 @@
 //!
 //! All of it is judged from outside: trees, exit codes and messages.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-#[path = "kit/http.rs"]
-mod http;
-mod kit;
-#[path = "kit/story.rs"]
-mod story;
 
 use std::fs;
 use std::io::Write as _;
@@ -27,10 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::{Reply, Server};
-use kit::tally::tally;
-use kit::{CONTAINERD, Lab, Machine, NODEBAKE, Run, elf, run, skip, works};
-use story::{Story, bake, fresh_bake, stories, summary, version_one, version_two};
+use crate::kit::http::{Reply, Server};
+use crate::kit::tally::tally;
+use crate::kit::{CONTAINERD, Lab, Machine, NODEBAKE, Run, elf, run, skip, works};
+use crate::kit::story::{Story, bake, fresh_bake, stories, summary, version_one, version_two};
 
 // ---------------------------------------------------------------- C1, C2, C3: every call fails, or is the last
 

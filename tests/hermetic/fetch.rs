@@ -2,17 +2,6 @@
 //!
 //! Every server is on loopback and is told how to misbehave; nothing here needs a network.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-#[path = "kit/http.rs"]
-mod http;
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use http::{Identity, Reply, Request, Server, identity};
-use kit::{
+use crate::kit::http::{Identity, Reply, Request, Server, identity};
+use crate::kit::{
     CNI, CONTAINERD, Component, Lab, Machine, Member, NODEBAKE, RUNC, Run, elf, gzip, run, sha256, skip, tar,
     works,
 };

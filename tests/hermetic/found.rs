@@ -1,14 +1,11 @@
 //! What reviews have found, kept found: each test showed a loss before it was mended.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use kit::{
+use crate::kit::{
     CNI, CONTAINERD, Lab, NODEBAKE, RUNC, assert_same, elf, link, mode, run, skip, tree, works, write,
 };
 

@@ -2,14 +2,6 @@
 //! mark for a relabelling boot, and the attributes of what was there before. The labels are compared
 //! with those of the real `setfiles` and `matchpathcon`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +11,8 @@ use std::time::Duration;
 use nodebake::format::file_contexts::{FileContexts, Kind, Texts};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
-use kit::{Lab, Run};
-use kit::{assert_same, link, make_dir, mode, own, write};
+use crate::kit::{Lab, Run};
+use crate::kit::{assert_same, link, make_dir, mode, own, write};
 
 const LABEL: &str = "security.selinux";
 const MARK: &str = ".autorelabel";
@@ -485,7 +477,7 @@ fn with_policy() -> Lab {
 
 /// Debian's policy and tools, unpacked.
 fn selinux() -> PathBuf {
-    kit::real::lab().join("selinux")
+    kit::node::lab().join("selinux")
 }
 
 fn with_debians_policy() -> Lab {

@@ -1,8 +1,6 @@
 //! The test matrix itself: every row of `tests/matrix.txt` has a test or a reason why not, and every
 //! test that names a row names one that exists.
 
-#![allow(clippy::unwrap_used, reason = "tests read their own sources")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -4,17 +4,6 @@
 //! log: then names and sizes are there and the data behind them is not, which is where a missing
 //! fsync shows.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
-#[path = "kit/story.rs"]
-mod story;
 
 use std::fs;
 use std::io::Write as _;
@@ -23,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use kit::tally::tally;
-use kit::{NODEBAKE, Run, run, skip, works};
-use story::{Story, stories, summary};
+use crate::kit::tally::tally;
+use crate::kit::{NODEBAKE, Run, run, skip, works};
+use crate::kit::story::{Story, stories, summary};
 
 /// The calls that change what a disk holds, or wait until it does.
 const CALLS: [&str; 10] = [

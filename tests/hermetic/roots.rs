@@ -2,14 +2,6 @@
 //! idempotence, reproducibility, remove, drift, locks, several roots. Every test ends by comparing
 //! the host's sentinel with what it was (see `Lab`).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags, makedev, mknodat, renameat_with, setxattr};
 
-use kit::{CNI, CONTAINERD, Lab, Machine, Member, RUNC, Run};
-use kit::{
+use crate::kit::{CNI, CONTAINERD, Lab, Machine, Member, RUNC, Run};
+use crate::kit::{
     assert_same, cni_members, elf, executable, gzip, link, make_dir, mode, own, tar, times, tree, write,
 };
 

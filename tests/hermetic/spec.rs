@@ -1,15 +1,6 @@
 //! What a user can get wrong in `nodebake.yaml` and on the command line (rows S1 to S5), and what
 //! hostile values and secrets become in the files that are written.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use kit::{Lab, Run, run, skip, works};
+use crate::kit::{Lab, Run, run, skip, works};
 use nodebake::error::{Failure, Kind};
 use nodebake::node::{Content, Want};
 use nodebake::path::ImagePath;

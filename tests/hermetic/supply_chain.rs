@@ -1,14 +1,6 @@
 //! What nodebake is built from, judged by deny.toml: every licence is allowed, no banned crate is in the
 //! tree, every source is crates.io. Offline and without cargo-deny; where that is installed, it has to agree.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-mod kit;
 
 use std::collections::BTreeSet;
 use std::process::Command;

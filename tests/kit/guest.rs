@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::real::{Node, repository, static_binary};
+use super::lab::{repository, static_binary};
+use super::node::Node;
 
 /// Where a root is booted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,19 +2,6 @@
 //! C2 of packages: what is there after the failure is told, and the next run converges. Needs
 //! `tests/lab/prepare`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-#[path = "kit/http.rs"]
-mod http;
-mod kit;
-#[path = "kit/repository.rs"]
-#[allow(dead_code, reason = "a kit")]
-mod repository;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,10 +11,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use kit::NODEBAKE;
-use kit::real::{Node, errors, expect};
-use kit::tally::tally;
-use repository::{node, outside_the_database, serve, suites};
+use crate::kit::NODEBAKE;
+use crate::kit::command::{errors, expect};
+use crate::kit::node::Node;
+use crate::kit::tally::tally;
+use crate::kit::repository::{node, outside_the_database, serve, suites};
 
 const CALLS: [(&str, &[&str]); 14] = [
     ("openat", &["EACCES", "EIO", "ENOSPC", "EROFS"]),

@@ -2,18 +2,6 @@
 //! this machine's apt is configured with, and with packages in the shape of Docker's from the lab's own
 //! signed repositories. Needs `tests/lab/prepare` and `make dist`; run by `make test`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-#[path = "kit/http.rs"]
-mod http;
-mod kit;
-#[path = "kit/repository.rs"]
-mod repository;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,14 +11,16 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::{Reply, Request, Server};
-use kit::guest::{
+use crate::kit::http::{Reply, Request, Server};
+use crate::kit::guest::{
     Layer, PULLS, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake, mirror,
 };
-use kit::ready::{PROOF, complaints};
-use kit::real::{Node, artifacts, errors, expect, lab, run, text};
-use kit::{NODEBAKE, assert_same, sha256, tree};
-use repository::{
+use crate::kit::ready::{PROOF, complaints};
+use crate::kit::command::{errors, expect, run, text};
+use crate::kit::lab::lab;
+use crate::kit::node::{Node, artifacts};
+use crate::kit::{NODEBAKE, assert_same, sha256, tree};
+use crate::kit::repository::{
     fingerprint, flat, give_mirror, is_package, key, node, outside_the_database, package_file, rpms, serve,
     serve_breakable, serve_changed, spec, suites, write_spec,
 };
@@ -1498,7 +1488,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
     write("upgrade", spec(&package("2.1.9"), IN_A_CONTAINER_2));
     let archive =
         format!("containerd:\n{}", in_a_container(if archive_generation == "2.1" { "2.1" } else { "1.6" }));
-    write("archive", kit::real::spec(archive_generation, &archive));
+    write("archive", kit::node::spec(archive_generation, &archive));
     let script = r#"
         bake() { nodebake apply --root / --spec /etc/nodebake/$1.yaml --start; }
         starts() { journalctl --no-pager -o cat -u containerd | grep -c 'Started containerd'; }

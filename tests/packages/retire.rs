@@ -1,28 +1,16 @@
 //! Packages that nodebake has brought go away again, with real apt and dnf: what others came to need stays,
 //! and an edited configuration outlives whatever happens meanwhile. Needs `tests/lab/prepare`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
-#[path = "kit/http.rs"]
-mod http;
-mod kit;
-#[path = "kit/repository.rs"]
-#[allow(dead_code, reason = "a kit")]
-mod repository;
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kit::NODEBAKE;
-use kit::real::{Node, errors, expect, run, text};
-use repository::{flat, give_mirror, node, rpms, serve, suites};
+use crate::kit::NODEBAKE;
+use crate::kit::command::{errors, expect, run, text};
+use crate::kit::node::Node;
+use crate::kit::repository::{flat, give_mirror, node, rpms, serve, suites};
 
 const BINARY: &str = "/usr/bin/containerd";
 const CONFIG: &str = "/etc/containerd/config.toml";

@@ -1,15 +1,12 @@
 //! A guard of the speed that does not depend on the machine's load: how many instructions the static
 //! binary needs for a fixed small input, counted by callgrind. Needs `make dist`; run by `make test`.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests set up their own host")]
-
-mod kit;
 
 use std::fs;
 use std::process::Command;
 
-use kit::real::static_binary;
-use kit::{CNI, CONTAINERD, Lab, Machine, Member, RUNC, elf, gzip, run, skip, tar};
+use crate::kit::lab::static_binary;
+use crate::kit::{CNI, CONTAINERD, Lab, Machine, Member, RUNC, elf, gzip, run, skip, tar};
 
 /// The compiler and the processor's features that the counts hold for.
 const RUSTC: &str = "rustc 1.95.0";

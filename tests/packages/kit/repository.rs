@@ -7,8 +7,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::http::{Reply, Request, Server};
-use crate::kit::real::{Node, artifacts, expect, lab, repository, versions};
+use crate::kit::http::{Reply, Request, Server};
+use crate::kit::command::expect;
+use crate::kit::lab::{lab, repository};
+use crate::kit::node::{Node, artifacts, versions};
 use crate::kit::tree;
 
 /// A folder of the lab's repositories.

@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use super::NODEBAKE;
+use super::command::{expect, run, text};
+use super::lab::{lab, repository};
 
 /// A copy of a real root, a spec for one generation beside it, and room for results.
 pub struct Node {
@@ -153,18 +155,6 @@ impl Node {
     }
 }
 
-pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-pub fn lab() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
-    let lab = target.join("lab");
-    assert!(lab.join("roots/trixie").is_dir(), "run tests/lab/prepare first");
-    lab
-}
-
 pub fn artifacts(generation: &str) -> PathBuf {
     lab().join("artifacts").join(generation)
 }
@@ -187,30 +177,4 @@ pub fn spec(generation: &str, extra: &str) -> String {
             .unwrap();
     }
     yaml + extra
-}
-
-pub fn run(program: &str, arguments: &[&str]) -> String {
-    text(expect(0, Command::new(program).args(arguments).output().unwrap()))
-}
-
-#[track_caller]
-pub fn expect(code: i32, output: Output) -> Output {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "--- stdout\n{out}--- stderr\n{err}---");
-    output
-}
-
-pub fn text(output: Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-pub fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// The release build for a target without a libc of its own.
-pub fn static_binary(target: &str) -> PathBuf {
-    let binary = lab().parent().unwrap().join(target).join("release/nodebake");
-    assert!(binary.is_file(), "run make dist first");
-    binary
 }

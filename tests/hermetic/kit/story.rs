@@ -5,14 +5,6 @@
 //! business of the tests.
 
 // Every test binary compiles its own copy and uses a part of it.
-#![allow(dead_code)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests set up their own host"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
