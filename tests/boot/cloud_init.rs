@@ -241,7 +241,7 @@ fn kubelet_does_not_start_before_a_first_boot_has_succeeded() {
         t up systemctl is-active nodebake-firstboot containerd kubelet
         "
     );
-    let report = boot(&node, Layer::Container, &[], &[], &script).remove(0);
+    let report = boot(&node, Layer::CONTAINER, &[], &[], &script).remove(0);
     assert_eq!(report.output("units"), "failed\ninactive", "{report}");
     assert!(report.output("failed").contains("nodebake-firstboot.service"), "{report}");
     report.expect("kubelet", 1);
@@ -445,7 +445,7 @@ ssh_genkeytypes: [ed25519]
 /// A root of the lab with what an image holds: the binary and the archives. By hard links, since no
 /// file of it is written to: not here, and a guest has an overlay.
 fn image(debian: Debian) -> Node {
-    let node = Node { folder: Folder::on_disk(), generation: debian.generation };
+    let node = Node { folder: Folder::on_disk() };
     let link = |from: &Path, to: &Path| run("cp", &["-al", from.to_str().unwrap(), to.to_str().unwrap()]);
     link(&lab().join("roots").join(debian.root), &node.root());
     carry_nodebake(&node);
@@ -532,7 +532,7 @@ t owned owned
 fn first_boot(node: &Node) -> Report {
     // Last: cloud-init 22.4 reads user-data anew for it.
     let script = format!("{FACTS}t schema cloud-init schema --system\n");
-    boot(node, Layer::Container, &[], &[], &script).remove(0)
+    boot(node, Layer::CONTAINER, &[], &[], &script).remove(0)
 }
 
 /// Two boots of one disk in QEMU, the seed on an ISO image.
@@ -546,5 +546,5 @@ fn boot_twice(node: &Node, seed: &[(&str, &str)]) -> [Report; 2] {
         options.extend(["--seed", folder.to_str().unwrap()]);
     }
     let script = format!("if [[ $1 == 1 ]]; then\n{PROOF}\nfi\n{FACTS}{OWNED}");
-    boot(node, Layer::Machine, &[], &options, &script).try_into().unwrap_or_else(|_| panic!("two boots"))
+    boot(node, Layer::MACHINE, &[], &options, &script).try_into().unwrap_or_else(|_| panic!("two boots"))
 }

@@ -53,7 +53,7 @@ fn s9_goss_finds_a_booted_node_up() {
         systemctl stop containerd
         t stopped /opt/lab/goss --gossfile /opt/lab/goss.yaml validate --no-color
     ";
-    let report = boot(&node, Layer::Container, &[], &[], script).remove(0);
+    let report = boot(&node, Layer::CONTAINER, &[], &[], script).remove(0);
     assert!(report.expect("goss", 0).contains("Failed: 0, Skipped: 0"), "{report}");
     let stopped = report.expect("stopped", 1);
     assert!(stopped.contains("containerd: running") && stopped.contains("containerd answers"), "{report}");

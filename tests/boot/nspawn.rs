@@ -11,8 +11,9 @@ use crate::kit::guest::{
     mirror,
 };
 use crate::kit::lab::lab;
-use crate::kit::node::{Node, artifacts, spec, version};
+use crate::kit::node::{Node, artifacts, spec};
 use crate::kit::ready::{PROOF, complaints};
+use crate::kit::runnable::version;
 
 /// A node that has everything to be ready once it is booted.
 fn node(root: &str, generation: &'static str, extra: &str) -> Node {
@@ -33,7 +34,7 @@ fn in_a_container(generation: &str) -> String {
 }
 
 fn boot_once(node: &Node, script: &str) -> Report {
-    boot(node, Layer::Container, &[], &[], script).remove(0)
+    boot(node, Layer::CONTAINER, &[], &[], script).remove(0)
 }
 
 // --- each pair ------------------------------------------------------------------------------------
@@ -220,18 +221,18 @@ fn another_containerd_in_our_place_is_noticed() {
 
 /// The tutorial's pull by hand and the CRI's, on a node whose only way out is the registry.
 fn pulls(broken: &str) -> (Report, String) {
-    let node = node("trixie", "2.1", &mirror(Layer::Container));
+    let node = node("trixie", "2.1", &mirror(Layer::CONTAINER));
     if !broken.is_empty() {
         drop_in(&node, broken);
     }
-    boot_beside_registry(&node, Layer::Container, PULLS)
+    boot_beside_registry(&node, Layer::CONTAINER, PULLS)
 }
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn both_pulls_of_the_tutorial_reach_the_mirror() {
     let (report, requests) = pulls("");
-    assert_pulled(Layer::Container, &report, &requests);
+    assert_pulled(Layer::CONTAINER, &report, &requests);
 }
 
 // --- apply --start ------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::kit::command::{expect, run, text};
-use crate::kit::guest::{boot_disk, carry_cni_configuration};
+use crate::kit::guest::carry_cni_configuration;
 use crate::kit::lab::{lab, repository, static_binary};
+use crate::kit::machine::boot_disk;
 use crate::kit::node::{Node, artifacts, versions};
 use crate::kit::ready::{PROOF, complaints};
 use crate::kit::{assert_same, tree};

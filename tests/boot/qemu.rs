@@ -44,7 +44,7 @@ fn assert_ready(report: &Report) {
 
 fn boots_ready(root: &str, generation: &'static str) {
     let node = node(root, generation, "");
-    assert_ready(&boot(&node, Layer::Machine, &[], &[], &format!("{MACHINE}{PROOF}"))[0]);
+    assert_ready(&boot(&node, Layer::MACHINE, &[], &[], &format!("{MACHINE}{PROOF}"))[0]);
 }
 
 #[test]
@@ -63,11 +63,11 @@ fn s8_trixie_boots_ready_with_containerd_1_7() {
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn s8_trixie_boots_ready_with_containerd_2_1_and_pulls_through_the_mirror() {
-    let node = node("trixie-vm", "2.1", &mirror(Layer::Machine));
+    let node = node("trixie-vm", "2.1", &mirror(Layer::MACHINE));
     let script = format!("{MACHINE}{PROOF}{PULLS}t images ctr -n k8s.io images ls -q\n");
-    let (report, requests) = boot_beside_registry(&node, Layer::Machine, &script);
+    let (report, requests) = boot_beside_registry(&node, Layer::MACHINE, &script);
     assert_ready(&report);
-    assert_pulled(Layer::Machine, &report, &requests);
+    assert_pulled(Layer::MACHINE, &report, &requests);
     assert!(report.output("images").contains("docker.io/library/nginx:alpine"), "{report}");
 }
 
@@ -84,7 +84,7 @@ fn s8_bookworm_boots_ready_with_containerd_2_1_though_presets_disable_everything
     let first_boot =
         "t first-boot systemctl show --property=ConditionResult --value first-boot-complete.target\n";
     let script = format!("{MACHINE}{PROOF}{first_boot}{presets}");
-    let reports = boot(&node, Layer::Machine, &[], &["--boots", "2"], &script);
+    let reports = boot(&node, Layer::MACHINE, &[], &["--boots", "2"], &script);
     let [first, second] = reports.as_slice() else { panic!("{} boots", reports.len()) };
     first.expect("preset-all", 0);
     assert_ready(first);

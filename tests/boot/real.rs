@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 
 use crate::kit::command::{errors, expect, run, text};
 use crate::kit::lab::{repository, static_binary};
-use crate::kit::node::{Node, artifacts, version, versions};
+use crate::kit::node::{Node, artifacts, versions};
+use crate::kit::runnable::version;
 use crate::kit::{NODEBAKE, assert_same, sha256, times, tree};
 
 /// A generation of containerd and a root that its runc runs on.
@@ -322,7 +323,7 @@ fn refused(code: i32, generation: &'static str, root: &str, change: impl Fn(&Pat
     fs::write(node.spec(), pinned).unwrap();
     let before = tree(&node.root());
     let output = expect(code, node.nodebake("apply", &[]));
-    assert_same(&format!("the root, refused {},", node.generation), &before, &tree(&node.root()));
+    assert_same(&format!("the root, refused {generation},"), &before, &tree(&node.root()));
     errors(&output)
 }
 

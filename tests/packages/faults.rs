@@ -2,7 +2,6 @@
 //! C2 of packages: what is there after the failure is told, and the next run converges. Needs
 //! `tests/lab/prepare`.
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -14,8 +13,8 @@ use std::thread;
 use crate::kit::NODEBAKE;
 use crate::kit::command::{errors, expect};
 use crate::kit::node::Node;
-use crate::kit::tally::tally;
 use crate::kit::repository::{node, outside_the_database, serve, suites};
+use crate::kit::tally::tally;
 
 const CALLS: [(&str, &[&str]); 14] = [
     ("openat", &["EACCES", "EIO", "ENOSPC", "EROFS"]),

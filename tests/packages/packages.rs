@@ -2,7 +2,6 @@
 //! this machine's apt is configured with, and with packages in the shape of Docker's from the lab's own
 //! signed repositories. Needs `tests/lab/prepare` and `make dist`; run by `make test`.
 
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -11,19 +10,19 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::kit::http::{Reply, Request, Server};
+use crate::kit::command::{errors, expect, run, text};
 use crate::kit::guest::{
     Layer, PULLS, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake, mirror,
 };
-use crate::kit::ready::{PROOF, complaints};
-use crate::kit::command::{errors, expect, run, text};
+use crate::kit::http::{Reply, Request, Server, identity};
 use crate::kit::lab::lab;
-use crate::kit::node::{Node, artifacts};
-use crate::kit::{NODEBAKE, assert_same, sha256, tree};
+use crate::kit::node::{self, Node, artifacts};
+use crate::kit::ready::{PROOF, complaints};
 use crate::kit::repository::{
-    fingerprint, flat, give_mirror, is_package, key, node, outside_the_database, package_file, rpms, serve,
-    serve_breakable, serve_changed, spec, suites, write_spec,
+    chroot, fingerprint, flat, give_mirror, install_what_needs, is_package, key, node, outside_the_database,
+    package_file, rpms, serve, serve_breakable, serve_changed, spec, suites, write_spec,
 };
+use crate::kit::{NODEBAKE, assert_same, paths, sha256, times, tree};
 use serde_json::Value;
 
 const BINARY: &str = "/usr/bin/containerd";
@@ -65,7 +64,7 @@ fn assert_quiet(node: &Node) {
     assert_eq!(strangers(), [""; 0], "these live in the root or have it mounted");
     for folder in ["var/lib/apt/lists", "var/cache/apt", "var/cache/dnf", "run", "tmp", "proc", "sys", "dev"]
     {
-        let left: Vec<_> = kit::paths(&node.path(folder))
+        let left: Vec<_> = paths(&node.path(folder))
             .into_iter()
             .skip(1)
             .filter(|path| path.symlink_metadata().is_ok_and(|meta| !meta.is_dir()))
@@ -172,13 +171,9 @@ fn installed(node: &Node, name: &str) -> String {
     if output.status.success() { text(output) } else { String::new() }
 }
 
-fn chroot(node: &Node, words: &[&str]) -> Output {
-    Command::new("chroot").arg(node.root()).args(words).env("LC_ALL", "C").output().unwrap()
-}
-
 #[track_caller]
 fn expect_nothing_to_do(node: &Node) {
-    let before = kit::times(&node.root());
+    let before = times(&node.root());
     let trace = node.folder.path().join("trace");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-e", "trace=network", "-o"]).arg(&trace);
@@ -187,7 +182,7 @@ fn expect_nothing_to_do(node: &Node) {
     assert!(again.contains("0 created, 0 changed, 0 removed") && !again.contains("package "), "{again}");
     let sockets = fs::read_to_string(&trace).unwrap();
     assert!(!sockets.contains("AF_INET"), "{sockets}");
-    assert_eq!(kit::times(&node.root()), before, "nothing is touched");
+    assert_eq!(times(&node.root()), before, "nothing is touched");
     expect(0, node.nodebake("apply", &["--offline"]));
     expect(0, node.nodebake("plan", &["--detailed-exitcode"]));
 }
@@ -201,15 +196,15 @@ fn becomes_a_node(node: &Node, version: &str) {
     expect_nothing_to_do(node);
     carry_nodebake(node);
     carry_cni_configuration(node);
-    let (report, requests) = boot_beside_registry(node, Layer::Container, &format!("{PROOF}{PULLS}"));
+    let (report, requests) = boot_beside_registry(node, Layer::CONTAINER, &format!("{PROOF}{PULLS}"));
     assert_eq!(complaints(&report), [""; 0], "{report}");
     assert!(report.output("version").contains(version), "{report}");
     assert!(report.output("pod").contains("a pod of registry.k8s.io/pause:3."), "{report}");
-    assert_pulled(Layer::Container, &report, &requests);
+    assert_pulled(Layer::CONTAINER, &report, &requests);
 }
 
 fn debians(root: &str, version: &str) {
-    let more = format!("{}{}", in_a_container(version), mirror(Layer::Container));
+    let more = format!("{}{}", in_a_container(version), mirror(Layer::CONTAINER));
     let node = node(root, "", &more);
     give_mirror(&node);
     becomes_a_node(&node, version);
@@ -232,7 +227,7 @@ fn trixies_own_containerd_becomes_a_node() {
 /// containerd.io as Docker ships it: CRI off, no CNI plugins.
 fn dockers(root: &str, version: &str) {
     let server = serve();
-    let more = format!("{}{}", in_a_container(version), mirror(Layer::Container));
+    let more = format!("{}{}", in_a_container(version), mirror(Layer::CONTAINER));
     let package = format!("repository: {}, version: {version}", suites(&server));
     let node = node(root, &package, &more);
     becomes_a_node(&node, version);
@@ -280,7 +275,7 @@ fn containerd_io_2_1_becomes_a_node_on_trixie() {
 
 fn rockys(version: &str) {
     let server = serve();
-    let more = format!("{}{}", in_a_container(version), mirror(Layer::Container));
+    let more = format!("{}{}", in_a_container(version), mirror(Layer::CONTAINER));
     let package = format!("repository: {}, version: {version}", rpms(&server, "rpm"));
     let node = node("rocky", &package, &more);
     becomes_a_node(&node, version);
@@ -431,7 +426,7 @@ fn the_packages_unit_is_changed_by_a_drop_in_only() {
     let dropin =
         fs::read_to_string(node.path("/etc/systemd/system/containerd.service.d/10-nodebake.conf")).unwrap();
     assert!(dropin.contains("LimitNOFILE=65536") && dropin.contains("http://proxy:3128"), "{dropin}");
-    let units: Vec<PathBuf> = kit::paths(&node.root())
+    let units: Vec<PathBuf> = paths(&node.root())
         .into_iter()
         .filter(|path| path.ends_with("containerd.service") && path.symlink_metadata().unwrap().is_file())
         .filter(|path| !path.to_string_lossy().contains("deb-systemd-helper"))
@@ -591,7 +586,7 @@ fn a_package_that_was_tampered_with_is_refused() {
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn dockers_key_is_pinned() {
-    let identity = http::identity(&["download.docker.com"]);
+    let identity = identity(&["download.docker.com"]);
     let docker = Server::https(&identity, |_, _| Reply::ok(fs::read(key("key.asc")).unwrap()));
     let to = docker.address;
     let proxy = Server::http(move |_, _| Reply::tunnel(to));
@@ -1379,18 +1374,7 @@ fn remove_leaves_what_others_need() {
     let server = serve();
     let node = node("bookworm", &format!("repository: {}, version: 1.7.24", suites(&server)), "");
     node.apply();
-    let tree = node.folder.path().join("needs");
-    kit::write(&tree.join("DEBIAN/control"), b"Package: lab-needs\nVersion: 1\nArchitecture: all\nMaintainer: lab\nDepends: containerd.io\nDescription: needs it\n");
-    run(
-        "dpkg-deb",
-        &[
-            "--root-owner-group",
-            "--build",
-            tree.to_str().unwrap(),
-            node.path("/root/needs.deb").to_str().unwrap(),
-        ],
-    );
-    expect(0, chroot(&node, &["dpkg", "--install", "/root/needs.deb"]));
+    install_what_needs(&node, "containerd.io");
     let said = expect(0, node.nodebake("remove", &[]));
     assert!(!installed(&node, "containerd.io").is_empty());
     assert!((text(said.clone()) + &errors(&said)).contains("containerd.io"), "it is named");
@@ -1488,7 +1472,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
     write("upgrade", spec(&package("2.1.9"), IN_A_CONTAINER_2));
     let archive =
         format!("containerd:\n{}", in_a_container(if archive_generation == "2.1" { "2.1" } else { "1.6" }));
-    write("archive", kit::node::spec(archive_generation, &archive));
+    write("archive", node::spec(archive_generation, &archive));
     let script = r#"
         bake() { nodebake apply --root / --spec /etc/nodebake/$1.yaml --start; }
         starts() { journalctl --no-pager -o cat -u containerd | grep -c 'Started containerd'; }
@@ -1532,7 +1516,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
         t remove nodebake remove --root /
         t gone ls /usr/bin/containerd
     "#;
-    let report = boot(&node, Layer::Container, &[], &["--keep-net", "--timeout", "300"], script).remove(0);
+    let report = boot(&node, Layer::CONTAINER, &[], &["--keep-net", "--timeout", "300"], script).remove(0);
     report.expect("first", 0);
     assert_eq!(report.output("starts-first"), "1", "started once, with our configuration\n{report}");
     assert_eq!(report.output("cri-off"), "0", "{report}");
@@ -1573,53 +1557,4 @@ fn apt_on_a_running_system() {
 fn dnf_on_a_running_system() {
     let server = serve();
     live("rocky", &rpms(&server, "rpm"), "1.6");
-}
-
-// --- hermetic ----------------------------------------------------------------------------------------------
-
-/// What the spec says of packages is checked before anything is looked at.
-#[test]
-fn nonsense_is_refused_by_the_spec() {
-    let cases = [
-        ("repository: dockr", "distro, docker"),
-        ("repository: {suite: stable}", "url"),
-        ("repository: {path: x, url: 'https://m.example'}", "path"),
-        ("repository: {url: 'ftp://m.example'}", "http"),
-        ("repository: {url: 'https://user:secret@m.example'}", "credentials"),
-        ("repository: {url: 'https://m.example', key: 'https://m.example/gpg'}", "fingerprint"),
-        ("repository: {url: 'https://m.example', fingerprint: 12AB}", "40"),
-        ("version: newest", "version"),
-        ("version: '1.7; reboot'", "version"),
-        ("name: '-o'", "name"),
-        ("hold: perhaps", "boolean"),
-        ("versoin: 1.7.24", "version"),
-    ];
-    let mut lab = kit::Lab::new();
-    let before = lab.tree();
-    for (package, says) in cases {
-        lab.spec_also(&format!("containerd: {{install: package, package: {{{package}}}}}\n"));
-        let said = lab.apply().exits(3).errors();
-        assert!(said.contains(says) && !said.contains("secret"), "{package}: {said}");
-    }
-    assert_eq!(lab.tree(), before);
-}
-
-/// A small root of no known distribution: no package manager is guessed.
-#[test]
-fn a_root_that_says_nothing_of_its_distribution_is_refused() {
-    let lab = kit::Lab::new();
-    let plugins = kit::CNI;
-    let digest = sha256(&fs::read(lab.artifacts.join(plugins.file)).unwrap());
-    let plugins = format!("cni-plugins: {{version: {}, sha256: {digest}}}", plugins.version);
-    let spec = format!("source: ./artifacts\ncomponents: {{{plugins}}}\ncontainerd: {{install: package}}\n");
-    fs::write(&lab.spec, spec).unwrap();
-    let before = lab.tree();
-    lab.apply().exits(9).says("nodebake-test").says("install: archive");
-    lab.plan().exits(9);
-    assert_eq!(lab.tree(), before);
-    fs::remove_file(lab.path("/etc/os-release")).unwrap();
-    fs::remove_file(lab.path("/usr/lib/os-release")).unwrap();
-    let before = lab.tree();
-    lab.apply().exits(9).says("os-release");
-    assert_eq!(lab.tree(), before);
 }

@@ -1,43 +1,26 @@
 //! Packages that nodebake has brought go away again, with real apt and dnf: what others came to need stays,
 //! and an edited configuration outlives whatever happens meanwhile. Needs `tests/lab/prepare`.
 
-
 use std::fs;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::kit::NODEBAKE;
-use crate::kit::command::{errors, expect, run, text};
+use crate::kit::command::{errors, expect, text};
 use crate::kit::node::Node;
-use crate::kit::repository::{flat, give_mirror, node, rpms, serve, suites};
+use crate::kit::repository::{
+    chroot, flat, give_mirror, install_what_needs, node, rpms, serve, suites, write_spec,
+};
+use crate::kit::{NODEBAKE, paths};
 
 const BINARY: &str = "/usr/bin/containerd";
 const CONFIG: &str = "/etc/containerd/config.toml";
 const EDIT: &str = "/var/lib/nodebake/edited/etc/containerd/config.toml";
 
-fn chroot(node: &Node, words: &[&str]) -> Output {
-    Command::new("chroot").arg(node.root()).args(words).output().unwrap()
-}
-
 /// What dpkg says of a package; nothing where it is not there.
 fn status(node: &Node, name: &str) -> String {
     let query = chroot(node, &["dpkg-query", "--show", "--showformat=${db:Status-Status}", name]);
     if query.status.success() { text(query) } else { String::new() }
-}
-
-/// Installs a package of no content that depends on another.
-fn install_what_needs(node: &Node, needed: &str) {
-    let tree = node.folder.path().join("needs");
-    let control = format!(
-        "Package: lab-needs\nVersion: 1\nArchitecture: all\nMaintainer: lab\nDepends: {needed}\nDescription: needs it\n"
-    );
-    kit::write(&tree.join("DEBIAN/control"), control.as_bytes());
-    let file = node.path("/root/needs.deb");
-    let [tree, deb] = [&tree, &file].map(|path| path.to_str().unwrap());
-    run("dpkg-deb", &["--root-owner-group", "--build", tree, deb]);
-    expect(0, chroot(node, &["dpkg", "--install", "/root/needs.deb"]));
-    fs::remove_file(file).unwrap();
 }
 
 /// The containerd goes and an archive takes its place; a library that came with it and is needed by now stays.
@@ -136,7 +119,7 @@ fn an_edit_outlives_a_switch_that_is_killed() {
             node.write_spec(generation, "");
             killed_while_the_configuration_is_away(&node, &["apply"]);
             match next {
-                "package" => repository::write_spec(&node, &package, ""),
+                "package" => write_spec(&node, &package, ""),
                 "remove" => {
                     expect(0, node.nodebake("remove", &[]));
                     assert_eq!(fs::read_to_string(node.path(CONFIG)).unwrap(), edited, "{root}");
@@ -159,8 +142,8 @@ fn an_edit_outlives_a_switch_that_is_killed() {
 #[track_caller]
 fn assert_forgotten(node: &Node) {
     assert_eq!(status(node, "containerd.io"), "");
-    let info = kit::paths(&node.path("/var/lib/dpkg/info"));
-    assert!(!info.iter().any(|path| kit::text(path).contains("/containerd.io.")), "{info:?}");
+    let info = paths(&node.path("/var/lib/dpkg/info"));
+    assert!(!info.iter().any(|path| path.to_str().unwrap().contains("/containerd.io.")), "{info:?}");
 }
 
 /// Names in /etc/containerd.

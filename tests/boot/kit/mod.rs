@@ -6,10 +6,12 @@ pub mod command;
 pub mod guest;
 #[path = "../../kit/lab.rs"]
 pub mod lab;
+pub mod machine;
 #[path = "../../kit/node.rs"]
 pub mod node;
 #[path = "../../kit/ready.rs"]
 pub mod ready;
+pub mod runnable;
 #[path = "../../kit/tree.rs"]
 mod tree;
 

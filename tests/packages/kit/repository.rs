@@ -3,12 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::kit::command::{expect, run};
 use crate::kit::http::{Reply, Request, Server};
-use crate::kit::command::expect;
 use crate::kit::lab::{lab, repository};
 use crate::kit::node::{Node, artifacts, versions};
 use crate::kit::tree;
@@ -132,6 +132,26 @@ pub fn spec(package: &str, more: &str) -> String {
 pub fn give_mirror(node: &Node) {
     let script = repository().join("tests/lab/apt-sources");
     expect(0, Command::new(script).arg(node.root()).output().unwrap());
+}
+
+/// Runs a program of the root.
+pub fn chroot(node: &Node, words: &[&str]) -> Output {
+    Command::new("chroot").arg(node.root()).args(words).env("LC_ALL", "C").output().unwrap()
+}
+
+/// Installs a package of no content that depends on another.
+pub fn install_what_needs(node: &Node, needed: &str) {
+    let tree = node.folder.path().join("needs");
+    let control = format!(
+        "Package: lab-needs\nVersion: 1\nArchitecture: all\nMaintainer: lab\nDepends: {needed}\nDescription: needs it\n"
+    );
+    fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    let file = node.path("/root/needs.deb");
+    let [tree, deb] = [&tree, &file].map(|path| path.to_str().unwrap());
+    run("dpkg-deb", &["--root-owner-group", "--build", tree, deb]);
+    expect(0, chroot(node, &["dpkg", "--install", "/root/needs.deb"]));
+    fs::remove_file(file).unwrap();
 }
 
 /// The tree without what a package manager keeps for itself, and without logs.
