@@ -1,13 +1,13 @@
 //! Rows T1 to T18 of the test matrix: archives that are hostile, damaged or merely unusual, under
 //! a digest that the spec trusts. What is refused leaves the root as it was, byte for byte.
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::kit;
 use crate::kit::{CNI, CONTAINERD, Component, Header, Lab, Machine, Member, RUNC, Run, Tar};
 use crate::kit::{assert_same, cni_members, containerd_members, elf, gzip, sha256, tar};
 

@@ -2,7 +2,6 @@
 //! to the host and back while nodebake is at work, and text from outside that would steer a terminal.
 //! The host's sentinel is compared in content, owner, mode, inode and times.
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, renameat_with};
 
+use crate::kit;
 use crate::kit::{CNI, CONTAINERD, Lab, Member, Run};
 use crate::kit::{assert_same, cni_members, containerd_members, gzip, link, make_dir, mode, own, tar, write};
 

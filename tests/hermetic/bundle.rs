@@ -1,11 +1,11 @@
 //! Bundles: one file in place of a directory of artifacts, believed no more than that. And the digests of
 //! members in `nodebake.lock`.
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::kit;
 use crate::kit::{
     CNI, CONTAINERD, Header, Lab, Member, NODEBAKE, RUNC, Run, Tar, assert_same, paths, run, sha256, skip,
     tree, works, write,

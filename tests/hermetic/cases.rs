@@ -17,12 +17,12 @@
 //! error.txt      the spec or the root is refused: exit code and message; the root is unchanged
 //! ```
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use crate::kit;
 use crate::kit::upstream::publish;
 use crate::kit::{Lab, Run, run, tree};
 

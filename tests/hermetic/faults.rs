@@ -3,7 +3,6 @@
 //!
 //! All of it is judged from outside: trees, exit codes and messages.
 
-
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
@@ -14,10 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::kit;
 use crate::kit::http::{Reply, Server};
+use crate::kit::story::{Story, bake, fresh_bake, stories, summary, version_one, version_two};
 use crate::kit::tally::tally;
 use crate::kit::{CONTAINERD, Lab, Machine, NODEBAKE, Run, elf, run, skip, works};
-use crate::kit::story::{Story, bake, fresh_bake, stories, summary, version_one, version_two};
 
 // ---------------------------------------------------------------- C1, C2, C3: every call fails, or is the last
 

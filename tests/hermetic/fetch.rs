@@ -2,7 +2,6 @@
 //!
 //! Every server is on loopback and is told how to misbehave; nothing here needs a network.
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
@@ -10,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::kit;
 use crate::kit::http::{Identity, Reply, Request, Server, identity};
 use crate::kit::{
     CNI, CONTAINERD, Component, Lab, Machine, Member, NODEBAKE, RUNC, Run, elf, gzip, run, sha256, skip, tar,

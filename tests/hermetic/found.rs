@@ -1,10 +1,10 @@
 //! What reviews have found, kept found: each test showed a loss before it was mended.
 
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use crate::kit;
 use crate::kit::{
     CNI, CONTAINERD, Lab, NODEBAKE, RUNC, assert_same, elf, link, mode, run, skip, tree, works, write,
 };

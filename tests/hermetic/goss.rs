@@ -4,8 +4,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::kit::{Lab, run};
 use crate::kit::lab::lab;
+use crate::kit::{Lab, run};
 
 #[test]
 fn a_spec_and_what_it_bakes_give_the_same_file() {

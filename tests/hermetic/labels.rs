@@ -2,7 +2,6 @@
 //! mark for a relabelling boot, and the attributes of what was there before. The labels are compared
 //! with those of the real `setfiles` and `matchpathcon`.
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use std::time::Duration;
 use nodebake::format::file_contexts::{FileContexts, Kind, Texts};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
+use crate::kit;
 use crate::kit::{Lab, Run};
 use crate::kit::{assert_same, link, make_dir, mode, own, write};
 
@@ -477,7 +477,7 @@ fn with_policy() -> Lab {
 
 /// Debian's policy and tools, unpacked.
 fn selinux() -> PathBuf {
-    kit::node::lab().join("selinux")
+    kit::lab::lab().join("selinux")
 }
 
 fn with_debians_policy() -> Lab {

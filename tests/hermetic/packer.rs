@@ -4,11 +4,10 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use crate::kit;
-use crate::kit::command::{expect, run, text};
 use crate::kit::lab::repository;
+use crate::kit::{Run, assert_same, executable, mode, run, tree};
 
 /// A root that a script may damage.
 fn small_root(folder: &Path) -> PathBuf {
@@ -26,15 +25,13 @@ fn clean(root: &Path) -> (Option<i32>, String) {
     let mut clean = Command::new("sh");
     clean.arg(script).env("NODEBAKE_ROOT", root).current_dir(repository());
     let path = format!("{}:{}", root.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let output = clean.env("PATH", path).output().unwrap();
-    (output.status.code(), text(output))
+    let run = run(clean.env("PATH", path));
+    (run.code, run.stdout)
 }
 
 /// `name` in front of the system's programs.
 fn fake(folder: &Path, name: &str, script: &str) {
-    let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    run("chmod", &["+x", path.to_str().unwrap()]);
+    executable(&folder.join(name), format!("#!/bin/sh\n{script}\n").as_bytes());
 }
 
 #[test]
@@ -54,7 +51,7 @@ fn what_could_not_be_removed_fails_the_build() {
     for file in left {
         fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
         fs::write(root.join(file), "").unwrap();
-        run("chmod", &["+x", root.join(file).to_str().unwrap()]);
+        mode(&root.join(file), 0o755);
     }
     for program in ["rm", "find"] {
         fake(folder.path(), program, "");
@@ -103,9 +100,9 @@ fn cleaning_never_follows_a_link_out_of_the_root() {
     }
     fs::remove_file(root.join("etc/machine-id")).unwrap();
     symlink(host.join("machine-id"), root.join("etc/machine-id")).unwrap();
-    let before = kit::tree(&host);
+    let before = tree(&host);
     let (code, said) = clean(&root);
-    assert_eq!(kit::tree(&host), before);
+    assert_same("the host", &before, &tree(&host));
     assert!(
         code == Some(1) && said.contains("/var/log is a link that leads out of the root"),
         "{code:?} {said}"
@@ -118,20 +115,20 @@ fn the_wrapper_takes_the_binary_of_the_machine() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("bin")).unwrap();
     fake(folder.path(), "uname", "echo aarch64");
-    let wrapper = || -> Output {
+    let wrapper = || -> Run {
         let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
         let mut wrapper = Command::new("sh");
         wrapper.arg(repository().join("packer/nodebake.sh")).arg("verify").env("PATH", path);
-        wrapper.env("NODEBAKE_FILES", folder.path()).env("NODEBAKE_ROOT", folder.path()).output().unwrap()
+        run(wrapper.env("NODEBAKE_FILES", folder.path()).env("NODEBAKE_ROOT", folder.path()))
     };
-    let missing = text(expect(1, wrapper()));
+    let missing = wrapper().exits(1).stdout.clone();
     assert!(missing.contains("bin/nodebake-linux-arm64 was not uploaded"), "{missing}");
     fake(
         folder.path(),
         "bin/nodebake-linux-arm64",
         "echo seen; echo 'nodebake: error: no' >&2; echo '  help: none' >&2; exit 4",
     );
-    let failed = text(expect(4, wrapper()));
+    let failed = wrapper().exits(4).stdout.clone();
     assert_eq!(
         failed.lines().collect::<Vec<_>>(),
         ["seen", "nodebake: error: no", "  help: none", "nodebake: error: no"]

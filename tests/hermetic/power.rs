@@ -4,7 +4,6 @@
 //! log: then names and sizes are there and the data behind them is not, which is where a missing
 //! fsync shows.
 
-
 use std::fs;
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -12,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use crate::kit::story::{Story, stories, summary};
 use crate::kit::tally::tally;
 use crate::kit::{NODEBAKE, Run, run, skip, works};
-use crate::kit::story::{Story, stories, summary};
 
 /// The calls that change what a disk holds, or wait until it does.
 const CALLS: [&str; 10] = [

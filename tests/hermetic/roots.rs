@@ -2,7 +2,6 @@
 //! idempotence, reproducibility, remove, drift, locks, several roots. Every test ends by comparing
 //! the host's sentinel with what it was (see `Lab`).
 
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags, makedev, mknodat, renameat_with, setxattr};
 
+use crate::kit;
 use crate::kit::{CNI, CONTAINERD, Lab, Machine, Member, RUNC, Run};
 use crate::kit::{
     assert_same, cni_members, elf, executable, gzip, link, make_dir, mode, own, tar, times, tree, write,

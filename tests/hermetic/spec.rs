@@ -1,7 +1,6 @@
 //! What a user can get wrong in `nodebake.yaml` and on the command line (rows S1 to S5), and what
 //! hostile values and secrets become in the files that are written.
 
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::kit;
 use crate::kit::{Lab, Run, run, skip, works};
 use nodebake::error::{Failure, Kind};
 use nodebake::node::{Content, Want};

@@ -1,13 +1,14 @@
 //! What nodebake is built from, judged by deny.toml: every licence is allowed, no banned crate is in the
 //! tree, every source is crates.io. Offline and without cargo-deny; where that is installed, it has to agree.
 
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use semver::{Version, VersionReq};
 use serde_json::Value;
 use toml_edit::{DocumentMut, Item};
+
+use crate::kit;
 
 #[test]
 fn every_licence_is_allowed() {

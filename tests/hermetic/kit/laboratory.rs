@@ -10,6 +10,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
+use super::NODEBAKE;
 use super::elf::{Machine, elf};
 use super::files::{executable, make_dir, mode, write};
 use super::gzip::gzip;
@@ -17,7 +18,6 @@ use super::run::{Run, run};
 use super::tally::tally;
 use super::tar::{Member, tar};
 use super::tree::{assert_same, paths, sha256, tree};
-use super::NODEBAKE;
 
 /// A component of the default spec: its key, its version and upstream's file name.
 #[derive(Clone, Copy, Debug)]
