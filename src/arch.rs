@@ -7,7 +7,7 @@ use crate::error::{Failure, Kind};
 
 /// A CPU architecture that upstream builds for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Arch {
+pub(crate) enum Arch {
     /// x86-64
     Amd64,
     /// 64-bit Arm
@@ -34,12 +34,12 @@ const SPELLINGS: [(Arch, &[&str]); 6] = [
 
 impl Arch {
     /// Go's name, as in upstream's file names.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         SPELLINGS.iter().find(|(arch, _)| *arch == self).map_or("", |(_, names)| names[0])
     }
 
     /// Debian's name, as dpkg spells it.
-    pub fn debian(self) -> &'static str {
+    pub(crate) fn debian(self) -> &'static str {
         match self {
             Arch::Arm => "armhf",
             Arch::Ppc64le => "ppc64el",
@@ -48,7 +48,7 @@ impl Arch {
     }
 
     /// The architecture of this program, so of a process that it could start.
-    pub fn of_host() -> Option<Arch> {
+    pub(crate) fn of_host() -> Option<Arch> {
         std::env::consts::ARCH.parse().ok()
     }
 }

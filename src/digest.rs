@@ -13,7 +13,7 @@ use crate::checked::Checked;
 use crate::error::{Failure, Kind};
 
 /// How much is read at once; smaller buffers cost time, larger ones gain none.
-pub const BUFFER: usize = 256 * 1024;
+pub(crate) const BUFFER: usize = 256 * 1024;
 
 /// A SHA-256 digest, written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -49,34 +49,34 @@ impl Digest {
 
 /// A digest in the making.
 #[derive(Default)]
-pub struct Hasher(Sha256);
+pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
     /// Takes in more bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The digest of all bytes taken in.
-    pub fn finish(self) -> Digest {
+    pub(crate) fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }
 
 /// Hashes what is read through it, where that is wanted.
-pub struct Hashing<R> {
+pub(crate) struct Hashing<R> {
     source: R,
     hasher: Option<Hasher>,
 }
 
 impl<R> Hashing<R> {
     /// Reads `source`.
-    pub fn new(source: R, wanted: bool) -> Self {
+    pub(crate) fn new(source: R, wanted: bool) -> Self {
         Hashing { source, hasher: wanted.then(Hasher::default) }
     }
 
     /// The digest of what has been read; none where none was wanted.
-    pub fn finish(self) -> Option<Digest> {
+    pub(crate) fn finish(self) -> Option<Digest> {
         self.hasher.map(Hasher::finish)
     }
 }

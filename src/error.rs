@@ -56,7 +56,7 @@ impl Kind {
 pub struct Failure {
     /// What decides the exit code.
     pub kind: Kind,
-    pub(crate) message: String,
+    message: String,
     /// One line: what the user can do.
     pub help: Option<String>,
     /// What was asked for does not exist there: no failure to somebody who can do without.

@@ -1,30 +1,64 @@
-//! nodebake
+//! nodebake makes a Linux root filesystem a Kubernetes-ready container node.
+//!
+//! The job is to make a known list of paths in a root be exactly what the spec says. Every command
+//! is the same pipeline, cut at another place:
+//!
+//! ```text
+//! nodebake.yaml ─load─▶ Spec ─resolve(catalogue, lock, arch)─▶ [Artifact] ─plan─▶ Plan ─apply─▶ Receipt ─verify─▶ [Finding]
+//!                                              │                                  ▲
+//!                                              └─fetch─▶ verified bytes ──────────┘
+//! ```
+//!
+//! A folder imports only from folders that stand below it; folders on one line don't import each other. A file
+//! beside the folders is the ground and imports only the ground. `tests/hermetic/layers.rs` holds this.
+//!
+//! ```text
+//! cli                             one file for each command: arguments in, results out
+//! bake                            what is baked: many roots on their way through the pipeline
+//! commit    verify    trust       changes one root safely · checks it · says who vouches for a digest
+//! archive   packages  live        reads archives · asks apt and dnf · asks the running system
+//! process   source    state       starts processes · fetches bytes · keeps the receipt in the root
+//! root                            the only code that touches a target
+//! ------------------------------- below this line nothing opens a file, a socket or a process
+//! plan                            every path of the image and what belongs there
+//! artifact  runtime               the files to install, pinned · what is known of each container runtime
+//! spec                            what the user wrote
+//! catalog                         the components and their digests, as data
+//! format                          other people's formats: TOML, YAML, ELF, OpenPGP, systemd, SELinux
+//! (files)                         error, path, digest, node, progress and the like
+//! ```
+//!
+//! Where to begin: `cli/apply.rs` calls `bake/mod.rs`, which reads like a table of contents of a bake.
 
-pub mod arch;
-pub mod archive;
-pub mod artifact;
-pub mod bake;
-pub mod catalog;
-pub mod checked;
+#![warn(unreachable_pub, clippy::missing_docs_in_private_items)]
+
+mod arch;
+mod archive;
+mod artifact;
+mod bake;
+mod catalog;
+mod checked;
 pub mod cli;
-pub mod commit;
-pub mod digest;
+mod commit;
+mod digest;
 pub mod error;
-pub mod format;
+mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod interrupt;
-pub mod live;
-pub mod node;
-pub mod packages;
-pub mod parallel;
-pub mod path;
-pub mod plan;
-pub mod printable;
-pub mod process;
-pub mod progress;
-pub mod root;
-pub mod runtime;
-pub mod source;
-pub mod spec;
-pub mod state;
-pub mod trust;
-pub mod verify;
+mod live;
+mod node;
+mod packages;
+mod parallel;
+mod path;
+mod plan;
+mod printable;
+mod process;
+mod progress;
+mod root;
+mod runtime;
+mod source;
+mod spec;
+mod state;
+mod trust;
+mod verify;

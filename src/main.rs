@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use nodebake::cli::args::Cli;
-use nodebake::cli::{self, report};
+use nodebake::cli::{self, Cli};
 use nodebake::error::{Kind, kind};
 use nodebake::interrupt;
 
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            report::error(&error);
+            cli::print_error(&error);
             ExitCode::from(kind(&error).map_or(1, Kind::exit_code))
         }
     }

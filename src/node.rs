@@ -9,7 +9,7 @@ use crate::digest::Digest;
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum Node {
+pub(crate) enum Node {
     /// A directory.
     Directory {
         /// Permission bits.
@@ -46,7 +46,7 @@ pub enum Node {
 impl Node {
     /// Whether the content is another one, so that replacing it would lose something; a changed
     /// mode or owner alone loses nothing.
-    pub fn differs_in_content(&self, other: &Node) -> bool {
+    pub(crate) fn differs_in_content(&self, other: &Node) -> bool {
         match (self, other) {
             (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) => a != b,
             (Node::Directory { .. }, Node::Directory { .. })
@@ -59,7 +59,7 @@ impl Node {
 
 /// User and group, root's by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner(pub u32, pub u32);
+pub(crate) struct Owner(pub u32, pub u32);
 
 impl Owner {
     fn is_root(&self) -> bool {
@@ -88,7 +88,7 @@ impl TryFrom<String> for Octal {
 
 /// What belongs at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Want {
+pub(crate) enum Want {
     /// A directory with this mode.
     Directory {
         /// Permission bits.
@@ -115,7 +115,7 @@ pub enum Want {
 
 /// The content of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// These bytes.
     Text(Vec<u8>),
     /// A member of an artifact.
@@ -131,12 +131,12 @@ pub enum Content {
 
 impl Want {
     /// A file of text.
-    pub fn text(mode: u32, text: impl Into<String>) -> Want {
+    pub(crate) fn text(mode: u32, text: impl Into<String>) -> Want {
         Want::File { mode, content: Content::Text(text.into().into_bytes()) }
     }
 
     /// What will be observed once it is there.
-    pub fn node(&self) -> Node {
+    pub(crate) fn node(&self) -> Node {
         let owner = Owner::default();
         match self {
             Want::Directory { mode } => Node::Directory { mode: Octal(*mode), owner },
@@ -149,7 +149,7 @@ impl Want {
     }
 
     /// The artifact and the member that it comes from; none for text, links and directories.
-    pub fn origin(&self) -> (Option<Digest>, Option<String>) {
+    pub(crate) fn origin(&self) -> (Option<Digest>, Option<String>) {
         match self {
             Want::File { content: Content::Member { artifact, name, .. }, .. } => {
                 (Some(*artifact), Some(name.clone()))
@@ -169,4 +169,4 @@ impl Content {
 }
 
 /// Executables carry this mode, whatever the archive says.
-pub const EXECUTABLE: u32 = 0o755;
+pub(crate) const EXECUTABLE: u32 = 0o755;

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 
 /// How many files are flushed at once, while `held` others are open. Flushes wait for the disk,
 /// not for a processor, and the filesystem commits them together: one root's files in one round.
-pub fn flushes(held: usize) -> usize {
+pub(crate) fn flushes(held: usize) -> usize {
     const MOST: usize = 48;
     // Each has a directory and a file open; some are open anyway.
     const EACH: usize = 3;
@@ -19,30 +19,30 @@ pub fn flushes(held: usize) -> usize {
 }
 
 /// One thread for each processor.
-pub fn processors() -> usize {
+pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The processors that have nothing to do: below zero where more threads work than there are processors.
-pub struct Idle(AtomicIsize);
+pub(crate) struct Idle(AtomicIsize);
 
 /// A processor that works until this is dropped.
-pub struct Busy<'idle>(&'idle Idle);
+pub(crate) struct Busy<'idle>(&'idle Idle);
 
 impl Idle {
     /// All of them.
-    pub fn all() -> Self {
+    pub(crate) fn all() -> Self {
         Idle(AtomicIsize::new(isize::try_from(processors()).unwrap_or(isize::MAX)))
     }
 
     /// A thread works that has to, whether a processor is idle or not.
-    pub fn work(&self) -> Busy<'_> {
+    pub(crate) fn work(&self) -> Busy<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
         Busy(self)
     }
 
     /// A processor for what would else be done by somebody busy.
-    pub fn claim(&self) -> Option<Busy<'_>> {
+    pub(crate) fn claim(&self) -> Option<Busy<'_>> {
         let claimed = |idle: isize| (idle > 0).then(|| idle - 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claimed).is_ok().then(|| Busy(self))
     }
@@ -55,7 +55,7 @@ impl Drop for Busy<'_> {
 }
 
 /// Calls `work` for every item on at most `threads` threads; results stand in the items' order.
-pub fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = threads.min(items.len());
     if threads <= 1 {
         return items.into_iter().map(work).collect();
@@ -85,7 +85,7 @@ pub fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> 
 }
 
 /// [`map`] for work that can fail: the first error in the items' order.
-pub fn try_each<T: Send, E: Send>(
+pub(crate) fn try_each<T: Send, E: Send>(
     items: Vec<T>,
     threads: usize,
     work: impl Fn(T) -> Result<(), E> + Sync,

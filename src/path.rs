@@ -9,7 +9,7 @@ use crate::error::{Failure, Kind};
 use crate::printable::{printable, steers};
 
 /// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
-pub const LONGEST_COMPONENT: usize = 241;
+pub(crate) const LONGEST_COMPONENT: usize = 241;
 
 /// The kernel's limit for one name, in bytes.
 const NAME_MAX: usize = 255;
@@ -19,11 +19,11 @@ const NAME_MAX: usize = 255;
 /// It starts with `/`, has no empty, `.` or `..` component and no character that steers a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ImagePath(String);
+pub(crate) struct ImagePath(String);
 
 impl ImagePath {
     /// Parses `text`; an error names what is wrong with it.
-    pub fn new(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| Failure::new(Kind::Unsafe, format!("path `{}` {why}", printable(text)));
         let Some(relative) = text.strip_prefix('/') else { return Err(refuse("is not absolute")) };
         if text.chars().any(steers) {
@@ -40,51 +40,51 @@ impl ImagePath {
     }
 
     /// A path written in nodebake's own source.
-    pub fn fixed(text: &'static str) -> Self {
+    pub(crate) fn fixed(text: &'static str) -> Self {
         debug_assert!(ImagePath::new(text).is_ok(), "{text}");
         ImagePath(text.to_owned())
     }
 
     /// `self` with one more component.
-    pub fn join(&self, name: &str) -> Result<Self, Failure> {
+    pub(crate) fn join(&self, name: &str) -> Result<Self, Failure> {
         ImagePath::new(&format!("{}/{name}", self.0))
     }
 
     /// The whole path, with its leading slash.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Without the leading slash: what `*at()` calls on the root's descriptor take.
-    pub fn relative(&self) -> &str {
+    pub(crate) fn relative(&self) -> &str {
         &self.0[1..]
     }
 
     /// The last component.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
     /// The directory that holds it; none for a direct child of the root.
-    pub fn parent(&self) -> Option<ImagePath> {
+    pub(crate) fn parent(&self) -> Option<ImagePath> {
         let (parent, _) = self.0.rsplit_once('/')?;
         (!parent.is_empty()).then(|| ImagePath(parent.to_owned()))
     }
 
     /// Every directory above it, outermost first.
-    pub fn ancestors(&self) -> Vec<ImagePath> {
+    pub(crate) fn ancestors(&self) -> Vec<ImagePath> {
         let mut all: Vec<_> = std::iter::successors(self.parent(), ImagePath::parent).collect();
         all.reverse();
         all
     }
 
     /// Whether it lies below `directory`.
-    pub fn is_below(&self, directory: &ImagePath) -> bool {
+    pub(crate) fn is_below(&self, directory: &ImagePath) -> bool {
         self.0.strip_prefix(&directory.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// What a file at this path is going to be called: the reverse of [`ImagePath::temporary`].
-    pub fn settled(&self) -> ImagePath {
+    pub(crate) fn settled(&self) -> ImagePath {
         let name = self.name();
         let settled =
             name.strip_prefix(".nodebake-").and_then(|name| name.strip_suffix(".tmp")).unwrap_or(name);
@@ -92,7 +92,7 @@ impl ImagePath {
     }
 
     /// Its temporary name beside it while it is staged.
-    pub fn temporary(&self) -> ImagePath {
+    pub(crate) fn temporary(&self) -> ImagePath {
         let name = self.name();
         // Not checked for its length: LONGEST_COMPONENT leaves room.
         ImagePath(format!("{}.nodebake-{name}.tmp", &self.0[..self.0.len() - name.len()]))

@@ -11,57 +11,57 @@ use crate::printable::printable;
 
 /// Where progress goes.
 #[derive(Clone)]
-pub struct Progress {
+pub(crate) struct Progress {
     bars: Option<MultiProgress>,
     quiet: bool,
     verbose: bool,
 }
 
 /// One thing in progress.
-pub struct Bar {
+pub(crate) struct Bar {
     progress: Progress,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// As the terminal and the flags allow.
-    pub fn new(quiet: bool, verbose: bool) -> Self {
+    pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         Progress { bars, quiet, verbose }
     }
 
     /// Whether only errors are wanted.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
     /// A bar that shows nothing.
-    pub fn quiet(&self) -> Bar {
+    pub(crate) fn quiet(&self) -> Bar {
         Bar { progress: Progress { bars: None, quiet: true, verbose: false }, bar: None }
     }
 
     /// Says what happens now, one line.
-    pub fn step(&self, text: &str) {
+    pub(crate) fn step(&self, text: &str) {
         if !self.quiet {
             self.line(text);
         }
     }
 
     /// Says what only matters when looking closely.
-    pub fn detail(&self, text: &str) {
+    pub(crate) fn detail(&self, text: &str) {
         if self.verbose && !self.quiet {
             self.line(text);
         }
     }
 
     /// Says what the user should know even when quiet.
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         self.line(&format!("warning: {text}"));
     }
 
     /// A bar for `label`; `length` in bytes if it is known.
-    pub fn bar(&self, label: &str, length: Option<u64>) -> Bar {
+    pub(crate) fn bar(&self, label: &str, length: Option<u64>) -> Bar {
         let bar = self.bars.as_ref().map(|bars| {
             let template = "{prefix:32} {bytes:>10}/{total_bytes:<10} [{bar:24}] {bytes_per_sec:>12} {eta}";
             let style =
@@ -75,7 +75,7 @@ impl Progress {
     }
 
     /// A spinner for `label`, where nobody knows how long it takes.
-    pub fn spinner(&self, label: &str) -> Bar {
+    pub(crate) fn spinner(&self, label: &str) -> Bar {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new_spinner());
             bar.set_message(label.to_owned());
@@ -99,21 +99,21 @@ impl Progress {
 
 impl Bar {
     /// Sets the length once the server has said it.
-    pub fn length(&self, length: Option<u64>) {
+    pub(crate) fn length(&self, length: Option<u64>) {
         if let (Some(bar), Some(length)) = (&self.bar, length) {
             bar.set_length(length);
         }
     }
 
     /// Sets how far it is.
-    pub fn position(&self, position: u64) {
+    pub(crate) fn position(&self, position: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(position);
         }
     }
 
     /// Says something beside the bar.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.progress.step(text);
     }
 }

@@ -26,7 +26,7 @@ use crate::source::fetch::{self, Fetched};
 use crate::source::section::Extent;
 
 /// An artifact whose members have all been read.
-pub struct Spooled {
+pub(crate) struct Spooled {
     /// What it is.
     pub artifact: Artifact,
     /// What is installed of it, sorted by name.
@@ -36,7 +36,7 @@ pub struct Spooled {
 }
 
 /// One executable of an artifact.
-pub struct Member {
+pub(crate) struct Member {
     /// Its name in the artifact.
     pub name: String,
     /// Where it goes.
@@ -48,13 +48,13 @@ pub struct Member {
     /// The glibc that it needs; none for a static one.
     pub needs_glibc: Option<Glibc>,
     /// Its content.
-    pub(crate) file: File,
+    file: File,
     /// The file is on the root's own filesystem and has no name yet.
-    pub(crate) nameless: AtomicBool,
+    nameless: AtomicBool,
 }
 
 /// Where decoded members are kept until they are installed.
-pub enum Place<'a> {
+pub(crate) enum Place<'a> {
     /// On this root's own filesystem, so that a link installs them; elsewhere in `scratch` where it can't.
     Root(&'a Root, &'a Path),
     /// In this directory of the host.
@@ -63,12 +63,12 @@ pub enum Place<'a> {
 
 impl Member {
     /// The content, for reading by position.
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives the content the name `path` in `root`: the first time by a link, later by a copy.
-    pub fn install(&self, root: &Root, path: &ImagePath, mtime: i64) -> Result<(), Failure> {
+    pub(crate) fn install(&self, root: &Root, path: &ImagePath, mtime: i64) -> Result<(), Failure> {
         if self.nameless.swap(false, Ordering::AcqRel) {
             root.finish(&self.file, path, EXECUTABLE, mtime)?;
             if root.link_anonymous(&self.file, path)? {
@@ -82,7 +82,7 @@ impl Member {
 /// Decodes `fetched`, with a second processor while one is `idle`. The executables are checked: each is
 /// a whole ELF file of the artifact's architecture, and its version, where it can be read, is the
 /// artifact's.
-pub fn spool(fetched: &Fetched, place: &Place, idle: &Idle) -> anyhow::Result<Spooled> {
+pub(crate) fn spool(fetched: &Fetched, place: &Place, idle: &Idle) -> anyhow::Result<Spooled> {
     std::thread::scope(|scope| decode(fetched, place, Helper::new(scope, idle)))
 }
 
@@ -128,9 +128,9 @@ fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Sp
 
 /// What is the same for all members of an artifact.
 struct Decoder<'a, 'scope, 'env> {
-    pub(crate) artifact: &'a Artifact,
-    pub(crate) place: &'a Place<'a>,
-    pub(crate) helper: Helper<'scope, 'env>,
+    artifact: &'a Artifact,
+    place: &'a Place<'a>,
+    helper: Helper<'scope, 'env>,
 }
 
 impl Decoder<'_, '_, '_> {

@@ -5,10 +5,10 @@
 //! nobody asked for: upstream's releases have none, so one is a sign of an attack or of damage. It
 //! writes nothing.
 
-pub mod check;
-pub mod decode;
-pub mod policy;
-pub mod writer;
+mod check;
+pub(crate) mod decode;
+mod policy;
+mod writer;
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
@@ -36,7 +36,7 @@ const BLOCK: u64 = 512;
 const INPUT: usize = 128 * 1024;
 
 /// A regular file in an archive.
-pub struct Member<'entry> {
+pub(crate) struct Member<'entry> {
     /// Its normalised name, without `./`.
     pub name: &'entry str,
     /// Bytes; PAX records are taken into account.
@@ -51,7 +51,7 @@ pub struct Member<'entry> {
 /// It has succeeded only when the whole archive was read and found intact: what `visit` was given
 /// before an error must not be used. Gives the digest of exactly the bytes that were parsed, if `hashed`:
 /// a file that somebody else can write to may have changed since it was verified.
-pub fn read(
+pub(crate) fn read(
     bytes: &Extent,
     label: &str,
     hashed: bool,
@@ -164,8 +164,8 @@ fn drained<R: Read>(mut source: Meter<R>, end: u64, label: &str) -> anyhow::Resu
 
 /// Remembers the reading error of a member, which is the archive's fault and not the visitor's.
 struct Content<'entry, R: Read> {
-    pub(crate) entry: &'entry mut R,
-    pub(crate) error: Option<io::Error>,
+    entry: &'entry mut R,
+    error: Option<io::Error>,
 }
 
 impl<R: Read> Read for Content<'_, R> {
@@ -185,10 +185,10 @@ impl<R: Read> Read for Content<'_, R> {
 
 /// Counts what comes out of the decoder and cuts off a bomb, whether it inflates members or names.
 struct Meter<R> {
-    pub(crate) source: R,
-    pub(crate) total: u64,
+    source: R,
+    total: u64,
     /// What may still be read before the next member has to begin.
-    pub(crate) budget: Rc<Cell<u64>>,
+    budget: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Meter<R> {

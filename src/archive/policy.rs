@@ -52,8 +52,8 @@ pub(crate) fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<E
 /// The names that an archive has used.
 #[derive(Default)]
 pub(crate) struct Names {
-    pub(crate) files: BTreeSet<String>,
-    pub(crate) directories: BTreeSet<String>,
+    files: BTreeSet<String>,
+    directories: BTreeSet<String>,
 }
 
 impl Names {

@@ -17,7 +17,7 @@ use crate::parallel::{Busy, Idle};
 const WRITE_BACK: u64 = 8 << 20;
 
 /// A file in the making.
-pub struct Sink {
+pub(super) struct Sink {
     file: File,
     sum: Sum,
     written: u64,
@@ -33,7 +33,7 @@ enum Sum {
 }
 
 /// A file that is whole.
-pub struct Written {
+pub(super) struct Written {
     /// It.
     pub file: File,
     /// Bytes.
@@ -45,7 +45,7 @@ pub struct Written {
 impl Sink {
     /// The space for `size` bytes is reserved, so that a full disk is noticed early. Hashed is what is not
     /// `pinned`.
-    pub fn new(file: File, size: u64, pinned: Option<Digest>) -> io::Result<Self> {
+    pub(super) fn new(file: File, size: u64, pinned: Option<Digest>) -> io::Result<Self> {
         if size > BUFFER as u64 {
             match fallocate(&file, FallocateFlags::empty(), 0, size) {
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
@@ -88,7 +88,7 @@ impl Sink {
 }
 
 /// A thread that writes while another decodes. It is started when it is first needed.
-pub struct Helper<'scope, 'env> {
+pub(super) struct Helper<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     idle: &'env Idle,
     line: Option<Line<'env>>,
@@ -111,7 +111,7 @@ struct Job<'env> {
 
 impl<'scope, 'env> Helper<'scope, 'env> {
     /// Works within `scope`, while one of `idle` can be had.
-    pub fn new(scope: &'scope Scope<'scope, 'env>, idle: &'env Idle) -> Self {
+    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, idle: &'env Idle) -> Self {
         Helper { scope, idle, line: None, spare: vec![0; BUFFER] }
     }
 
@@ -143,7 +143,7 @@ impl<'env> Line<'env> {
 }
 
 /// A file that is being written.
-pub struct Writer<'helper, 'scope, 'env> {
+pub(super) struct Writer<'helper, 'scope, 'env> {
     helper: &'helper mut Helper<'scope, 'env>,
     /// None while the helper has it.
     sink: Option<Sink>,
@@ -151,7 +151,7 @@ pub struct Writer<'helper, 'scope, 'env> {
 
 impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
     /// Begins `file`, of `size` bytes, whose digest may be `pinned`.
-    pub fn new(
+    pub(super) fn new(
         helper: &'helper mut Helper<'scope, 'env>,
         file: File,
         size: u64,
@@ -162,7 +162,7 @@ impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
 
     /// Writes the first `count` bytes of `buffer`, which is another one afterwards. An error may be that of
     /// the bytes before.
-    pub fn write(&mut self, buffer: &mut Vec<u8>, count: usize) -> io::Result<()> {
+    pub(super) fn write(&mut self, buffer: &mut Vec<u8>, count: usize) -> io::Result<()> {
         let mut sink = self.back()?;
         let Some((line, busy)) = self.helper.claim() else {
             sink.write(&buffer[..count])?;
@@ -176,7 +176,7 @@ impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
     }
 
     /// What has been written, when all of it is.
-    pub fn finish(mut self) -> io::Result<Written> {
+    pub(super) fn finish(mut self) -> io::Result<Written> {
         Ok(self.back()?.finish())
     }
 
@@ -198,6 +198,7 @@ fn lost() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use crate::parallel;
 
     /// Writes 20 buffers and a half, by a helper where one is idle. Gives whether one has been started.

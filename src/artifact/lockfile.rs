@@ -17,8 +17,8 @@ const VERSION: u32 = 1;
 /// The pinned artifacts, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Lock {
-    pub(crate) version: u32,
+pub(crate) struct Lock {
+    version: u32,
     /// One for each component and architecture.
     pub artifacts: Vec<Locked>,
     /// Package files, for `containerd.package.repository.path`.
@@ -29,7 +29,7 @@ pub struct Lock {
 /// One pinned package file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LockedPackage {
+pub(crate) struct LockedPackage {
     /// Its name, without a folder.
     pub file: String,
     /// Of the file.
@@ -39,7 +39,7 @@ pub struct LockedPackage {
 /// One pinned artifact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Locked {
+pub(crate) struct Locked {
     /// The catalogue's name of the build, `containerd` or `containerd-static`.
     pub component: String,
     /// X.Y.Z
@@ -67,14 +67,14 @@ impl Default for Lock {
 
 impl Lock {
     /// A lock of `artifacts` and `packages`.
-    pub fn new(mut artifacts: Vec<Locked>, mut packages: Vec<LockedPackage>) -> Self {
+    pub(crate) fn new(mut artifacts: Vec<Locked>, mut packages: Vec<LockedPackage>) -> Self {
         artifacts.sort();
         packages.sort();
         Lock { version: VERSION, artifacts, packages }
     }
 
     /// Parses a lock; `name` stands in messages.
-    pub fn parse(text: &str, name: &str) -> Result<Lock, Failure> {
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Lock, Failure> {
         const HELP: &str = "write it anew with `nodebake lock`";
         let lock: Option<Lock> = yaml::parse(text, name).map_err(|failure| failure.help(HELP))?;
         let refuse = |why: String| Failure::new(Kind::Invalid, format!("{name}: {why}")).help(HELP);
@@ -94,19 +94,19 @@ impl Lock {
     }
 
     /// The text of the file.
-    pub fn text(&self) -> Result<String, Failure> {
+    pub(crate) fn text(&self) -> Result<String, Failure> {
         let yaml = serde_yaml::to_string(self)
             .map_err(|error| Failure::new(Kind::Invalid, format!("writing the lock: {error}")))?;
         Ok(format!("# Written by `nodebake lock`; commit it beside nodebake.yaml.\n{yaml}"))
     }
 
     /// The digest of the package file called `file`.
-    pub fn package(&self, file: &str) -> Option<Digest> {
+    pub(crate) fn package(&self, file: &str) -> Option<Digest> {
         self.packages.iter().find(|package| package.file == file).map(|package| package.sha256)
     }
 
     /// What is pinned of `component` for `arch`.
-    pub fn find(&self, component: &str, arch: &str) -> Option<&Locked> {
+    pub(crate) fn find(&self, component: &str, arch: &str) -> Option<&Locked> {
         self.artifacts.iter().find(|a| a.component == component && a.arch == arch)
     }
 }
@@ -114,6 +114,7 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::Lock;
+
     use crate::format::checksums::checksum;
 
     const HASH: &str = "e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6";

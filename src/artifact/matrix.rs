@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::spec::Spec;
 
 /// Which architectures it is about.
-pub enum Architectures {
+pub(crate) enum Architectures {
     /// These: one that is not to be had is an error.
     Asked(Vec<Arch>),
     /// The common ones, as far as the source has them.
@@ -21,7 +21,7 @@ pub enum Architectures {
 }
 
 /// What has been made of each artifact so far.
-pub struct Selection<T> {
+pub(crate) struct Selection<T> {
     items: Vec<Item<T>>,
     /// An architecture that is not to be had is an error.
     asked: bool,
@@ -37,7 +37,7 @@ struct Item<T> {
 impl Selection<Candidate> {
     /// All that `spec` asks for, for each architecture, also the static builds that a root with an older
     /// glibc would get. Versions that the spec leaves open come from `lock`.
-    pub fn new(spec: &Spec, lock: &Lock, architectures: &Architectures) -> anyhow::Result<Self> {
+    pub(crate) fn new(spec: &Spec, lock: &Lock, architectures: &Architectures) -> anyhow::Result<Self> {
         let (mut architectures, asked) = match architectures {
             Architectures::Asked(architectures) => (architectures.clone(), true),
             Architectures::Common => (vec![Arch::Amd64, Arch::Arm64], false),
@@ -66,7 +66,7 @@ impl<T: Send> Selection<T> {
     /// Calls `work` for all, on so many threads. What does not exist at the source is left out where
     /// nobody has asked for it: a static build silently, an architecture with a warning that it is not
     /// `done`, unless nothing is left. Anything else that fails is an error.
-    pub fn map<R: Send>(
+    pub(crate) fn map<R: Send>(
         self,
         threads: usize,
         progress: &Progress,
@@ -105,12 +105,12 @@ impl<T: Send> Selection<T> {
     }
 
     /// What has been made of them.
-    pub fn values(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|item| &item.value)
     }
 
     /// The same, and nothing else.
-    pub fn into_values(self) -> Vec<T> {
+    pub(crate) fn into_values(self) -> Vec<T> {
         self.items.into_iter().map(|item| item.value).collect()
     }
 }

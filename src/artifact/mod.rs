@@ -1,8 +1,8 @@
 //! The files of upstream's that a node gets, each pinned by its digest, and the packages.
 
-pub mod lockfile;
-pub mod matrix;
-pub mod resolve;
+pub(crate) mod lockfile;
+pub(crate) mod matrix;
+pub(crate) mod resolve;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::printable;
 
 /// One file of upstream's, pinned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Artifact {
+pub(crate) struct Artifact {
     /// `containerd`, also for its static build.
     pub component: String,
     /// The catalogue's name of the build.
@@ -38,18 +38,18 @@ pub struct Artifact {
 
 impl Artifact {
     /// The file's name, as upstream spells it.
-    pub fn file_name(&self) -> &str {
+    pub(crate) fn file_name(&self) -> &str {
         file_name(&self.url)
     }
 
     /// Its catalogue entry.
-    pub fn catalogued(&self) -> &'static Component {
+    pub(crate) fn catalogued(&self) -> &'static Component {
         catalog::component(&self.build)
     }
 }
 
 /// The last part of a URL's path.
-pub fn file_name(url: &str) -> &str {
+pub(crate) fn file_name(url: &str) -> &str {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -66,7 +66,7 @@ impl std::fmt::Display for Artifact {
 
 /// A package that the root's package manager has installed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Installed {
+pub(crate) struct Installed {
     /// Its name.
     pub name: String,
     /// Its version, as the package manager spells it.

@@ -14,7 +14,7 @@ use crate::spec::{Pick, Spec};
 
 /// What decides which build is right for a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// Architecture of the node.
     pub arch: Arch,
     /// The root's glibc; none where there is none of that architecture.
@@ -23,7 +23,7 @@ pub struct Target {
 
 /// An artifact before its digest is known.
 #[derive(Debug, Clone)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// `containerd`, also for its static build.
     pub component: &'static str,
     /// The catalogue's name of the build.
@@ -40,12 +40,12 @@ pub struct Candidate {
 
 /// The artifacts of a bake. A digest comes from the spec, from the lock or from the catalogue, in
 /// this order; with none it is [`Kind::Unverified`].
-pub fn resolve(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Artifact>, Failure> {
+pub(crate) fn resolve(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Artifact>, Failure> {
     candidates(spec, lock, target)?.into_iter().map(|candidate| pin(candidate, lock)).collect()
 }
 
 /// What is to be installed, with the digests of the spec only.
-pub fn candidates(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Candidate>, Failure> {
+pub(crate) fn candidates(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Candidate>, Failure> {
     let runtime = runtime(spec)?;
     let mut candidates = Vec::new();
     let mut containerd = None;
@@ -122,7 +122,7 @@ fn version(
     containerd: Option<&str>,
 ) -> Result<String, Failure> {
     if let Some(version) = &pick.version {
-        return Ok(version.as_str().to_owned());
+        return Ok(version.to_string());
     }
     let static_name = catalog::component(name).static_build.as_ref().map(|build| build.build.as_str());
     let names = match pick.static_build {
@@ -144,7 +144,7 @@ fn version(
 }
 
 /// `2.1` of `2.1.9`.
-pub fn minor(version: &str) -> String {
+pub(crate) fn minor(version: &str) -> String {
     version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }
 
@@ -170,7 +170,7 @@ fn glibc(text: &str) -> Glibc {
 }
 
 /// The artifact that `candidate` is, with its digest.
-pub fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
+pub(crate) fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
     let Candidate { component, build, version, arch, url, sha256 } = candidate;
     let locked = lock
         .find(build, arch.name())
@@ -187,7 +187,7 @@ pub fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
 }
 
 /// The error for a version or architecture that nothing pins.
-pub fn no_digest(build: &str, version: &str, arch: Arch) -> Failure {
+pub(crate) fn no_digest(build: &str, version: &str, arch: Arch) -> Failure {
     let version = printable(version);
     let elsewhere = catalog::architectures(build, &version);
     let known = match elsewhere.is_empty() {
@@ -212,8 +212,8 @@ fn nearest_versions(build: &str, version: &str) -> Vec<String> {
 mod tests {
     use std::path::Path;
 
-    use super::Target;
-    use super::resolve;
+    use super::{Target, resolve};
+
     use crate::arch::Arch;
     use crate::artifact::Artifact;
     use crate::artifact::lockfile::Lock;

@@ -13,7 +13,7 @@ use crate::spec::Base;
 
 /// The plan of `job` by itself, for its own architecture or this host's: without a root there is no
 /// glibc to look at and nothing in place.
-pub fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
+pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
     if job.spec.package().is_some() {
         let message = "what a package brings is known in a root only";
         return Err(Failure::new(Kind::Usage, message).help("bake one, and give it with --root").into());

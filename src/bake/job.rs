@@ -11,7 +11,7 @@ use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 
 /// What is baked, the same for every root.
-pub struct Job {
+pub(crate) struct Job {
     /// What the user wrote.
     pub spec: Spec,
     /// What is pinned.
@@ -29,7 +29,7 @@ pub struct Job {
 }
 
 /// What came of one root.
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The root, as the user gave it.
     pub host: PathBuf,
     /// Its changes, or why there are none.
@@ -37,7 +37,7 @@ pub struct Outcome {
 }
 
 /// What was, or would be, done in a root.
-pub struct Report {
+pub(crate) struct Report {
     /// Every path.
     pub diff: Diff,
     /// Edits that were saved before they were replaced.

@@ -2,16 +2,16 @@
 //!
 //! A root that fails does not stop the others; what it had is as before.
 
-pub mod abandon;
-pub mod alone;
-pub mod artifacts;
-pub mod job;
-pub mod prepare;
-pub mod publish;
-pub mod remove;
-pub mod root;
-pub mod start;
-pub mod warnings;
+mod abandon;
+mod alone;
+mod artifacts;
+pub(crate) mod job;
+mod prepare;
+mod publish;
+pub(crate) mod remove;
+mod root;
+pub(crate) mod start;
+mod warnings;
 
 use std::path::PathBuf;
 
@@ -25,18 +25,18 @@ use crate::interrupt;
 use crate::parallel;
 use crate::spec::Base;
 
-pub use alone::plan_alone;
+pub(crate) use alone::plan_alone;
 
 /// How many roots are written at once: each waits for its disk most of the time.
 const ROOTS: usize = 16;
 
 /// Bakes every root in `hosts`.
-pub fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
+pub(crate) fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
     run_all(job, hosts, true)
 }
 
 /// What [`apply`] would do; nothing is written below the roots.
-pub fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
+pub(crate) fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
     run_all(job, hosts, false)
 }
 

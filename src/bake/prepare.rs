@@ -20,10 +20,10 @@ use crate::state::{self, Receipt};
 
 /// A bake that knows what it will do.
 pub(crate) struct Planned<'a> {
-    pub(crate) bake: Bake<'a>,
-    pub(crate) plan: Plan,
-    pub(crate) diff: Diff,
-    pub(crate) warnings: Vec<String>,
+    pub(super) bake: Bake<'a>,
+    pub(super) plan: Plan,
+    pub(super) diff: Diff,
+    warnings: Vec<String>,
 }
 
 impl Planned<'_> {
@@ -94,7 +94,7 @@ fn supply(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
 }
 
 /// Whether the root's C library is new enough for every executable that will be installed.
-pub fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
+pub(super) fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
     let mut dynamic = None;
     let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
     for (spooled, member) in
@@ -133,7 +133,7 @@ pub fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> 
 }
 
 /// What the staged containerd prints as its default configuration, where the spec starts from it.
-pub fn default_config(
+pub(super) fn default_config(
     spec: &Spec,
     progress: &Progress,
     bake: &Bake,
@@ -152,7 +152,7 @@ pub fn default_config(
 }
 
 /// What the decoded containerd prints as its default configuration.
-pub fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
+pub(super) fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
     let member = spooled.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
     member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
 }

@@ -13,7 +13,7 @@ use crate::root::Root;
 use crate::state::{self, State};
 
 /// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
-pub fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
+pub(crate) fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
     let root = Root::open(host)?;
     let Some(state) = State::open_existing(&root, patience)? else { return Ok(None) };
     let Some(receipt) = recover::recover(&root, &state)? else {

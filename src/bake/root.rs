@@ -24,10 +24,10 @@ use crate::spec::Spec;
 use crate::state::{self, Found, Owned, Receipt, State};
 
 /// What was fetched and decoded, by the artifact's digest.
-pub type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;
+pub(super) type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;
 
 /// One root on its way through the pipeline.
-pub struct Bake<'a> {
+pub(super) struct Bake<'a> {
     /// The root.
     pub root: &'a Root,
     /// Its locked state, where something is to be written.
@@ -46,7 +46,7 @@ pub struct Bake<'a> {
 
 impl Bake<'_> {
     /// Whether the receipt says that `artifact` was installed.
-    pub fn knows(&self, artifact: &Artifact) -> bool {
+    pub(super) fn knows(&self, artifact: &Artifact) -> bool {
         let same = |a: &Artifact| {
             (a.sha256, &a.build, &a.version, &a.arch)
                 == (artifact.sha256, &artifact.build, &artifact.version, &artifact.arch)
@@ -55,7 +55,7 @@ impl Bake<'_> {
     }
 
     /// Whether everything that came from `artifact` is still as it was installed.
-    pub fn in_place(&self, artifact: &Artifact) -> bool {
+    pub(super) fn in_place(&self, artifact: &Artifact) -> bool {
         let as_installed =
             |(path, owned): (&ImagePath, &Owned)| self.found.get(path) == Some(&Some(owned.node.clone()));
         self.knows(artifact) && self.owned(artifact.sha256).all(as_installed)
@@ -67,7 +67,7 @@ impl Bake<'_> {
     }
 
     /// The index of an artifact that is in place, from the receipt.
-    pub fn index(&self, artifact: &Artifact) -> Vec<Placed> {
+    pub(super) fn index(&self, artifact: &Artifact) -> Vec<Placed> {
         let placed = |(path, owned): (&ImagePath, &Owned)| match (&owned.node, &owned.member) {
             (Node::File { sha256, .. }, Some(member)) => Some(Placed {
                 artifact: artifact.sha256,
@@ -83,7 +83,7 @@ impl Bake<'_> {
 }
 
 /// The index of a decoded artifact.
-pub fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
+pub(super) fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
     spooled.members.iter().map(|member| Placed {
         artifact: spooled.artifact.sha256,
         component: spooled.artifact.component.clone(),

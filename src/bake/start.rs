@@ -32,7 +32,7 @@ const LOG: usize = 8;
 ///
 /// `root` is the running system's and `diff` what was changed in it. Fails with
 /// [`Kind::Unsupported`], the last lines of the service's log in the message.
-pub fn start(root: &Root, spec: &Spec, diff: &Diff, progress: &Progress) -> Result<String, Failure> {
+pub(crate) fn start(root: &Root, spec: &Spec, diff: &Diff, progress: &Progress) -> Result<String, Failure> {
     let began = service::now();
     bring_up(root, spec, diff, progress).map_err(|failure| match failure.kind {
         Kind::Unsupported => failure.with_log(&service::log(LOG, Some(began))),
@@ -60,7 +60,7 @@ fn bring_up(root: &Root, spec: &Spec, diff: &Diff, progress: &Progress) -> Resul
 /// As systemd does at boot, before the service. A kernel that can't is named and no reason to stop:
 /// what it lacks may be built in, or not be needed.
 fn prepare_kernel(spec: &Spec, progress: &Progress) {
-    let modules = spec.kernel.modules.iter().map(|module| module.as_str());
+    let modules = spec.kernel.modules.iter().map(|module| &**module);
     let missing: Vec<&str> = modules.filter(|module| !running_kernel::is_loaded(module)).collect();
     if !missing.is_empty()
         && !running_kernel::is_in_container()

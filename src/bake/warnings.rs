@@ -11,7 +11,7 @@ use crate::root::Root;
 use crate::runtime::containerd::unit;
 
 /// What stands in the way of the service, or of the image that is made of the root.
-pub fn warnings(root: &Root, plan: &Plan) -> Result<Vec<String>, Failure> {
+pub(super) fn warnings(root: &Root, plan: &Plan) -> Result<Vec<String>, Failure> {
     let mut warnings = outside_of_the_image(root)?;
     warnings.extend(masked(root, plan)?);
     Ok(warnings)
@@ -19,7 +19,7 @@ pub fn warnings(root: &Root, plan: &Plan) -> Result<Vec<String>, Failure> {
 
 /// Where other filesystems are mounted on the way to what changes: files there do not become part
 /// of an image that is made of this one.
-pub fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failure> {
+pub(super) fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failure> {
     let mut mounts = BTreeSet::new();
     for change in diff.changes.iter().filter(|change| change.acts()) {
         mounts.extend(root.mount_on_the_way(&change.path)?.map(|mount| root.shown(&mount)));

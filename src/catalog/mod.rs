@@ -16,7 +16,7 @@ use crate::path::ImagePath;
 /// What is known of a component, without its digests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Component {
+pub(crate) struct Component {
     /// On unless the spec turns it off.
     #[serde(default)]
     pub default: bool,
@@ -43,7 +43,7 @@ pub struct Component {
 /// Where a member goes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub(crate) struct Rule {
     from: String,
     to: ImagePath,
     name: Option<String>,
@@ -57,7 +57,7 @@ pub struct Rule {
 /// A component's static build.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StaticBuild {
+pub(crate) struct StaticBuild {
     /// The catalogue's name of it.
     pub build: String,
     /// What glibc the dynamic build needs, by minor version; a minor that is missing runs anywhere.
@@ -77,46 +77,46 @@ impl Rule {
     }
 
     /// The directory in the image that its members go to.
-    pub fn directory(&self) -> &ImagePath {
+    pub(crate) fn directory(&self) -> &ImagePath {
         &self.to
     }
 }
 
 impl Component {
     /// The rule that installs `member`, and where to. None: it is not installed.
-    pub fn rule(&self, member: &str) -> Option<(&Rule, ImagePath)> {
+    pub(crate) fn rule(&self, member: &str) -> Option<(&Rule, ImagePath)> {
         self.members.iter().find_map(|rule| Some((rule, rule.destination(member)?)))
     }
 
     /// Upstream's URL.
-    pub fn url(&self, version: &str, arch: Arch) -> String {
+    pub(crate) fn url(&self, version: &str, arch: Arch) -> String {
         self.url.replace("{version}", version).replace("{arch}", arch.name())
     }
 
     /// The name of the checksum file that upstream publishes beside `file`.
-    pub fn checksum_file(&self, file: &str) -> String {
+    pub(crate) fn checksum_file(&self, file: &str) -> String {
         self.checksums.replace("{file}", file)
     }
 }
 
 /// Every component, by name.
-pub fn components() -> &'static BTreeMap<String, Component> {
+pub(crate) fn components() -> &'static BTreeMap<String, Component> {
     static COMPONENTS: OnceLock<BTreeMap<String, Component>> = OnceLock::new();
     COMPONENTS.get_or_init(|| compiled_in(include_str!("catalog.yaml")))
 }
 
 /// The component called `name`; it must be one of [`components`].
-pub fn component(name: &str) -> &'static Component {
+pub(crate) fn component(name: &str) -> &'static Component {
     &components()[name]
 }
 
 /// The digest of `version` of `name` for `arch`.
-pub fn digest(name: &str, version: &str, arch: Arch) -> Option<Digest> {
+pub(crate) fn digest(name: &str, version: &str, arch: Arch) -> Option<Digest> {
     digests().get(name)?.get(version)?.get(arch.name()).copied()
 }
 
 /// The catalogued versions of `name`, newest first.
-pub fn versions(name: &str) -> Vec<Version> {
+pub(crate) fn versions(name: &str) -> Vec<Version> {
     let known = digests().get(name).into_iter().flat_map(BTreeMap::keys);
     let mut versions: Vec<Version> = known.filter_map(|text| text.parse().ok()).collect();
     versions.sort();
@@ -125,7 +125,7 @@ pub fn versions(name: &str) -> Vec<Version> {
 }
 
 /// The architectures that `version` of `name` is catalogued for.
-pub fn architectures(name: &str, version: &str) -> Vec<String> {
+pub(crate) fn architectures(name: &str, version: &str) -> Vec<String> {
     let known = digests().get(name).and_then(|versions| versions.get(version));
     known.into_iter().flat_map(BTreeMap::keys).cloned().collect()
 }
@@ -144,10 +144,8 @@ fn compiled_in<T: for<'de> Deserialize<'de>>(text: &str) -> T {
 
 #[cfg(test)]
 mod tests {
-    use super::component;
-    use super::components;
-    use super::digest;
-    use super::versions;
+    use super::{component, components, digest, versions};
+
     use crate::arch::Arch;
 
     #[test]

@@ -12,13 +12,13 @@ use crate::cli::input::Input;
 #[command(name = "nodebake", version, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(super) command: Command,
     /// Show errors and warnings only
     #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
+    pub(super) quiet: bool,
     /// Show more of what happens
     #[arg(short, long, global = true, conflicts_with = "quiet")]
-    pub(crate) verbose: bool,
+    pub(super) verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -134,23 +134,23 @@ pub(crate) enum BundleCommand {
 pub(crate) struct Bake {
     /// Root filesystem; several times for several roots
     #[arg(long, value_name = "DIR", required = true)]
-    pub(crate) root: Vec<PathBuf>,
+    pub(super) root: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) input: Input,
+    pub(super) input: Input,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(super) patience: Patience,
     /// Print one JSON document
     #[arg(long)]
-    pub(crate) json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    pub(crate) build: Build,
+    pub(super) build: Build,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Build {
     /// Which build of containerd: auto looks at the root's glibc
     #[arg(long = "static", value_name = "WHEN", value_enum, default_value_t = Static::Auto, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
-    pub(crate) static_build: Static,
+    pub(super) static_build: Static,
 }
 
 /// What `verify` asks of the running system.
@@ -158,20 +158,20 @@ pub(crate) struct Build {
 pub(crate) struct Ask {
     /// Also ask systemd, the kernel and the CRI of the running system
     #[arg(long)]
-    pub(crate) live: bool,
+    pub(super) live: bool,
     /// Run one pod through the CRI and take it away again; implies --live
     #[arg(long)]
-    pub(crate) pod: bool,
+    pub(super) pod: bool,
     /// Pull an image through the CRI and say which host served it; implies --live
     #[arg(long, value_name = "IMAGE")]
-    pub(crate) pull: Option<String>,
+    pub(super) pull: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Patience {
     /// Wait so long for a root that another run has locked
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
-    pub(crate) lock_timeout: u64,
+    pub(super) lock_timeout: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -24,11 +24,11 @@ const DEFAULT_SPEC: &str = "nodebake.yaml";
 const LONGEST: u64 = 16 << 20;
 
 /// The lock's name, beside the spec.
-pub const LOCK: &str = "nodebake.lock";
+pub(super) const LOCK: &str = "nodebake.lock";
 
 /// Flags that `plan`, `apply` and `lock` share.
 #[derive(Debug, Args)]
-pub struct Input {
+pub(crate) struct Input {
     /// Spec; default: nodebake.yaml here if there is one, else the built-in defaults
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub struct Input {
 }
 
 /// What the user gave, read from this host.
-pub struct Inputs {
+pub(super) struct Inputs {
     /// The spec.
     pub spec: Spec,
     /// The lock beside it; empty where there is none.
@@ -64,7 +64,7 @@ pub struct Inputs {
 
 impl Inputs {
     /// Reads the spec, the lock and the certificates.
-    pub fn load(input: &Input) -> anyhow::Result<Inputs> {
+    pub(super) fn load(input: &Input) -> anyhow::Result<Inputs> {
         let (spec, folder) = spec(input)?;
         let lock_path = folder.join(LOCK);
         let lock = match read(&lock_path)? {
@@ -77,7 +77,7 @@ impl Inputs {
 }
 
 /// The spec that is asked for, else the one in the working directory, else the defaults; and its folder.
-pub fn spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
+pub(super) fn spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
     let path = input.spec.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = match read(&path)? {
@@ -125,7 +125,7 @@ fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>
 }
 
 /// How artifacts are fetched.
-pub fn fetcher(
+pub(super) fn fetcher(
     input: &Input,
     spec: &Spec,
     cache: Option<PathBuf>,
@@ -143,7 +143,7 @@ pub fn fetcher(
 }
 
 /// Where downloads are kept: as asked for, else in the user's cache folder.
-pub fn cache(input: &Input) -> Option<PathBuf> {
+pub(super) fn cache(input: &Input) -> Option<PathBuf> {
     let user = || {
         let folder =
             std::env::var_os("XDG_CACHE_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
@@ -154,7 +154,7 @@ pub fn cache(input: &Input) -> Option<PathBuf> {
 
 /// Downloads never go below a root: the default cache is left out there, one that was asked for is
 /// refused.
-pub fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
+pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
     let Some(cache) = cache(input) else { return Ok(None) };
     let real = |path: &Path| {
         let existing = path.ancestors().find_map(|above| std::fs::canonicalize(above).ok());
@@ -175,7 +175,7 @@ pub fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>
 }
 
 /// <https://reproducible-builds.org/specs/source-date-epoch/>
-pub fn source_date_epoch() -> Result<i64, Failure> {
+pub(super) fn source_date_epoch() -> Result<i64, Failure> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if text.is_empty() => Ok(0),
         Ok(text) => text.parse().map_err(|_| {

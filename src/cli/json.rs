@@ -13,57 +13,57 @@ use crate::plan::brought;
 
 /// `--json` of plan and apply.
 #[derive(Debug, Serialize)]
-pub struct Roots {
+pub(super) struct Roots {
     /// One for each --root.
     pub roots: Vec<Baked>,
 }
 
 /// What came of one root.
 #[derive(Debug, Default, Serialize)]
-pub struct Baked {
-    pub(crate) root: String,
-    pub(crate) changed: bool,
+pub(super) struct Baked {
+    root: String,
+    changed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) error: Option<Failed>,
+    error: Option<Failed>,
     /// What `apply --start` did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) service: Option<String>,
+    service: Option<String>,
     /// What the package manager did.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) packages: Vec<ChangedPackage>,
-    pub(crate) changes: Vec<Changed>,
+    packages: Vec<ChangedPackage>,
+    changes: Vec<Changed>,
 }
 
 /// A package that was, or would be, installed, changed or removed.
 #[derive(Debug, Serialize)]
-pub struct ChangedPackage {
-    pub(crate) action: &'static str,
+pub(super) struct ChangedPackage {
+    action: &'static str,
     #[serde(flatten)]
-    pub(crate) package: Installed,
+    package: Installed,
 }
 
 /// A failure: its kind, its message and its remedy.
 #[derive(Debug, Serialize)]
-pub struct Failed {
-    pub(crate) message: String,
-    pub(crate) exit_code: u8,
+pub(super) struct Failed {
+    message: String,
+    exit_code: u8,
 }
 
 /// A path that was, or would be, created, changed or removed.
 #[derive(Debug, Serialize)]
-pub struct Changed {
-    pub(crate) path: String,
-    pub(crate) action: &'static str,
+pub(super) struct Changed {
+    path: String,
+    action: &'static str,
     #[serde(flatten)]
-    pub(crate) node: Option<Node>,
+    node: Option<Node>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) component: Option<String>,
+    component: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) edited: bool,
+    edited: bool,
 }
 
 /// One root's changes.
-pub fn baked(host: &Path, diff: &Diff) -> Baked {
+pub(super) fn baked(host: &Path, diff: &Diff) -> Baked {
     let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
     let packages = diff.packages.iter().map(changed_package).collect();
     Baked {
@@ -77,7 +77,7 @@ pub fn baked(host: &Path, diff: &Diff) -> Baked {
 
 impl Baked {
     /// With what came of `--start`.
-    pub fn started(mut self, started: &anyhow::Result<String>) -> Baked {
+    pub(super) fn started(mut self, started: &anyhow::Result<String>) -> Baked {
         match started {
             Ok(service) => self.service = Some(service.clone()),
             Err(error) => self.error = Some(Failed::of(error)),
@@ -87,7 +87,7 @@ impl Baked {
 }
 
 /// One root's failure.
-pub fn failed(host: &Path, error: &anyhow::Error) -> Baked {
+pub(super) fn failed(host: &Path, error: &anyhow::Error) -> Baked {
     Baked { root: host.display().to_string(), error: Some(Failed::of(error)), ..Baked::default() }
 }
 
@@ -99,7 +99,7 @@ impl Failed {
 }
 
 /// `--json` of remove.
-pub fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
+pub(super) fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
     let mut baked = Baked { root: host.display().to_string(), ..Baked::default() };
     if let Some(diff) = diff {
         baked.changed = !diff.is_empty();
@@ -141,6 +141,6 @@ pub(crate) fn changed(change: &Change) -> Changed {
 }
 
 /// One JSON document.
-pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
+pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }

@@ -2,23 +2,23 @@
 //!
 //! Data goes to stdout, everything else to stderr. It is the only module that prints results.
 
-pub mod apply;
-pub mod args;
-pub mod bundle;
-pub mod docs;
-pub mod gossfile;
-pub mod input;
-pub mod json;
-pub mod lock;
-pub mod output;
-pub mod remove;
-pub mod report;
-pub mod verify;
+mod apply;
+mod args;
+mod bundle;
+mod docs;
+mod gossfile;
+mod input;
+mod json;
+mod lock;
+mod output;
+mod remove;
+mod report;
+mod verify;
 
 use clap::CommandFactory;
 
 use crate::cli::apply::{apply, plan};
-use crate::cli::args::{BundleCommand, Cli, Command};
+use crate::cli::args::{BundleCommand, Command};
 use crate::cli::bundle::{create_bundle, verify_bundle};
 use crate::cli::docs::man;
 use crate::cli::gossfile::goss_of_spec;
@@ -31,6 +31,9 @@ use crate::progress::Progress;
 use crate::root::Root;
 use crate::spec::Spec;
 use crate::verify::goss;
+
+pub use args::Cli;
+pub use report::error as print_error;
 
 /// Runs the command. Gives the exit code; errors come back to be printed once.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {

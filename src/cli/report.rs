@@ -12,7 +12,7 @@ use crate::printable::printable;
 use crate::verify::finding::{Finding, Passed, Skipped, Verdict};
 
 /// One line a changed path, with a diff for text where it is only planned, and a closing count.
-pub fn changes(diff: &Diff, planned: bool) -> String {
+pub(super) fn changes(diff: &Diff, planned: bool) -> String {
     let mut text = String::new();
     for change in &diff.packages {
         let _ = writeln!(text, "{}", package_line(change));
@@ -100,7 +100,7 @@ fn hunk(change: &Change) -> String {
 }
 
 /// A verdict for people: one line a check, what is wrong last and with its remedy, and a closing line.
-pub fn verdict(host: &Path, verdict: &Verdict) -> String {
+pub(super) fn verdict(host: &Path, verdict: &Verdict) -> String {
     let mut text = String::new();
     let mut row = |check: &str, state: &str, what: &str| {
         let _ = writeln!(text, "{check:<17} {state:<12} {what}");

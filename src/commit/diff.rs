@@ -14,7 +14,7 @@ const SHOWN: u64 = 1 << 18;
 
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// It is as it should be.
     Keep,
     /// Nothing is there yet.
@@ -33,7 +33,7 @@ pub enum Action {
 
 /// One path and what happens to it.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub(crate) struct Change {
     /// The path.
     pub path: ImagePath,
     /// What happens.
@@ -54,7 +54,7 @@ pub struct Change {
 
 /// All changes of one root.
 #[derive(Debug, Clone, Default)]
-pub struct Diff {
+pub(crate) struct Diff {
     /// What the package manager did, or would do.
     pub packages: Vec<brought::Change>,
     /// Every planned and every owned path, sorted.
@@ -65,12 +65,12 @@ pub struct Diff {
 
 impl Change {
     /// Whether something happens in the root.
-    pub fn acts(&self) -> bool {
+    pub(crate) fn acts(&self) -> bool {
         !matches!(self.action, Action::Keep | Action::Release)
     }
 
     /// Whether a new file or link is staged beside the path.
-    pub fn is_staged(&self) -> bool {
+    pub(crate) fn is_staged(&self) -> bool {
         let written = matches!(self.want, Some(Want::File { .. } | Want::Link { .. }));
         match self.action {
             Action::Create | Action::Replace | Action::Update => written,
@@ -89,12 +89,12 @@ impl Change {
     }
 
     /// Whether it is a symlink: those come last, so that nothing is enabled before it is there.
-    pub fn is_link(&self) -> bool {
+    pub(crate) fn is_link(&self) -> bool {
         matches!(self.want, Some(Want::Link { .. }))
     }
 
     /// What the intent says of it.
-    pub fn step(&self) -> Step {
+    pub(crate) fn step(&self) -> Step {
         let temporary = self.is_staged().then(|| self.path.temporary());
         Step { temporary, old: self.old.clone(), new: self.new.clone(), acts: self.acts() }
     }
@@ -102,18 +102,18 @@ impl Change {
 
 impl Diff {
     /// Whether the root is as the plan wants it.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.packages.is_empty() && !self.changes.iter().any(Change::acts)
     }
 
     /// Everything that the receipt will own.
-    pub fn owned(&self) -> BTreeMap<ImagePath, Owned> {
+    pub(crate) fn owned(&self) -> BTreeMap<ImagePath, Owned> {
         self.changes.iter().filter_map(|change| Some((change.path.clone(), change.new.clone()?))).collect()
     }
 }
 
 /// Compares `plan` with `root`, of which `receipt` owns what is in `found`.
-pub fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Result<Diff, Failure> {
+pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Result<Diff, Failure> {
     let mut diff = Diff::default();
     for (path, entry) in &plan.entries {
         let at_path = match found.get(path) {
@@ -258,6 +258,6 @@ fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
 }
 
 /// The changes that somebody would notice.
-pub fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
+pub(crate) fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
     diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
 }

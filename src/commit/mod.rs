@@ -4,8 +4,8 @@
 //! links → swept → receipt replaced → intent forgotten. Until the first rename a failure is undone;
 //! after it [`recover`] keeps what has been reached, and the next run goes on from there.
 
-pub mod diff;
-pub mod recover;
+pub(crate) mod diff;
+pub(crate) mod recover;
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ use crate::state::{Before, Intent, Receipt, State};
 const ON_THE_WAY: u32 = 0o755;
 
 /// One root, its changes, and where their bytes come from.
-pub struct Commit<'a> {
+pub(crate) struct Commit<'a> {
     /// The root.
     pub root: &'a Root,
     /// Its locked state.
@@ -46,7 +46,7 @@ pub struct Commit<'a> {
 
 /// What happened beside the changes themselves.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Edited files: the path, and where the edit is kept.
     pub edits: Vec<(ImagePath, ImagePath)>,
     /// SELinux labels could not be set: the root is marked so that the next boot does it.
@@ -55,7 +55,7 @@ pub struct Kept {
 
 impl Commit<'_> {
     /// What the receipt will say, but for directories that are created on the way.
-    pub fn wanted(&self) -> Receipt {
+    pub(crate) fn wanted(&self) -> Receipt {
         let mut receipt = Receipt::new(&self.plan.arch, self.plan.artifacts.clone());
         receipt.packages.clone_from(&self.plan.packages);
         receipt.paths = self.diff.owned();
@@ -64,7 +64,7 @@ impl Commit<'_> {
     }
 
     /// Everything that can fail for want of space or rights: nothing is visible after it.
-    pub fn stage(&self) -> Result<(), Failure> {
+    pub(crate) fn stage(&self) -> Result<(), Failure> {
         self.state.admit_receipt(&self.wanted())?;
         self.state.save_intent(&self.intent()?)?;
         for directory in &self.diff.directories {
@@ -82,7 +82,7 @@ impl Commit<'_> {
     }
 
     /// Makes it visible. Not interrupted by signals: it takes milliseconds.
-    pub fn publish(&self) -> Result<Kept, Failure> {
+    pub(crate) fn publish(&self) -> Result<Kept, Failure> {
         let mut kept = self.keep()?;
         // Before anything is in place. What is taken away, or put back as it was, needs no label.
         if self.acting().any(|change| change.want.is_some()) {

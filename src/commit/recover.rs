@@ -13,7 +13,7 @@ use crate::state::{Before, Intent, Receipt, State, Step, paths};
 /// Brings a root that a run has left midway to a state that its receipt describes: temporaries
 /// removed; if nothing had been renamed yet, everything as it was before; else what was reached is
 /// owned and what was not is as it was. Gives the receipt that holds then.
-pub fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
+pub(crate) fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
     let old = held.receipt()?;
     let Some(intent) = held.intent()? else { return Ok(old) };
     if let Some(placeholder) = &intent.placeholder {

@@ -8,7 +8,7 @@ use crate::digest::Digest;
 ///
 /// Names are compared by their last component. A hash alone counts only where the document is
 /// `for_one_file`. An armoured signature is not verified here: the lock says `checksum`.
-pub fn checksum(document: &str, file: &str, for_one_file: bool) -> Option<Digest> {
+pub(crate) fn checksum(document: &str, file: &str, for_one_file: bool) -> Option<Digest> {
     let named = document.lines().find_map(|line| {
         let (hash, name) = line.trim().split_once(char::is_whitespace)?;
         let name = name.trim_start().trim_start_matches('*');

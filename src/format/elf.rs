@@ -15,11 +15,11 @@ use object::{Endianness, FileKind, elf};
 use crate::arch::Arch;
 
 /// A glibc version, `2.34` as `(2, 34)`.
-pub type Glibc = (u32, u32);
+pub(crate) type Glibc = (u32, u32);
 
 /// The facts that decide whether a file can run on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Elf {
+pub(crate) struct Elf {
     /// None for a machine that upstream does not build for, or a 32-bit file of a 64-bit one.
     pub arch: Option<Arch>,
     /// The newest glibc symbol version that it asks for; none for a static file.
@@ -32,7 +32,7 @@ pub struct Elf {
 
 /// Why a file could not be read as ELF.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// The file is at fault: what is broken in it.
     #[error("{0}")]
     Broken(String),
@@ -42,7 +42,7 @@ pub enum Unreadable {
 }
 
 /// Reads `file` by position. None: not an ELF file.
-pub fn read(file: &File) -> Result<Option<Elf>, Unreadable> {
+pub(crate) fn read(file: &File) -> Result<Option<Elf>, Unreadable> {
     let trouble = Rc::new(Cell::new(None));
     let found = read_through(&ReadCache::new(Positioned { file, offset: 0, trouble: Rc::clone(&trouble) }));
     // The parser takes an error of the disk for the end of the file.
@@ -183,7 +183,7 @@ fn release(version: &str) -> Option<String> {
 /// stays in a build that overrides it by a linker flag, and in one without build information
 /// (containerd's version/version.go; seen in 1.6.20, 1.7.24 and 2.1.9). Go lays strings end to
 /// end, so what stands before it may be another string's tail: ask [`Marked::says`].
-pub fn containerd_version(file: &File) -> io::Result<Option<Marked>> {
+pub(crate) fn containerd_version(file: &File) -> io::Result<Option<Marked>> {
     const MARK: &[u8] = b"+unknown";
     const BEFORE: usize = 16;
     let finder = memchr::memmem::Finder::new(MARK);
@@ -213,11 +213,11 @@ pub fn containerd_version(file: &File) -> io::Result<Option<Marked>> {
 
 /// A version with, perhaps, the tail of another string before it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Marked(pub String);
+pub(crate) struct Marked(pub String);
 
 impl Marked {
     /// Whether it can be `version`.
-    pub fn says(&self, version: &str) -> bool {
+    pub(crate) fn says(&self, version: &str) -> bool {
         self.0.ends_with(version)
     }
 }
@@ -267,9 +267,7 @@ impl Seek for Positioned<'_> {
 mod tests {
     use std::io::Write;
 
-    use super::Marked;
-    use super::containerd_version;
-    use super::release;
+    use super::{Marked, containerd_version, release};
 
     #[test]
     fn only_real_releases_count_as_versions() {

@@ -21,7 +21,7 @@ const LONGEST_LABEL: usize = 4095;
 
 /// What a rule can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `--`
     File,
     /// `-d`
@@ -34,7 +34,7 @@ pub enum Kind {
 
 /// The files of `contexts/files/`; one that a policy lacks is empty.
 #[derive(Debug, Default)]
-pub struct Texts {
+pub(crate) struct Texts {
     /// `file_contexts`
     pub base: String,
     /// `file_contexts.homedirs`
@@ -49,11 +49,11 @@ pub struct Texts {
 
 /// The label can't be told: an expression is not understood, or costs too much.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Unknown;
+pub(crate) struct Unknown;
 
 /// The rules of one policy.
 #[derive(Debug)]
-pub struct FileContexts {
+pub(crate) struct FileContexts {
     /// Sorted so that the last that matches decides.
     rules: Vec<Rule>,
     /// The administrator's, then the distribution's; the last line of each is looked at first.
@@ -76,7 +76,7 @@ struct Rule {
 
 impl FileContexts {
     /// Reads a policy. An error: it has more rules than any policy.
-    pub fn parse(texts: &Texts) -> Result<FileContexts, Unknown> {
+    pub(crate) fn parse(texts: &Texts) -> Result<FileContexts, Unknown> {
         let lines = [&texts.base, &texts.homedirs, &texts.local].into_iter().flat_map(|text| text.lines());
         let mut rules: Vec<Rule> = lines.filter_map(Rule::parse).take(MOST_RULES + 1).collect();
         if rules.len() > MOST_RULES {
@@ -89,7 +89,7 @@ impl FileContexts {
     }
 
     /// The label of `path`. None: the policy has none for it.
-    pub fn label(&self, path: &str, kind: Kind) -> Result<Option<&str>, Unknown> {
+    pub(crate) fn label(&self, path: &str, kind: Kind) -> Result<Option<&str>, Unknown> {
         let path = self.substituted(path);
         let fits = |rule: &&Rule| rule.kind.is_none_or(|other| other == kind) && rule.may_match(&path);
         for rule in self.rules.iter().rev().filter(fits) {
@@ -245,11 +245,11 @@ fn skip_class(characters: &mut std::str::Chars) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::FileContexts;
-    use super::Kind;
-    use super::Texts;
-    use super::Unknown;
-    use super::edges;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use super::{FileContexts, Kind, Texts, Unknown, edges};
 
     fn policy(base: &str) -> FileContexts {
         FileContexts::parse(&Texts { base: base.to_owned(), ..Texts::default() }).unwrap()
@@ -338,5 +338,66 @@ mod tests {
             assert_eq!((found_start.as_str(), found_end.as_str()), (start, end), "{expression}");
             assert_eq!(plain, expression == "/a\\.so\\+", "{expression}");
         }
+    }
+
+    /// A path made of each expression of Debian's policy, as a file, a directory and a link.
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn c15_lookups_are_those_of_matchpathcon() {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
+        let selinux = target.join("lab/selinux");
+        let files = selinux.join("etc/selinux/default/contexts/files");
+        let text = |name: &str| fs::read_to_string(files.join(name)).unwrap();
+        let texts = Texts {
+            base: text("file_contexts"),
+            homedirs: text("file_contexts.homedirs"),
+            substitutions: text("file_contexts.subs_dist"),
+            ..Texts::default()
+        };
+        let paths = paths_of(&texts);
+        assert!(paths.len() > 4_000, "{}", paths.len());
+        for (word, kind) in [("file", Kind::File), ("dir", Kind::Directory), ("lnk_file", Kind::Link)] {
+            let mut command = Command::new(selinux.join("usr/sbin/matchpathcon"));
+            command.args(["-m", word, "-f"]).arg(files.join("file_contexts")).args(&paths);
+            let output = command.output().unwrap();
+            let theirs = String::from_utf8(output.stdout).unwrap();
+            for chunk in theirs.lines().collect::<Vec<_>>().chunks(200) {
+                // Each with its own budget: a bake asks for a few dozen.
+                let contexts = FileContexts::parse(&texts).unwrap();
+                for line in chunk {
+                    let (path, label) = line.split_once('\t').unwrap();
+                    let ours = contexts.label(path, kind).unwrap().unwrap_or("<<none>>");
+                    assert_eq!(ours, label, "{path} as {word}");
+                }
+            }
+            assert_eq!(theirs.lines().count(), paths.len());
+        }
+    }
+
+    /// Whatever an expression becomes when its operators are replaced: both have to say the same of it.
+    fn paths_of(texts: &Texts) -> Vec<String> {
+        let mut paths: Vec<String> = [&texts.base, &texts.homedirs]
+            .into_iter()
+            .flat_map(|text| text.lines())
+            .filter_map(|line| line.split_whitespace().next())
+            .map(|expression| {
+                let mut path =
+                    expression.replace("(/.*)?", "/x/y").replace("[^/]*", "a").replace("[^/]+", "b");
+                for (from, to) in [("(.*/)?", "c/"), (".*", "d"), (".+", "e"), ("\\.", "."), ("[0-9]", "7")] {
+                    path = path.replace(from, to);
+                }
+                path.chars()
+                    .filter(|c| !"()?*+^$\\[]{}".contains(*c))
+                    .map(|c| if c == '|' { '-' } else { c })
+                    .collect()
+            })
+            .filter(|path: &String| path.starts_with('/') && !path.contains("//") && !path.contains("/./"))
+            .map(|path| path.trim_end_matches('/').to_owned())
+            .filter(|path| path.len() > 1 && path.bytes().all(|byte| byte.is_ascii_graphic()))
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
     }
 }

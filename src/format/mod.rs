@@ -3,10 +3,10 @@
 //! What is parsed here comes from archives, roots and servers that nobody vouches for. It must not know what is
 //! baked, and opens no path. Each has a fuzz target.
 
-pub mod checksums;
-pub mod elf;
-pub mod file_contexts;
-pub mod openpgp;
-pub mod systemd;
-pub mod toml;
-pub mod yaml;
+pub(crate) mod checksums;
+pub(crate) mod elf;
+pub(crate) mod file_contexts;
+pub(crate) mod openpgp;
+pub(crate) mod systemd;
+pub(crate) mod toml;
+pub(crate) mod yaml;

@@ -27,7 +27,7 @@ const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 
 /// The fingerprint of a primary key: 40 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fingerprint([u8; 20]);
+pub(crate) struct Fingerprint([u8; 20]);
 
 impl FromStr for Fingerprint {
     type Err = String;
@@ -57,14 +57,14 @@ impl fmt::Display for Fingerprint {
 }
 
 /// Whether a key file is armoured: apt wants the name of such a file to end in `.asc`.
-pub fn is_armoured(file: &[u8]) -> bool {
+pub(crate) fn is_armoured(file: &[u8]) -> bool {
     file.trim_ascii_start().starts_with(b"-----BEGIN ")
 }
 
 /// The fingerprints of all primary keys in `file`, armoured or not.
 ///
 /// An error says why it is no public key file. A secret key is none.
-pub fn fingerprints(file: &[u8]) -> Result<Vec<Fingerprint>, String> {
+pub(crate) fn fingerprints(file: &[u8]) -> Result<Vec<Fingerprint>, String> {
     let binary = if is_armoured(file) { dearmour(file)? } else { file.to_vec() };
     let (mut rest, mut found) = (binary.as_slice(), Vec::new());
     while !rest.is_empty() {
@@ -154,8 +154,7 @@ mod tests {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
 
-    use super::dearmour;
-    use super::fingerprints;
+    use super::{dearmour, fingerprints};
 
     /// Made with `gpg --quick-gen-key`, which also printed its fingerprint.
     const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\

@@ -2,7 +2,7 @@
 
 /// Whether two paths are one unit on a usr-merged system: /lib leads to /usr/lib, and systemd and dpkg
 /// name either.
-pub fn is_same_unit(a: &str, b: &str) -> bool {
+pub(crate) fn is_same_unit(a: &str, b: &str) -> bool {
     let bare = |path: &str| {
         path.strip_prefix("/usr").filter(|rest| rest.starts_with("/lib/")).unwrap_or(path).to_owned()
     };

@@ -20,7 +20,7 @@ const DEEPEST: usize = 64;
 /// Parses one document. An empty one is `T`'s default.
 ///
 /// Failures are [`Kind::Invalid`] and read `NAME:LINE:COLUMN: what`.
-pub fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T, Failure> {
+pub(crate) fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > LONGEST {
         return Err(invalid(format!("{name}: longer than {LONGEST} bytes")));
@@ -121,7 +121,7 @@ fn remedy(message: &str) -> Option<String> {
 }
 
 /// The spelling of `known` that `wrong` is most likely meant to be.
-pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|right| (strsim::damerau_levenshtein(wrong, right), right));
     let (distance, right) = scored.min()?;
     (distance <= 1 + wrong.len() / 3).then_some(right)

@@ -20,8 +20,8 @@ use crate::interrupt;
 use crate::printable::printable;
 use crate::runtime::containerd::SOCKET;
 
-#[expect(missing_docs, clippy::doc_lazy_continuation, reason = "generated; cri.proto documents it")]
-pub mod v1 {
+#[expect(unreachable_pub, clippy::doc_lazy_continuation, reason = "generated; cri.proto documents it")]
+pub(crate) mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
@@ -35,7 +35,7 @@ const TICK: Duration = Duration::from_millis(100);
 const LARGEST: usize = 16 << 20;
 
 /// A connection to the runtime.
-pub struct Cri {
+pub(crate) struct Cri {
     driver: Runtime,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
@@ -44,7 +44,7 @@ pub struct Cri {
 /// Why there is no answer, in the runtime's own words where it has any.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
-pub struct Refusal {
+pub(crate) struct Refusal {
     words: String,
     /// Nobody serves the CRI on this socket: waiting does not help.
     pub is_final: bool,
@@ -52,7 +52,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// One that may pass.
-    pub fn of(words: &str) -> Refusal {
+    pub(crate) fn of(words: &str) -> Refusal {
         Refusal { words: printable(words), is_final: false }
     }
 }
@@ -70,7 +70,7 @@ impl From<Status> for Refusal {
 
 /// What the runtime says of itself.
 #[derive(Debug)]
-pub struct Runtimes {
+pub(crate) struct Runtimes {
     /// Its name, `containerd`.
     pub name: String,
     /// Its version, with or without a leading `v`.
@@ -79,7 +79,7 @@ pub struct Runtimes {
 
 /// How the runtime is.
 #[derive(Debug)]
-pub struct Condition {
+pub(crate) struct Condition {
     /// RuntimeReady: containers can be started.
     pub runtime: Result<(), String>,
     /// NetworkReady: a CNI configuration is there. It says nothing of the plugins.
@@ -90,7 +90,7 @@ pub struct Condition {
 
 impl Cri {
     /// Connects to containerd's socket of this host. An error says why the CRI does not answer.
-    pub fn connect() -> Result<Cri, Refusal> {
+    pub(crate) fn connect() -> Result<Cri, Refusal> {
         let driver = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -111,13 +111,13 @@ impl Cri {
     }
 
     /// Name and version of the runtime.
-    pub fn version(&mut self) -> Result<Runtimes, Refusal> {
+    pub(crate) fn version(&mut self) -> Result<Runtimes, Refusal> {
         let answer = answer(&self.driver, ANSWER, self.runtime.version(v1::VersionRequest::default()))?;
         Ok(Runtimes { name: answer.runtime_name, version: answer.runtime_version })
     }
 
     /// Its conditions and its configuration.
-    pub fn condition(&mut self) -> Result<Condition, Refusal> {
+    pub(crate) fn condition(&mut self) -> Result<Condition, Refusal> {
         let request = v1::StatusRequest { verbose: true };
         let answer = answer(&self.driver, ANSWER, self.runtime.status(request))?;
         let conditions = answer.status.unwrap_or_default().conditions;
@@ -137,7 +137,7 @@ impl Cri {
     }
 
     /// Whether runc is told to use systemd's cgroups. None: containerd 1.x does not say.
-    pub fn systemd_cgroup(&mut self) -> Result<Option<bool>, Refusal> {
+    pub(crate) fn systemd_cgroup(&mut self) -> Result<Option<bool>, Refusal> {
         let request = self.runtime.runtime_config(v1::RuntimeConfigRequest {});
         let known = async {
             match request.await {
@@ -152,20 +152,29 @@ impl Cri {
     }
 
     /// Pulls an image; `meanwhile` is called again and again until it is done.
-    pub fn pull(&mut self, image: &str, limit: Duration, meanwhile: impl FnMut()) -> Result<String, Refusal> {
+    pub(crate) fn pull(
+        &mut self,
+        image: &str,
+        limit: Duration,
+        meanwhile: impl FnMut(),
+    ) -> Result<String, Refusal> {
         let request = v1::PullImageRequest { image: Some(named(image)), ..Default::default() };
         let pulling = watched(self.images.pull_image(request), meanwhile);
         Ok(last_answer(&self.driver, limit, pulling)?.image_ref)
     }
 
     /// Starts the sandbox of a pod and gives its id.
-    pub fn run_sandbox(&mut self, config: &v1::PodSandboxConfig, limit: Duration) -> Result<String, Refusal> {
+    pub(crate) fn run_sandbox(
+        &mut self,
+        config: &v1::PodSandboxConfig,
+        limit: Duration,
+    ) -> Result<String, Refusal> {
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
         Ok(answer(&self.driver, limit, self.runtime.run_pod_sandbox(request))?.pod_sandbox_id)
     }
 
     /// The address of a sandbox; none in the host's network.
-    pub fn sandbox_address(&mut self, id: &str) -> Result<Option<String>, Refusal> {
+    pub(crate) fn sandbox_address(&mut self, id: &str) -> Result<Option<String>, Refusal> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let answer = answer(&self.driver, ANSWER, self.runtime.pod_sandbox_status(request))?;
         let network = answer.status.and_then(|status| status.network);
@@ -173,7 +182,7 @@ impl Cri {
     }
 
     /// The ids of the sandboxes with these labels.
-    pub fn sandboxes(&mut self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, Refusal> {
+    pub(crate) fn sandboxes(&mut self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, Refusal> {
         let label_selector = labels.clone().into_iter().collect();
         let filter = v1::PodSandboxFilter { label_selector, ..Default::default() };
         let request = v1::ListPodSandboxRequest { filter: Some(filter) };
@@ -182,7 +191,7 @@ impl Cri {
     }
 
     /// Creates a container in a sandbox, starts it and gives its id.
-    pub fn run_container(
+    pub(crate) fn run_container(
         &mut self,
         sandbox: &str,
         sandbox_config: &v1::PodSandboxConfig,
@@ -201,7 +210,7 @@ impl Cri {
     }
 
     /// The first process of a running container, or how the container ended.
-    pub fn container_process(&mut self, id: &str) -> Result<u32, Refusal> {
+    pub(crate) fn container_process(&mut self, id: &str) -> Result<u32, Refusal> {
         let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
         let answer = answer(&self.driver, ANSWER, self.runtime.container_status(request))?;
         let status = answer.status.unwrap_or_default();
@@ -217,7 +226,7 @@ impl Cri {
     }
 
     /// Stops a sandbox with all that is in it and removes it.
-    pub fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), Refusal> {
+    pub(crate) fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), Refusal> {
         let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         last_answer(&self.driver, limit, self.runtime.stop_pod_sandbox(request))?;
         let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };

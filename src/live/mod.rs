@@ -1,5 +1,5 @@
 //! The running system: its service, its kernel, its CRI. Asked, and told; judged elsewhere.
 
-pub mod cri;
-pub mod running_kernel;
-pub mod service;
+pub(crate) mod cri;
+pub(crate) mod running_kernel;
+pub(crate) mod service;

@@ -12,7 +12,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// Whether a module is loaded or built in. A module without parameters that is built in is seen
 /// only where its kernel's files are.
-pub fn is_loaded(module: &str) -> bool {
+pub(crate) fn is_loaded(module: &str) -> bool {
     let name = module.replace('-', "_");
     Path::new("/sys/module").join(&name).exists() || is_built_in(&name)
 }
@@ -29,19 +29,19 @@ fn is_built_in(name: &str) -> bool {
 }
 
 /// Whether systemd finds itself in a container: the kernel and its modules are the host's business.
-pub fn is_in_container() -> bool {
+pub(crate) fn is_in_container() -> bool {
     Path::new("/run/systemd/container").exists()
 }
 
 /// Loads modules; one that is there already is no error.
-pub fn load<'a>(modules: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+pub(crate) fn load<'a>(modules: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
     let mut modprobe = Command::new("modprobe");
     modprobe.args(["--all", "--"]).args(modules);
     process::output(&mut modprobe, ANSWER).map(drop)
 }
 
 /// The value of a parameter; an error says why there is none.
-pub fn parameter(name: &str) -> Result<String, String> {
+pub(crate) fn parameter(name: &str) -> Result<String, String> {
     let value = fs::read_to_string(Path::new("/proc/sys").join(relative(name)));
     let value = value.map_err(|error| error.to_string())?;
     Ok(value.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -63,7 +63,7 @@ fn relative(name: &str) -> String {
 }
 
 /// Sets the parameters of a file of sysctl.d, as systemd does at boot.
-pub fn apply(path: &ImagePath) -> Result<(), String> {
+pub(crate) fn apply(path: &ImagePath) -> Result<(), String> {
     // Before /usr was merged it was in /lib.
     let programs = ["/usr/lib/systemd/systemd-sysctl", "/lib/systemd/systemd-sysctl"];
     let program = programs.into_iter().find(|program| Path::new(program).is_file());

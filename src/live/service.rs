@@ -18,7 +18,7 @@ use crate::root::Root;
 use crate::runtime::containerd::{self, unit};
 
 /// The unit's name.
-pub const NAME: &str = "containerd.service";
+pub(crate) const NAME: &str = "containerd.service";
 
 /// What a running containerd has read once, when it started: hosts.toml is read at every pull,
 /// runc and the shim at every container.
@@ -45,7 +45,7 @@ const NANOSECONDS: i128 = 1_000_000_000;
 
 /// What systemd says of the unit: its own words.
 #[derive(Debug)]
-pub struct Service {
+pub(crate) struct Service {
     /// `loaded`, `masked`, `not-found`, …
     pub load: String,
     /// `active`, `failed`, …
@@ -65,7 +65,7 @@ pub struct Service {
 /// Fails unless `root` is the root of the running system: systemd is the first process and it sees
 /// this root as `/`. In a chroot `--root /` is a bake like any other. `flag` is what asks for it and
 /// `help` what to do without.
-pub fn require_running_system(root: &Root, flag: &str, help: &str) -> Result<(), Failure> {
+pub(crate) fn require_running_system(root: &Root, flag: &str, help: &str) -> Result<(), Failure> {
     let refuse = |why: String| {
         let message = format!("`{flag}` asks the running system, and {why}");
         Failure::new(Kind::Unsupported, message).help(help)
@@ -82,7 +82,7 @@ pub fn require_running_system(root: &Root, flag: &str, help: &str) -> Result<(),
 }
 
 /// What systemd says of the service.
-pub fn state() -> Result<Service, String> {
+pub(crate) fn state() -> Result<Service, String> {
     const PROPERTIES: &str =
         "--property=LoadState,ActiveState,SubState,UnitFileState,FragmentPath,NeedDaemonReload,MainPID";
     let text = systemctl(&["show", NAME, PROPERTIES], ANSWER)?;
@@ -102,25 +102,25 @@ pub fn state() -> Result<Service, String> {
 }
 
 /// Makes systemd read unit files anew.
-pub fn reload() -> Result<(), String> {
+pub(crate) fn reload() -> Result<(), String> {
     systemctl(&["daemon-reload"], ANSWER).map(drop)
 }
 
 /// Starts the service, stopping it first where it runs; containers go on (KillMode=process).
-pub fn restart() -> Result<(), String> {
+pub(crate) fn restart() -> Result<(), String> {
     // One that has failed too often is not started otherwise.
     let _ = systemctl(&["reset-failed", NAME], ANSWER);
     systemctl(&["restart", NAME], RESTART).map(drop)
 }
 
 /// Whether a unit is active.
-pub fn is_active(unit: &str) -> bool {
+pub(crate) fn is_active(unit: &str) -> bool {
     systemctl(&["is-active", unit], ANSWER).is_ok_and(|text| text.trim() == "active")
 }
 
 /// The last lines of the service's log since `since` (seconds since 1970), without what containerd
 /// itself calls information.
-pub fn log(lines: usize, since: Option<i64>) -> Vec<String> {
+pub(crate) fn log(lines: usize, since: Option<i64>) -> Vec<String> {
     let mut journal = Command::new("journalctl");
     journal.args(["--unit", NAME, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
     journal.args(since.map(|since| format!("--since=@{since}")));
@@ -133,12 +133,12 @@ pub fn log(lines: usize, since: Option<i64>) -> Vec<String> {
 }
 
 /// Seconds since 1970.
-pub fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     clock_gettime(ClockId::Realtime).tv_sec
 }
 
 /// Whether `process` runs the file at `path` as it is now.
-pub fn runs(process: u32, root: &Root, path: &ImagePath) -> Result<bool, Failure> {
+pub(crate) fn runs(process: u32, root: &Root, path: &ImagePath) -> Result<bool, Failure> {
     let running = fs::metadata(format!("/proc/{process}/exe")).ok().map(|found| (found.dev(), found.ino()));
     let file = root.file(path)?.and_then(|file| file.metadata().ok());
     let installed = file.map(|found| (found.dev(), found.ino()));
@@ -146,13 +146,13 @@ pub fn runs(process: u32, root: &Root, path: &ImagePath) -> Result<bool, Failure
 }
 
 /// What `process` executes, as the kernel shows it.
-pub fn executable(process: u32) -> String {
+pub(crate) fn executable(process: u32) -> String {
     let target = fs::read_link(format!("/proc/{process}/exe"));
     target.map_or_else(|error| error.to_string(), |target| printable(&target.to_string_lossy()))
 }
 
 /// The first file that containerd reads at its start and that has changed since `process` began.
-pub fn changed_since_start(process: u32, root: &Root) -> Result<Option<ImagePath>, Failure> {
+pub(crate) fn changed_since_start(process: u32, root: &Root) -> Result<Option<ImagePath>, Failure> {
     let Some((began, now)) = began(process) else { return Ok(None) };
     for path in READ_AT_START.map(ImagePath::fixed) {
         let found = root.file(&path)?.and_then(|file| file.metadata().ok());
@@ -168,7 +168,7 @@ pub fn changed_since_start(process: u32, root: &Root) -> Result<Option<ImagePath
 }
 
 /// Whether containerd reads `path` at its start only.
-pub fn is_read_at_start(path: &ImagePath) -> bool {
+pub(crate) fn is_read_at_start(path: &ImagePath) -> bool {
     READ_AT_START.contains(&path.as_str())
 }
 

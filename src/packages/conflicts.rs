@@ -18,7 +18,7 @@ const RUNTIMES: [&str; 6] =
     ["containerd", "containerd.io", "docker.io", "moby-containerd", "containerd2", "docker-engine"];
 
 /// `install: package`, and somebody has unpacked an archive.
-pub fn refuse_archived_runtime(shop: &Shop) -> Result<(), Failure> {
+pub(super) fn refuse_archived_runtime(shop: &Shop) -> Result<(), Failure> {
     let binary = ImagePath::fixed(containerd::BINARY);
     let owned = shop.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
     if owned || shop.root.node(&binary)?.is_none() {
@@ -30,7 +30,7 @@ pub fn refuse_archived_runtime(shop: &Shop) -> Result<(), Failure> {
 }
 
 /// `install: archive`, and a package has brought one.
-pub fn refuse_packaged_runtime(shop: &Shop) -> Result<(), Failure> {
+pub(super) fn refuse_packaged_runtime(shop: &Shop) -> Result<(), Failure> {
     if !shop.spec.wants("containerd") && !shop.spec.wants("containerd-static") {
         return Ok(());
     }
@@ -60,7 +60,7 @@ fn owner(root: &Root, path: &ImagePath) -> Result<Option<String>, Failure> {
 }
 
 /// Another package with a containerd is there, and not from nodebake.
-pub fn refuse_other_runtimes(
+pub(super) fn refuse_other_runtimes(
     root: &Root,
     name: &str,
     database: &Database,
@@ -85,7 +85,11 @@ pub fn refuse_other_runtimes(
 }
 
 /// The solver would take away what is not ours.
-pub fn refuse_removals(name: &str, transaction: &Transaction, earlier: &[Installed]) -> Result<(), Failure> {
+pub(super) fn refuse_removals(
+    name: &str,
+    transaction: &Transaction,
+    earlier: &[Installed],
+) -> Result<(), Failure> {
     let ours = |other: &String| earlier.iter().any(|package| package.name == *other && !package.found);
     let lost: Vec<&str> =
         transaction.removed.iter().filter(|other| !ours(other)).map(String::as_str).collect();

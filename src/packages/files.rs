@@ -40,7 +40,7 @@ pub(crate) fn packages(spec: &Spec) -> anyhow::Result<Vec<LockedPackage>> {
 }
 
 /// The `.deb` and `.rpm` files at `path`: that file, or all in that directory, sorted.
-pub fn package_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(crate) fn package_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let is_package = |file: &Path| file.extension().is_some_and(|end| end == "deb" || end == "rpm");
     if path.is_file() {
         return Ok(vec![path.to_owned()]);

@@ -10,7 +10,7 @@ use crate::spec::Spec;
 use crate::state::{Receipt, State};
 
 /// One root and how its packages are got.
-pub struct Shop<'a> {
+pub(crate) struct Shop<'a> {
     /// What the user wrote.
     pub spec: &'a Spec,
     /// What is pinned.

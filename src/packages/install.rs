@@ -21,11 +21,11 @@ use crate::spec::package::Package;
 
 /// One package, what is there, and what the receipt knows of it.
 pub(crate) struct Deal<'a> {
-    pub(crate) shop: &'a Shop<'a>,
-    pub(crate) package: &'a Package,
-    pub(crate) name: &'a str,
-    pub(crate) before: Database,
-    pub(crate) earlier: &'a [Installed],
+    pub(super) shop: &'a Shop<'a>,
+    pub(super) package: &'a Package,
+    pub(super) name: &'a str,
+    pub(super) before: Database,
+    pub(super) earlier: &'a [Installed],
 }
 
 impl Deal<'_> {

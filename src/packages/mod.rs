@@ -3,15 +3,15 @@
 //! What would change is known before anything does: the package manager's own solver is asked first, and
 //! the intent is durable before it runs. It must not write a file of the root itself.
 
-pub mod conflicts;
-pub mod files;
-pub mod inputs;
-pub mod install;
-pub mod key;
-pub mod manager;
-pub mod recovery;
-pub mod removal;
-pub mod runtime;
+mod conflicts;
+pub(crate) mod files;
+pub(crate) mod inputs;
+mod install;
+mod key;
+pub(crate) mod manager;
+pub(crate) mod recovery;
+pub(crate) mod removal;
+mod runtime;
 
 use crate::artifact::Installed;
 use crate::packages::inputs::Shop;
@@ -27,7 +27,7 @@ use crate::spec::package::Package;
 
 /// Brings what the spec asks for and takes away what nodebake has brought and is not asked for any more.
 /// None: packages play no part in this root.
-pub fn supply(shop: &Shop) -> anyhow::Result<Option<Supply>> {
+pub(crate) fn supply(shop: &Shop) -> anyhow::Result<Option<Supply>> {
     let earlier = shop.receipt.map(|receipt| receipt.packages.clone()).unwrap_or_default();
     match shop.spec.package() {
         Some(package) => provide(shop, package, &earlier).map(Some),

@@ -26,7 +26,7 @@ const REFUSED: [&str; 2] = ["/etc/containerd/config.toml.dpkg-dist", "/etc/conta
 
 /// Makes durable what `transaction` is about to bring for the package called `name`, beside what `earlier`
 /// runs have brought.
-pub fn claim(
+pub(crate) fn claim(
     state: &State,
     name: &str,
     before: &Database,
@@ -45,7 +45,7 @@ pub fn claim(
 }
 
 /// Of `claimed` what is really there, as the database has it. What a killed run has left is told by it.
-pub fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, Failure> {
+pub(crate) fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, Failure> {
     removal::put_back(root)?;
     let manager = Distribution::of(root)?.manager;
     if manager == Manager::Dnf {
@@ -60,7 +60,7 @@ pub fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, F
 }
 
 /// A file for the resolver to be mounted on, where the root has none.
-pub fn claim_resolver(root: &Root, state: &State) -> Result<(), Failure> {
+pub(crate) fn claim_resolver(root: &Root, state: &State) -> Result<(), Failure> {
     let path = ImagePath::fixed(RESOLV_CONF);
     if root.is_own()? || root.node(&path)?.is_some() {
         return Ok(());
@@ -71,7 +71,7 @@ pub fn claim_resolver(root: &Root, state: &State) -> Result<(), Failure> {
 
 /// What package managers have left that they should not have: the resolver's place, and their versions of
 /// files that are ours, unless they are in `earlier`.
-pub fn release(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), Failure> {
+pub(crate) fn release(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), Failure> {
     if let Some(path) = state.intent()?.and_then(|intent| intent.placeholder) {
         take_placeholder(root, &path)?;
         state.amend_intent(|intent| intent.placeholder = None)?;
@@ -81,7 +81,7 @@ pub fn release(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), 
 }
 
 /// Versions of our files that package managers have put beside them.
-pub fn refused(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+pub(crate) fn refused(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let mut paths = rpm::torn(root)?;
     for path in REFUSED.map(ImagePath::fixed) {
         paths.extend(root.node(&path)?.map(|_| path));
@@ -94,7 +94,7 @@ fn sweep(root: &Root, paths: &[ImagePath]) -> Result<(), Failure> {
 }
 
 /// Takes away the empty file that stood where the resolver was mounted.
-pub fn take_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
+pub(crate) fn take_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
     let is_empty = matches!(root.node(path)?, Some(Node::File { sha256, .. }) if sha256 == Digest::of(b""));
     if is_empty { root.remove_file(path) } else { Ok(()) }
 }

@@ -21,7 +21,7 @@ const RENAMED: &str = "/etc/containerd/config.toml.rpmsave";
 
 /// What is done about packages that are not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// The one that brings a containerd goes, or none: another takes its place.
     Runtime,
     /// What other packages need by now stays, whatever it is.
@@ -30,7 +30,7 @@ pub enum Rule {
 
 /// Takes away those of `packages` that nodebake has brought; without `state` it only says which. What was
 /// there before the first bake stays, and loses the hold that nodebake has set.
-pub fn retire(
+pub(crate) fn retire(
     root: &Root,
     state: Option<&State>,
     packages: &[Installed],
@@ -111,7 +111,7 @@ fn keeping(root: &Root, work: impl FnOnce() -> Result<(), Failure>) -> Result<()
 
 /// Has the configuration in its place again that stands beside it while its package goes away: for a run that
 /// was killed meanwhile, the next one does it.
-pub fn put_back(root: &Root) -> Result<(), Failure> {
+pub(crate) fn put_back(root: &Root) -> Result<(), Failure> {
     let [config, kept, renamed] = [CONFIG, KEPT, RENAMED].map(ImagePath::fixed);
     let Some(content) = root.node(&kept)? else { return Ok(()) };
     match root.node(&config)? {

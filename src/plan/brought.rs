@@ -8,7 +8,7 @@ use crate::path::ImagePath;
 
 /// What packages bring into one root.
 #[derive(Debug, Clone, Default)]
-pub struct Supply {
+pub(crate) struct Supply {
     /// What the receipt will say of packages.
     pub packages: Vec<Installed>,
     /// What the package manager has done, or would do.
@@ -23,7 +23,7 @@ pub struct Supply {
 
 /// A containerd that a package brought.
 #[derive(Debug, Clone)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     /// Upstream's X.Y.Z.
     pub version: String,
     /// Files that a node depends on, and their package.
@@ -36,7 +36,7 @@ pub struct Runtime {
 
 /// What happens to a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// It comes.
     Install(Installed),
     /// It comes in another version; the one that was there.

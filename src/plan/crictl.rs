@@ -5,7 +5,7 @@ use crate::path::ImagePath;
 use crate::runtime::containerd::SOCKET;
 
 /// What clients of the CRI on the node read.
-pub fn client_entries() -> Vec<(ImagePath, Want)> {
+pub(crate) fn client_entries() -> Vec<(ImagePath, Want)> {
     let crictl = indoc::formatdoc! {"
         # Written by nodebake
         runtime-endpoint: {SOCKET}

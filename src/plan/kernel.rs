@@ -5,15 +5,15 @@ use crate::path::ImagePath;
 use crate::spec::Kernel;
 
 /// Modules that are loaded at boot.
-pub const MODULES: &str = "/etc/modules-load.d/nodebake.conf";
+pub(crate) const MODULES: &str = "/etc/modules-load.d/nodebake.conf";
 
 /// Parameters that are set at boot.
-pub const SYSCTL: &str = "/etc/sysctl.d/90-nodebake.conf";
+pub(crate) const SYSCTL: &str = "/etc/sysctl.d/90-nodebake.conf";
 
 /// modules-load.d and sysctl.d.
 ///
 /// Both: the bridge parameters do not exist until br_netfilter is loaded.
-pub fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
+pub(crate) fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
     let mut entries = Vec::new();
     if !kernel.modules.is_empty() {
         let lines: String = kernel.modules.iter().map(|module| format!("{module}\n")).collect();
@@ -30,6 +30,6 @@ pub fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
 }
 
 /// The parameters of a sysctl file that was written here: name and value.
-pub fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| line.split_once(" = "))
 }

@@ -2,9 +2,9 @@
 //!
 //! A plan never says how to get there: `state/mod.rs` compares it with a root, `bake/job.rs` acts.
 
-pub mod brought;
-pub mod crictl;
-pub mod kernel;
+pub(crate) mod brought;
+pub(crate) mod crictl;
+pub(crate) mod kernel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::spec::Spec;
 
 /// What belongs in a root: sorted by path, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The artifacts that files come from.
     pub artifacts: Vec<Artifact>,
     /// The packages that bring the rest.
@@ -35,7 +35,7 @@ pub struct Plan {
 
 /// One path of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// What belongs there.
     pub want: Want,
     /// The component that it belongs to.
@@ -44,7 +44,7 @@ pub struct Entry {
 
 /// A member of an artifact and its place in the image: a line of the archive's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub(crate) struct Placed {
     /// The artifact's digest.
     pub artifact: Digest,
     /// The component that it belongs to.
@@ -58,7 +58,7 @@ pub struct Placed {
 }
 
 /// What a plan is made from, beside the spec.
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     /// The resolved artifacts.
     pub artifacts: &'a [Artifact],
     /// Go's name of the architecture.
@@ -74,7 +74,7 @@ pub struct Inputs<'a> {
 }
 
 /// Makes the plan for one root.
-pub fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
+pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     let mut plan = Plan { artifacts: inputs.artifacts.to_vec(), ..Plan::empty(inputs.arch) };
     plan.artifacts.sort();
     for member in inputs.members {
@@ -110,7 +110,7 @@ pub fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
 
 impl Plan {
     /// A plan that wants nothing: what `remove` makes of a root.
-    pub fn empty(arch: &str) -> Plan {
+    pub(crate) fn empty(arch: &str) -> Plan {
         Plan { arch: arch.to_owned(), ..Plan::default() }
     }
 

@@ -25,15 +25,15 @@ use crate::root::Root;
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running enclosure.
-pub struct Enclosure {
-    pub(crate) first: Child,
-    pub(crate) requests: Option<ChildStdin>,
-    pub(crate) answers: Receiver<String>,
+pub(crate) struct Enclosure {
+    first: Child,
+    requests: Option<ChildStdin>,
+    answers: Receiver<String>,
 }
 
 impl Enclosure {
     /// Arranges one around `root`. [`Kind::Unsupported`] where this host does not let it.
-    pub fn open(
+    pub(crate) fn open(
         root: &Root,
         access: Access,
         offline: bool,
@@ -65,7 +65,7 @@ impl Enclosure {
     }
 
     /// Writes `bytes` to the file `name` below [`OWN`].
-    pub fn write(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<(), Failure> {
+    pub(crate) fn write(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<(), Failure> {
         let request = Request::Write { name: name.to_owned(), bytes: bytes.into() };
         self.ask(&request, Duration::from_secs(60), true)
     }
@@ -74,7 +74,7 @@ impl Enclosure {
     ///
     /// [`Kind::Interrupted`] where a signal arrived meanwhile, and [`Kind::Unsupported`] where the
     /// program could not run or took longer than it may.
-    pub fn run(&mut self, call: Call) -> Result<Answer, Failure> {
+    pub(crate) fn run(&mut self, call: Call) -> Result<Answer, Failure> {
         // It is killed from inside after its limit; this one is for an enclosure that does not answer.
         let (limit, to_its_end) = (Duration::from_secs(call.limit + 30), call.to_its_end);
         self.ask(&Request::Run(call), limit, to_its_end)

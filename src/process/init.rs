@@ -36,7 +36,7 @@ const KEPT_AS_THEY_ARE: [&str; 3] = ["/etc", "/usr", "/var"];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The first process: new namespaces, and a second process as the first one in them.
-pub fn first() -> Result<u8, Failure> {
+pub(crate) fn first() -> Result<u8, Failure> {
     die_with_parent();
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     if let Err(errno) = unshare(flags) {
@@ -55,7 +55,7 @@ pub fn first() -> Result<u8, Failure> {
 }
 
 /// The second process: arranges what is mounted and serves requests until there are no more.
-pub fn second() -> Result<u8, Failure> {
+pub(crate) fn second() -> Result<u8, Failure> {
     die_with_parent();
     let mut lines = std::io::stdin().lock().lines();
     let mut next = || lines.next().and_then(Result::ok);

@@ -3,10 +3,10 @@
 //! It must not know what is run: `process/staged.rs` asks a staged containerd, `live/service.rs` systemd,
 //! `process/chroot.rs` a root's package manager.
 
-pub mod chroot;
-pub mod init;
-pub mod protocol;
-pub mod staged;
+pub(crate) mod chroot;
+pub(crate) mod init;
+pub(crate) mod protocol;
+pub(crate) mod staged;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,7 +22,7 @@ const LONGEST: u64 = 4 << 20;
 
 /// How a program ended.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// Its exit code; none after a signal.
     pub code: Option<i32>,
     /// What it printed.
@@ -35,7 +35,11 @@ pub struct Ended {
 /// is killed after `limit` and at a signal to this process.
 ///
 /// An error is why it could not run, or was killed.
-pub fn run(command: &mut Command, variables: &[(String, String)], limit: Duration) -> Result<Ended, String> {
+pub(crate) fn run(
+    command: &mut Command,
+    variables: &[(String, String)],
+    limit: Duration,
+) -> Result<Ended, String> {
     let collect = || tempfile::tempfile().map_err(|error| error.to_string());
     let (stdout, stderr) = (collect()?, collect()?);
     let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|error| error.to_string());
@@ -50,7 +54,7 @@ pub fn run(command: &mut Command, variables: &[(String, String)], limit: Duratio
 }
 
 /// What `command` prints; an error is its own words on stderr, or why it could not run.
-pub fn output(command: &mut Command, limit: Duration) -> Result<Vec<u8>, String> {
+pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Vec<u8>, String> {
     let ended = run(command, &[], limit)?;
     if ended.code == Some(0) {
         return Ok(ended.stdout);
@@ -60,18 +64,18 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<Vec<u8>, String>
 }
 
 /// [`output`] as text.
-pub fn text(command: &mut Command, limit: Duration) -> Result<String, String> {
+pub(crate) fn text(command: &mut Command, limit: Duration) -> Result<String, String> {
     String::from_utf8(output(command, limit)?).map_err(|error| error.to_string())
 }
 
 /// Starts `command` and leaves it to the caller.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
-pub fn start(command: &mut Command) -> Result<Child, String> {
+pub(crate) fn start(command: &mut Command) -> Result<Child, String> {
     command.spawn().map_err(|error| describe(&error))
 }
 
 /// Waits for a child, which is killed at a signal to this process. Gives its exit code.
-pub fn attend(child: &mut Child) -> Result<Option<i32>, String> {
+pub(crate) fn attend(child: &mut Child) -> Result<Option<i32>, String> {
     wait(child, Duration::MAX, || false)
 }
 

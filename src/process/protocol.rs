@@ -8,14 +8,14 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 
 /// The folder in an enclosure that is its own and holds what it is given.
-pub const OWN: &str = "/tmp/nodebake";
+pub(crate) const OWN: &str = "/tmp/nodebake";
 
 /// The hidden command that runs in it.
-pub const COMMAND: &str = "enclosed";
+pub(crate) const COMMAND: &str = "enclosed";
 
 /// What an enclosure may do to its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Access {
+pub(crate) enum Access {
     /// Nothing: what is written to /etc, /usr and /var goes away with it.
     Look,
     /// What its programs do stays.
@@ -24,7 +24,7 @@ pub enum Access {
 
 /// How an enclosure is arranged: the first line that the processes in it read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Arrangement {
+pub(crate) struct Arrangement {
     /// The root on this host.
     pub host: PathBuf,
     /// Whether it is this process's own.
@@ -39,7 +39,7 @@ pub struct Arrangement {
 
 /// What an enclosure is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Request {
+pub(crate) enum Request {
     /// Writes a file below [`OWN`].
     Write {
         /// Its name, with folders.
@@ -53,7 +53,7 @@ pub enum Request {
 
 /// A program and how it is run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Call {
+pub(crate) struct Call {
     /// The program and its arguments.
     pub words: Vec<String>,
     /// Its environment beside the search path.
@@ -66,7 +66,7 @@ pub struct Call {
 
 /// What became of a request.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Its exit code; none after a signal.
     pub code: Option<i32>,
     /// What it printed.

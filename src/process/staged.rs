@@ -27,7 +27,7 @@ const NOBODY: u32 = 65534;
 
 /// What `containerd config default` of `binary` prints. The file is verified and need not be on
 /// any disk of this host.
-pub fn config_default(binary: &File) -> Result<String, Failure> {
+pub(crate) fn config_default(binary: &File) -> Result<String, Failure> {
     let unsupported = |why: String| {
         Failure::new(Kind::Unsupported, format!("`containerd config default` can't run on this host: {why}"))
             .help("base: minimal needs no such run")
@@ -43,7 +43,7 @@ pub fn config_default(binary: &File) -> Result<String, Failure> {
 }
 
 /// [`config_default`] of the containerd that is installed in the root at `host`, in a chroot, as nobody.
-pub fn installed_config_default(host: &Path) -> Result<String, Failure> {
+pub(crate) fn installed_config_default(host: &Path) -> Result<String, Failure> {
     in_root(host, &ImagePath::fixed(BINARY), &["config", "default"]).map_err(|why| {
         let message = format!("`containerd config default` of `{}` can't run: {why}", host.display());
         Failure::new(Kind::Unsupported, message).help("base: minimal needs no such run")
@@ -52,7 +52,7 @@ pub fn installed_config_default(host: &Path) -> Result<String, Failure> {
 
 /// What `containerd config dump` of the root at `host` makes of its config.toml: run in a chroot, as
 /// nobody. An error says why it could not be asked.
-pub fn config_dump(host: &Path, binary: &ImagePath) -> Result<String, String> {
+pub(crate) fn config_dump(host: &Path, binary: &ImagePath) -> Result<String, String> {
     in_root(host, binary, &["--config", CONFIG, "config", "dump"])
 }
 

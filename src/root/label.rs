@@ -18,7 +18,7 @@ use crate::root::resolver::Inside;
 use crate::root::selinux::{Comparison, Labelled, Labels, RELABEL};
 
 /// The labels of one root, where its files lie.
-pub struct Labelling<'a> {
+pub(crate) struct Labelling<'a> {
     /// What they should be.
     pub labels: &'a Labels,
     /// The root.
@@ -27,7 +27,13 @@ pub struct Labelling<'a> {
 
 impl Labelling<'_> {
     /// Labels what has just been made at `place`: by the policy or, without one, as what it replaces.
-    pub fn label(&self, made: &Labelled, place: &Place, path: &ImagePath, kind: Kind) -> Result<(), Errno> {
+    pub(crate) fn label(
+        &self,
+        made: &Labelled,
+        place: &Place,
+        path: &ImagePath,
+        kind: Kind,
+    ) -> Result<(), Errno> {
         if self.labels.are_wanted() {
             return self.labels.set(made, &self.named(place, &path.settled()), kind);
         }
@@ -41,7 +47,7 @@ impl Labelling<'_> {
     }
 
     /// Gives what is at `place` the label that belongs at `final_path`, where it is going to be moved.
-    pub fn label_as(&self, place: &Place, final_path: &ImagePath) -> Result<(), Errno> {
+    pub(crate) fn label_as(&self, place: &Place, final_path: &ImagePath) -> Result<(), Errno> {
         match open(place)? {
             Some((found, kind)) => self.labels.set(&Labelled::open(&found), final_path.as_str(), kind),
             None => Ok(()),
@@ -49,7 +55,7 @@ impl Labelling<'_> {
     }
 
     /// Compares the label at `place` with the policy's. None where nothing is that has one.
-    pub fn compare(&self, place: &Place, path: &ImagePath) -> Result<Option<Comparison>, Errno> {
+    pub(crate) fn compare(&self, place: &Place, path: &ImagePath) -> Result<Option<Comparison>, Errno> {
         let Some(stat) = place.stat()? else { return Ok(None) };
         let named = self.named(place, path);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
@@ -76,12 +82,12 @@ impl Labelling<'_> {
 }
 
 /// The symlink at `place`. Without /proc it is not found.
-pub fn link(place: &Place) -> Labelled<'static> {
+pub(super) fn link(place: &Place) -> Labelled<'static> {
     Labelled::Link(format!("/proc/self/fd/{}/{}", place.directory.as_raw_fd(), place.name))
 }
 
 /// Makes `to` the same symlink as `from`, of which `stat` is known: its target, label and owner.
-pub fn copy_link(from: &Place, to: &Place, stat: &Stat) -> Result<(), Errno> {
+pub(super) fn copy_link(from: &Place, to: &Place, stat: &Stat) -> Result<(), Errno> {
     rustix::fs::symlinkat(from.target()?, &to.directory, &to.name)?;
     if let Ok(Some(label)) = link(from).label() {
         link(to).set(&label)?;
@@ -112,12 +118,12 @@ fn open(place: &Place) -> Result<Option<(OwnedFd, Kind)>, Errno> {
 
 impl Root {
     /// What the root's own SELinux policy says of its files.
-    pub fn labels(&self) -> &Labels {
+    pub(crate) fn labels(&self) -> &Labels {
         self.labels.get_or_init(|| Labels::read(&self.inside))
     }
 
     /// Gives what is at `path` the label that belongs at `final_path`, where it is going to be moved.
-    pub fn label_as(&self, path: &ImagePath, final_path: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn label_as(&self, path: &ImagePath, final_path: &ImagePath) -> Result<(), Failure> {
         if !self.labels().are_wanted() {
             return Ok(());
         }
@@ -127,14 +133,14 @@ impl Root {
     }
 
     /// Compares the label at `path`, nothing followed, with the policy's. None where nothing is.
-    pub fn compare_label(&self, path: &ImagePath) -> Result<Option<Comparison>, Failure> {
+    pub(crate) fn compare_label(&self, path: &ImagePath) -> Result<Option<Comparison>, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(None) };
         let compared = self.labelling().compare(&place, path);
         compared.map_err(|errno| self.failed("reading the label of", path, errno))
     }
 
     /// Has the next boot label the root if something could not be given its label. Durable when it returns.
-    pub fn mark_for_relabelling(&self) -> Result<bool, Failure> {
+    pub(crate) fn mark_for_relabelling(&self) -> Result<bool, Failure> {
         if !self.labels().are_lacking() {
             return Ok(false);
         }

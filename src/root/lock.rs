@@ -12,7 +12,7 @@ use crate::root::{Root, at};
 
 impl Root {
     /// Opens or creates the file `path` for [`Root::try_lock`].
-    pub fn lock_file(&self, path: &ImagePath) -> Result<File, Failure> {
+    pub(crate) fn lock_file(&self, path: &ImagePath) -> Result<File, Failure> {
         let place = self.inside.existing_place(path)?;
         // Reading is enough for flock, and works where nothing can be written.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -35,7 +35,7 @@ impl Root {
     }
 
     /// The directory that holds `path`, locked until it is dropped; none: somebody else has the lock.
-    pub fn lock_above(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
+    pub(crate) fn lock_above(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
         let above = path.parent();
         let shown = above.as_ref().map_or("/", ImagePath::as_str);
         let opened = self.inside.open_readable(above.as_ref().map_or(".", ImagePath::relative));
@@ -48,7 +48,7 @@ impl Root {
     /// Takes the lock on `file` if nobody has it; false if somebody has.
     ///
     /// None: the file at `path` is another one by now, open it again.
-    pub fn try_lock(&self, file: &File, path: &ImagePath) -> Result<Option<bool>, Failure> {
+    pub(crate) fn try_lock(&self, file: &File, path: &ImagePath) -> Result<Option<bool>, Failure> {
         if !at::try_lock(file).map_err(|errno| self.failed("locking", path, errno))? {
             return Ok(Some(false));
         }

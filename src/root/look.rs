@@ -14,7 +14,7 @@ use crate::root::{Root, at};
 
 impl Root {
     /// What is at `path`, the last component not followed. A regular file is hashed.
-    pub fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
+    pub(crate) fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(None) };
         let Some(stat) = self.stat_at(&place, path)? else { return Ok(None) };
         let mode = Octal(stat.st_mode & 0o7777);
@@ -34,28 +34,28 @@ impl Root {
     }
 
     /// Whether a directory is at `path`, through symlinks inside the root.
-    pub fn is_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
+    pub(crate) fn is_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
         Ok(self.inside.directory_at(path)?.is_some())
     }
 
     /// The regular file at `path`, through symlinks inside the root; none where there is none.
-    pub fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
+    pub(crate) fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
         self.inside.file(path.relative()).map_err(|errno| self.inside.refused(path, errno))
     }
 
     /// The text of the regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
-    pub fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+    pub(crate) fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(None) };
         self.open_at(&place, path)?.map(|file| self.read(path, file, limit)).transpose()
     }
 
     /// As [`Root::text`], through symlinks inside the root.
-    pub fn linked_text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+    pub(crate) fn linked_text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
         self.file(path)?.map(|file| self.read(path, file, limit)).transpose()
     }
 
     /// The regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
-    pub fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(None) };
         let Some(file) = self.open_at(&place, path)? else { return Ok(None) };
         self.read_bytes(path, file, limit)
@@ -85,7 +85,7 @@ impl Root {
     }
 
     /// The names in a directory, sorted; none where there is no directory.
-    pub fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
+    pub(crate) fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
         let Some(directory) = self.inside.directory_at(path)? else { return Ok(None) };
         at::names(&directory).map(Some).map_err(|errno| self.failed("listing", path, errno))
     }
@@ -94,7 +94,7 @@ impl Root {
     ///
     /// A parent that is a link to nothing inside the root, a loop or no directory is refused: its
     /// target is never created.
-    pub fn missing_directories(&self, path: &ImagePath) -> Result<Vec<ImagePath>, Failure> {
+    pub(crate) fn missing_directories(&self, path: &ImagePath) -> Result<Vec<ImagePath>, Failure> {
         let above = path.ancestors();
         let mut first_missing = above.len();
         while first_missing > 0 && self.inside.directory_at(&above[first_missing - 1])?.is_none() {
@@ -117,7 +117,7 @@ impl Root {
     }
 
     /// Whether two paths are names of one file.
-    pub fn is_same_file(&self, a: &ImagePath, b: &ImagePath) -> Result<bool, Failure> {
+    pub(crate) fn is_same_file(&self, a: &ImagePath, b: &ImagePath) -> Result<bool, Failure> {
         let identity = |path: &ImagePath| -> Result<Option<(u64, u64)>, Failure> {
             let Some(place) = self.inside.place(path)? else { return Ok(None) };
             Ok(self.stat_at(&place, path)?.map(|stat| (stat.st_dev, stat.st_ino)))
@@ -127,7 +127,7 @@ impl Root {
     }
 
     /// The directory on the way to `path` below which another filesystem is mounted, if one is.
-    pub fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
+    pub(crate) fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let own = at::mount(self.inside.directory());
         for above in path.ancestors() {
             let Some(directory) = self.inside.directory_at(&above)? else { break };
@@ -139,7 +139,7 @@ impl Root {
     }
 
     /// Whether another filesystem is mounted on the directory at `path`.
-    pub fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
+    pub(crate) fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(false) };
         let Some(directory) = self.inside.directory_at(path)? else { return Ok(false) };
         Ok(at::is_another(at::mount(&place.directory), at::mount(&directory)))
@@ -147,7 +147,7 @@ impl Root {
 
     /// What identifies the directory entry that `path` resolves to: two paths with the same
     /// identity are one file. None where the parent does not exist yet.
-    pub fn entry(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
+    pub(crate) fn entry(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(None) };
         let stat = rustix::fs::fstat(&place.directory).map_err(|e| self.failed("reading", path, e))?;
         Ok(Some((stat.st_dev, stat.st_ino, place.name)))

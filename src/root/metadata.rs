@@ -14,7 +14,7 @@ use crate::digest::BUFFER;
 use crate::error::errno;
 
 /// root:root, exactly `mode`, and no access control list inherited from the directory.
-pub fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
+pub(super) fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
     rustix::fs::fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT))?;
     for inherited in ["system.posix_acl_access", "system.posix_acl_default"] {
         match rustix::fs::fremovexattr(&file, inherited) {
@@ -26,13 +26,13 @@ pub fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
 }
 
 /// `mtime`, in seconds, as both times that can be set.
-pub fn times(mtime: i64) -> Timestamps {
+pub(super) fn times(mtime: i64) -> Timestamps {
     let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }
 
 /// The first `size` bytes of `source`, by reflink where the filesystem can.
-pub fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
+pub(super) fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
     let mut offset = 0;
     while offset < size {
         let (mut from, mut to) = (offset, offset);
@@ -62,7 +62,7 @@ fn copy_buffered(source: &File, copy: &File, mut offset: u64) -> std::io::Result
 }
 
 /// Gives `copy` owner, attributes and mode of `source`, of which `stat` is known; durable when it returns.
-pub fn copy(source: &File, copy: &File, stat: &Stat) -> Result<(), Errno> {
+pub(super) fn copy(source: &File, copy: &File, stat: &Stat) -> Result<(), Errno> {
     rustix::fs::fchown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     copy_attributes(source, copy)?;
     // chown clears setuid: the mode once more.

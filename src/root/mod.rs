@@ -5,15 +5,15 @@
 //! resolves the parent directory to a descriptor and then works on one name below it, so that a
 //! final symlink, FIFO or device is never followed or opened. It must not know what is installed.
 
-pub mod at;
-pub mod label;
-pub mod lock;
-pub mod look;
-pub mod metadata;
-pub mod resolver;
-pub mod selinux;
-pub mod target;
-pub mod write;
+mod at;
+mod label;
+mod lock;
+mod look;
+mod metadata;
+mod resolver;
+pub(crate) mod selinux;
+pub(crate) mod target;
+mod write;
 
 use std::fmt::Display;
 use std::fs::File;
@@ -30,18 +30,18 @@ use crate::root::resolver::Inside;
 use crate::root::selinux::Labels;
 
 /// A limit for [`Root::text`] that no text which people write comes near.
-pub const LONGEST_TEXT: u64 = 1 << 20;
+pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 
 /// A root filesystem, open.
-pub struct Root {
-    pub(crate) inside: Inside,
+pub(crate) struct Root {
+    inside: Inside,
     /// Read when the first file is made.
-    pub(crate) labels: OnceLock<Labels>,
+    labels: OnceLock<Labels>,
 }
 
 impl Root {
     /// Opens the directory `host`; a symlink given as root is followed once, here.
-    pub fn open(host: &Path) -> Result<Root, Failure> {
+    pub(crate) fn open(host: &Path) -> Result<Root, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Unsupported, format!("root `{}` {why}", host.display()))
                 .help("give the directory of a root filesystem; `--root /` is the running system")
@@ -56,18 +56,18 @@ impl Root {
     }
 
     /// Where it is on this host, as the user gave it.
-    pub fn host(&self) -> &Path {
+    pub(crate) fn host(&self) -> &Path {
         self.inside.host()
     }
 
     /// Device and inode: the same for two spellings of one root.
-    pub fn identity(&self) -> Result<(u64, u64), Failure> {
+    pub(crate) fn identity(&self) -> Result<(u64, u64), Failure> {
         let stat = rustix::fs::fstat(self.inside.directory()).map_err(|e| self.failed("reading", "/", e))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
     /// Whether it is the root that this process sees as `/`.
-    pub fn is_own(&self) -> Result<bool, Failure> {
+    pub(crate) fn is_own(&self) -> Result<bool, Failure> {
         let own = rustix::fs::stat("/").map_err(|errno| self.failed("reading", "/", errno))?;
         Ok(self.identity()? == (own.st_dev, own.st_ino))
     }
@@ -93,12 +93,12 @@ impl Root {
     }
 
     /// `path` as it is found on this host, for messages.
-    pub fn shown(&self, path: impl Display) -> String {
+    pub(crate) fn shown(&self, path: impl Display) -> String {
         self.inside.shown(path)
     }
 
     /// The refusal of a root that changes under a run.
-    pub fn moved(&self, path: &ImagePath) -> Failure {
+    pub(crate) fn moved(&self, path: &ImagePath) -> Failure {
         self.inside.moved(path)
     }
 

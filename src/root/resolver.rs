@@ -23,29 +23,29 @@ const RACES: u32 = 128;
 const MOVING: &str = "something else changes this root: stop it and run again";
 
 /// A directory that no path opened through it leads out of.
-pub struct Inside {
+pub(crate) struct Inside {
     directory: OwnedFd,
     host: PathBuf,
 }
 
 impl Inside {
     /// All paths are resolved below `directory`, which has the name `host`.
-    pub fn new(directory: OwnedFd, host: &Path) -> Self {
+    pub(crate) fn new(directory: OwnedFd, host: &Path) -> Self {
         Inside { directory, host: host.to_owned() }
     }
 
     /// The directory itself.
-    pub fn directory(&self) -> &OwnedFd {
+    pub(crate) fn directory(&self) -> &OwnedFd {
         &self.directory
     }
 
     /// Where the directory is on this host, as the user gave it.
-    pub fn host(&self) -> &Path {
+    pub(crate) fn host(&self) -> &Path {
         &self.host
     }
 
     /// Opens `relative` as the kernel would after a chroot into the root.
-    pub fn open(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RACES {
             match rustix::fs::openat2(&self.directory, relative, flags, Mode::empty(), inside) {
@@ -59,7 +59,7 @@ impl Inside {
     }
 
     /// The regular file at `relative`, through symlinks inside the root; none where there is none.
-    pub fn file(&self, relative: &str) -> Result<Option<File>, Errno> {
+    pub(crate) fn file(&self, relative: &str) -> Result<Option<File>, Errno> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match self.open(relative, flags) {
             Ok(found) => regular(found),
@@ -69,7 +69,7 @@ impl Inside {
     }
 
     /// The parent of `path` as a descriptor and the name below it. None where there is no parent.
-    pub fn place(&self, path: &ImagePath) -> Result<Option<Place>, Failure> {
+    pub(crate) fn place(&self, path: &ImagePath) -> Result<Option<Place>, Failure> {
         let directory = match path.parent() {
             Some(parent) => self.directory_at(&parent)?,
             None => Some(self.open_directory(".").map_err(|e| self.failed("opening", "/", e))?),
@@ -78,12 +78,12 @@ impl Inside {
     }
 
     /// As [`Inside::place`], where the parent must be there.
-    pub fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
+    pub(crate) fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
         self.place(path)?.ok_or_else(|| self.moved(path))
     }
 
     /// The directory at `path`, through symlinks inside the root; none where nothing is.
-    pub fn directory_at(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
+    pub(crate) fn directory_at(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
         match self.open_directory(path.relative()) {
             Ok(directory) => Ok(Some(directory)),
             Err(Errno::NOENT) => Ok(None),
@@ -92,12 +92,12 @@ impl Inside {
     }
 
     /// The directory at `relative`, to read, lock or sync it.
-    pub fn open_readable(&self, relative: &str) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open_readable(&self, relative: &str) -> Result<OwnedFd, Errno> {
         self.open(relative, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
     /// The directory at `relative` as a place to work from: not for reading.
-    pub fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
         self.open(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
@@ -131,19 +131,19 @@ impl Inside {
     // --- saying what went wrong ----------------------------------------------------------------
 
     /// `path` as it is found on this host, for messages.
-    pub fn shown(&self, path: impl Display) -> String {
+    pub(crate) fn shown(&self, path: impl Display) -> String {
         let host = self.host.display().to_string();
         printable(&format!("{}{path}", host.trim_end_matches('/')))
     }
 
     /// The refusal of a root that changes under a run.
-    pub fn moved(&self, path: &ImagePath) -> Failure {
+    pub(crate) fn moved(&self, path: &ImagePath) -> Failure {
         let message = format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
         Failure::new(Kind::Unsafe, message).help(MOVING)
     }
 
     /// What could not be done, and where; a root that changes under a run is unsafe.
-    pub fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
+    pub(crate) fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
         // What has been looked at a moment ago is another thing now.
         let changed = matches!(errno, Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR);
         let failure = Failure::filesystem(doing, self.shown(path), errno);
@@ -154,7 +154,7 @@ impl Inside {
     }
 
     /// A path on the way that can't be walked.
-    pub fn refused(&self, path: impl Display, errno: Errno) -> Failure {
+    pub(crate) fn refused(&self, path: impl Display, errno: Errno) -> Failure {
         let unsafe_ = |why: &str| {
             Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(&path)))
                 .help("replace it in the root by a directory or by a link to one inside the root")

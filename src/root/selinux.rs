@@ -19,7 +19,7 @@ use crate::root::resolver::Inside;
 /// A boot with SELinux that finds this file labels the whole root, takes it away and starts once more.
 ///
 /// It is not owned: it is gone after that boot, which is no drift, and others set it as well.
-pub const RELABEL: &str = "/.autorelabel";
+pub(crate) const RELABEL: &str = "/.autorelabel";
 
 /// What libselinux takes where the configuration names no policy.
 const DEFAULT_POLICY: &str = "targeted";
@@ -31,7 +31,7 @@ const ATTRIBUTE: &str = "security.selinux";
 
 /// The policy of one root, and what came of its labels.
 #[derive(Debug)]
-pub struct Labels {
+pub(crate) struct Labels {
     policy: Policy,
     lacking: AtomicBool,
 }
@@ -50,7 +50,7 @@ enum Policy {
 }
 
 /// What a label is read from and set on.
-pub enum Labelled<'a> {
+pub(crate) enum Labelled<'a> {
     /// A file or a directory, open.
     Open(BorrowedFd<'a>),
     /// A symlink, which can't be opened for it: its name, through /proc.
@@ -59,7 +59,7 @@ pub enum Labelled<'a> {
 
 /// What a label is, compared with what it should be.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Comparison {
+pub(crate) enum Comparison {
     /// As the policy says, or the policy says nothing.
     Same,
     /// Another type: found, wanted. None where there is no label.
@@ -70,28 +70,28 @@ pub enum Comparison {
 
 impl Labels {
     /// What the policy of the root says: that which its configuration names.
-    pub fn read(root: &Inside) -> Labels {
+    pub(crate) fn read(root: &Inside) -> Labels {
         let policy = read(root).unwrap_or(Policy::Unreadable);
         Labels { policy, lacking: AtomicBool::new(false) }
     }
 
     /// Whether the root has a policy.
-    pub fn are_wanted(&self) -> bool {
+    pub(crate) fn are_wanted(&self) -> bool {
         !matches!(self.policy, Policy::None)
     }
 
     /// Whether the policy can be read.
-    pub fn are_known(&self) -> bool {
+    pub(crate) fn are_known(&self) -> bool {
         matches!(self.policy, Policy::Known { .. })
     }
 
     /// Whether something was made that could not be given its label.
-    pub fn are_lacking(&self) -> bool {
+    pub(crate) fn are_lacking(&self) -> bool {
         self.lacking.load(Ordering::Relaxed)
     }
 
     /// Gives what lies at `path` the label of the policy. That it can't be set here is no error.
-    pub fn set(&self, on: &Labelled, path: &str, kind: Kind) -> Result<(), Errno> {
+    pub(crate) fn set(&self, on: &Labelled, path: &str, kind: Kind) -> Result<(), Errno> {
         let wanted = match &self.policy {
             Policy::None => return Ok(()),
             Policy::Unreadable => Err(()),
@@ -110,7 +110,7 @@ impl Labels {
     }
 
     /// What the label of the thing at `path` is, by the policy. Only the type counts, as for restorecon.
-    pub fn compare(&self, found: &Labelled, path: &str, kind: Kind) -> Result<Comparison, Errno> {
+    pub(crate) fn compare(&self, found: &Labelled, path: &str, kind: Kind) -> Result<Comparison, Errno> {
         let Policy::Known { contexts, customizable } = &self.policy else { return Ok(Comparison::Unknown) };
         let wanted = match contexts.label(path, kind) {
             Ok(Some(label)) => label.to_owned(),
@@ -133,12 +133,12 @@ impl Labels {
 
 impl Labelled<'_> {
     /// An open file or directory.
-    pub fn open(file: &impl AsFd) -> Labelled<'_> {
+    pub(crate) fn open(file: &impl AsFd) -> Labelled<'_> {
         Labelled::Open(file.as_fd())
     }
 
     /// The label as it is stored.
-    pub fn label(&self) -> Result<Option<Vec<u8>>, Errno> {
+    pub(crate) fn label(&self) -> Result<Option<Vec<u8>>, Errno> {
         let mut label = vec![0; 4096];
         let read = match self {
             Labelled::Open(file) => fgetxattr(file, ATTRIBUTE, &mut label[..]),
@@ -156,7 +156,7 @@ impl Labelled<'_> {
 
     /// Stores a label. False: it can't be set here: the filesystem has no attributes, this process may
     /// not, the running kernel knows the type from no policy, or there is no /proc for a symlink.
-    pub fn set(&self, label: &[u8]) -> Result<bool, Errno> {
+    pub(crate) fn set(&self, label: &[u8]) -> Result<bool, Errno> {
         let set = match self {
             Labelled::Open(file) => fsetxattr(file, ATTRIBUTE, label, XattrFlags::empty()),
             Labelled::Link(name) => lsetxattr(name.as_str(), ATTRIBUTE, label, XattrFlags::empty()),
@@ -221,8 +221,7 @@ fn type_of(label: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::policy_type;
-    use super::type_of;
+    use super::{policy_type, type_of};
 
     #[test]
     fn the_configuration_names_the_policy() {

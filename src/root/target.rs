@@ -32,7 +32,7 @@ const LIBRARIES: [&str; 6] = [
 ];
 
 /// The architecture of the root's own executables.
-pub fn arch(root: &Root) -> Result<Arch, Failure> {
+pub(crate) fn arch(root: &Root) -> Result<Arch, Failure> {
     for path in EXECUTABLES {
         if let Some(arch) = read(root, &ImagePath::fixed(path))?.and_then(|elf| elf.arch) {
             return Ok(arch);
@@ -43,7 +43,7 @@ pub fn arch(root: &Root) -> Result<Arch, Failure> {
 }
 
 /// The root's glibc for `arch`; none where it has none of that architecture.
-pub fn glibc(root: &Root, arch: Arch) -> Result<Option<Glibc>, Failure> {
+pub(crate) fn glibc(root: &Root, arch: Arch) -> Result<Option<Glibc>, Failure> {
     for pattern in LIBRARIES {
         let path = ImagePath::new(&pattern.replace("{}", multiarch(arch)))?;
         let found = read(root, &path)?.filter(|elf| elf.arch == Some(arch));

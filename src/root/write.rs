@@ -17,7 +17,7 @@ use crate::root::{Root, label};
 
 impl Root {
     /// Creates the directory `path`, owned by root, with exactly `mode` whatever the umask.
-    pub fn make_directory(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
+    pub(crate) fn make_directory(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
         let place = self.inside.existing_place(path)?;
         let make = || -> Result<(), Errno> {
             rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o700))?;
@@ -29,7 +29,7 @@ impl Root {
     }
 
     /// Sets mode and owner of the directory `path` itself; its access control list stays.
-    pub fn set_directory(&self, path: &ImagePath, mode: Octal, owner: Owner) -> Result<(), Failure> {
+    pub(crate) fn set_directory(&self, path: &ImagePath, mode: Octal, owner: Owner) -> Result<(), Failure> {
         let place = self.inside.existing_place(path)?;
         let set = || -> Result<(), Errno> {
             let directory = place.open_directory()?;
@@ -40,7 +40,13 @@ impl Root {
     }
 
     /// Writes a new file with `bytes`, durable when it returns. `path` must not exist.
-    pub fn write_new(&self, path: &ImagePath, mode: u32, bytes: &[u8], mtime: i64) -> Result<(), Failure> {
+    pub(crate) fn write_new(
+        &self,
+        path: &ImagePath,
+        mode: u32,
+        bytes: &[u8],
+        mtime: i64,
+    ) -> Result<(), Failure> {
         let mut file = self.create(path)?;
         file.write_all(bytes).map_err(|error| self.failed("writing", path, errno(&error)))?;
         self.finish(&file, path, mode, mtime)
@@ -48,7 +54,7 @@ impl Root {
 
     /// Makes `file`, which has or will have the name `path`, what is installed: root:root, exactly
     /// `mode`, the time that all installed files carry, its label; durable when it returns.
-    pub fn finish(&self, file: &File, path: &ImagePath, mode: u32, mtime: i64) -> Result<(), Failure> {
+    pub(crate) fn finish(&self, file: &File, path: &ImagePath, mode: u32, mtime: i64) -> Result<(), Failure> {
         let place = self.inside.existing_place(path)?;
         let finish = || -> Result<(), Errno> {
             own(file, mode)?;
@@ -61,7 +67,7 @@ impl Root {
 
     /// A file without a name on the filesystem that holds `directory` (or will hold it), to be
     /// given a name by [`Root::link_anonymous`]. None where the filesystem has no O_TMPFILE.
-    pub fn anonymous(&self, directory: &ImagePath) -> Result<Option<File>, Failure> {
+    pub(crate) fn anonymous(&self, directory: &ImagePath) -> Result<Option<File>, Failure> {
         let mut nearest = Some(directory.clone());
         let parent = loop {
             match &nearest {
@@ -82,13 +88,13 @@ impl Root {
 
     /// Gives an anonymous file the name `path`. False where the kernel does not allow it here: another
     /// filesystem, or neither CAP_DAC_READ_SEARCH nor /proc.
-    pub fn link_anonymous(&self, file: &File, path: &ImagePath) -> Result<bool, Failure> {
+    pub(crate) fn link_anonymous(&self, file: &File, path: &ImagePath) -> Result<bool, Failure> {
         let place = self.inside.existing_place(path)?;
         place.link_anonymous(file).map_err(|errno| self.failed("linking", path, errno))
     }
 
     /// Copies `source` to a new file, by reflink where the filesystem can; durable when it returns.
-    pub fn copy_new(
+    pub(crate) fn copy_new(
         &self,
         source: &File,
         size: u64,
@@ -102,7 +108,7 @@ impl Root {
     }
 
     /// Creates the symlink `path`.
-    pub fn link_new(&self, path: &ImagePath, target: &str, mtime: i64) -> Result<(), Failure> {
+    pub(crate) fn link_new(&self, path: &ImagePath, target: &str, mtime: i64) -> Result<(), Failure> {
         let place = self.inside.existing_place(path)?;
         let link = || -> Result<(), Errno> {
             rustix::fs::symlinkat(target, &place.directory, &place.name)?;
@@ -116,7 +122,7 @@ impl Root {
 
     /// Makes `copy` the same file as `path`, whatever it is, by a hard link; a regular file or a
     /// symlink on another filesystem is copied with its mode, owner and time.
-    pub fn duplicate(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn duplicate(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
         let (from, to) = (self.inside.existing_place(path)?, self.inside.existing_place(copy)?);
         match rustix::fs::linkat(&from.directory, &from.name, &to.directory, &to.name, AtFlags::empty()) {
             Ok(()) => Ok(()),
@@ -126,14 +132,14 @@ impl Root {
     }
 
     /// Replaces `to` by `from` in one step. Both are in the same directory.
-    pub fn rename(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn rename(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
         let place = self.inside.existing_place(to)?;
         rustix::fs::renameat(&place.directory, from.name(), &place.directory, &place.name)
             .map_err(|errno| self.failed("replacing", to, errno))
     }
 
     /// Gives the directory `from` the name `to`, which must not exist. Both have the same parent.
-    pub fn rename_beside(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn rename_beside(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
         let place = self.inside.existing_place(to)?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(&place.directory, from.name(), &place.directory, &place.name, flags) {
@@ -144,7 +150,7 @@ impl Root {
     }
 
     /// Removes a file, link or device. It is no error where there is none.
-    pub fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
         let Some(place) = self.inside.place(path)? else { return self.was_missing(path) };
         match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -153,7 +159,7 @@ impl Root {
     }
 
     /// Removes a directory if it is empty. False where it is not.
-    pub fn remove_empty_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
+    pub(crate) fn remove_empty_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
         let Some(place) = self.inside.place(path)? else { return Ok(true) };
         match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
@@ -163,7 +169,7 @@ impl Root {
     }
 
     /// Makes the entries of a directory durable. It is no error where there is none.
-    pub fn sync_directory(&self, path: Option<&ImagePath>) -> Result<(), Failure> {
+    pub(crate) fn sync_directory(&self, path: Option<&ImagePath>) -> Result<(), Failure> {
         let shown = path.map_or("/", ImagePath::as_str);
         let directory = match self.inside.open_readable(path.map_or(".", ImagePath::relative)) {
             Ok(directory) => directory,

@@ -3,4 +3,4 @@
 //! To add a runtime: a folder like `containerd/`, its entry in the catalogue and its key in the spec. It must
 //! not read, run or install anything.
 
-pub mod containerd;
+pub(crate) mod containerd;

@@ -26,16 +26,16 @@ use crate::source::section::Extent;
 const MOST_ENTRIES: usize = 1024;
 
 /// Headers are that long, and contents are filled up to it.
-pub const BLOCK: u64 = 512;
+pub(crate) const BLOCK: u64 = 512;
 
 /// What ends an archive.
-pub const ZEROS: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
+pub(crate) const ZEROS: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
 
 const ANEW: &str = "copy it anew from where it was made";
 
 /// A bundle's table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     path: PathBuf,
     parts: BTreeMap<Digest, Part>,
 }
@@ -51,7 +51,7 @@ struct Part {
 impl Bundle {
     /// Reads where everything is. [`Kind::Invalid`] for what is no bundle, [`Kind::Unverified`] for one
     /// that is truncated or damaged.
-    pub fn open(path: &Path) -> Result<Bundle, Failure> {
+    pub(crate) fn open(path: &Path) -> Result<Bundle, Failure> {
         let file = reopen(path).map_err(|error| unreadable(path, &error))?;
         Bundle::read(file, path)
     }
@@ -108,25 +108,25 @@ impl Bundle {
     }
 
     /// The host's path.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The bytes that are said to have this digest; none where the bundle has none.
-    pub fn part(&self, digest: &Digest) -> Result<Option<Extent>, Failure> {
+    pub(crate) fn part(&self, digest: &Digest) -> Result<Option<Extent>, Failure> {
         let Some(part) = self.parts.get(digest) else { return Ok(None) };
         let file = reopen(&self.path).map_err(|error| unreadable(&self.path, &error))?;
         Ok(Some(Extent::part(file, part.start, part.size)))
     }
 
     /// The names of what it holds.
-    pub fn names(&self) -> Vec<&str> {
+    pub(crate) fn names(&self) -> Vec<&str> {
         self.parts.values().map(|part| part.name.as_str()).collect()
     }
 
     /// Compares everything in it with its digest: [`Kind::Unverified`] names what is not intact. Gives
     /// digests and names.
-    pub fn verify(&self) -> anyhow::Result<Vec<(Digest, &str)>> {
+    pub(crate) fn verify(&self) -> anyhow::Result<Vec<(Digest, &str)>> {
         let parts = self.parts.keys().collect();
         let intact = parallel::map(parts, parallel::processors(), |digest| -> anyhow::Result<bool> {
             interrupt::check()?;
@@ -150,7 +150,7 @@ impl Bundle {
 }
 
 /// The digest and the file's name of an entry that is called as ours are.
-pub fn parted(name: &str) -> Option<(Digest, &str)> {
+pub(crate) fn parted(name: &str) -> Option<(Digest, &str)> {
     let (digest, file_name) = name.split_once('/')?;
     let plain = !file_name.is_empty() && !file_name.contains('/') && printable(file_name) == file_name;
     digest.parse().ok().filter(|_| plain).map(|digest| (digest, file_name))

@@ -58,8 +58,8 @@ pub(crate) fn no_follow() -> i32 {
 }
 
 pub(crate) struct Partial {
-    pub(crate) file: File,
-    pub(crate) path: Option<PathBuf>,
+    pub(super) file: File,
+    pub(super) path: Option<PathBuf>,
     /// See [`Fetched::private`].
-    pub(crate) private: bool,
+    pub(super) private: bool,
 }

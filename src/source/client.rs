@@ -13,7 +13,7 @@ const MOST_REDIRECTS: usize = 10;
 
 /// How the network is used.
 #[derive(Debug, Clone)]
-pub struct Network {
+pub(crate) struct Network {
     /// Tries after the first.
     pub retries: u32,
     /// How long a connection may give (almost) nothing.
@@ -23,7 +23,7 @@ pub struct Network {
 }
 
 /// The embedded certificates and those of `--ca-file` in PEM, for other programs.
-pub fn pem(network: &Network) -> Result<String, Failure> {
+pub(crate) fn pem(network: &Network) -> Result<String, Failure> {
     let mut text = String::new();
     for der in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
         let base64 = STANDARD.encode(der);

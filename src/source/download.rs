@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(100);
 
 /// What is downloaded, and where to.
-pub struct Download<'a> {
+pub(super) struct Download<'a> {
     /// http or https.
     pub url: &'a Url,
     /// Grows from its present length if `resume`, else from nothing.
@@ -39,7 +39,7 @@ pub struct Download<'a> {
 }
 
 /// A finished download.
-pub struct Done {
+pub(super) struct Done {
     /// Bytes.
     pub size: u64,
     /// Of all bytes, hashed as they came. None: it came in more than one piece, and the pieces may be of
@@ -50,7 +50,7 @@ pub struct Done {
 /// The server says that there is no such file.
 #[derive(Debug, thiserror::Error)]
 #[error("not found")]
-pub struct NotFound;
+pub(super) struct NotFound;
 
 /// Why one try failed.
 enum Trouble {
@@ -62,7 +62,7 @@ enum Trouble {
 
 impl Download<'_> {
     /// Runs it.
-    pub fn run(&self, network: &Network, bar: &Bar) -> anyhow::Result<Done> {
+    pub(super) fn run(&self, network: &Network, bar: &Bar) -> anyhow::Result<Done> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             tokio::select! {
@@ -203,9 +203,9 @@ impl Download<'_> {
 
 /// Ends a trickle: a server that gives one byte a second never runs into a read timeout.
 struct Pace {
-    pub(crate) window: Duration,
-    pub(crate) since: Instant,
-    pub(crate) bytes: u64,
+    window: Duration,
+    since: Instant,
+    bytes: u64,
 }
 
 impl Pace {

@@ -29,7 +29,7 @@ use crate::source::{Location, Source};
 const SMALL: u64 = 1 << 20;
 
 /// Verified bytes of an artifact.
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// What it is.
     pub artifact: Artifact,
     /// Its bytes.
@@ -40,7 +40,7 @@ pub struct Fetched {
 }
 
 /// How artifacts are fetched.
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     /// From where.
     pub source: Source,
     /// Where downloads are kept; none: nowhere.
@@ -58,7 +58,7 @@ impl Fetcher {
     ///
     /// [`Kind::Fetch`] where it is not to be had, [`Kind::Unverified`] where it is not what it
     /// should be.
-    pub fn fetch(&self, artifact: &Artifact) -> anyhow::Result<Fetched> {
+    pub(crate) fn fetch(&self, artifact: &Artifact) -> anyhow::Result<Fetched> {
         match self.source.locate(&artifact.url, artifact.file_name())? {
             Location::Local(path) => {
                 self.progress.step(&format!("reading {artifact} from {}", path.display()));
@@ -80,18 +80,18 @@ impl Fetcher {
     }
 
     /// Whether fetching what upstream has at `url` may wait for a server.
-    pub fn waits(&self, url: &str) -> bool {
+    pub(crate) fn waits(&self, url: &str) -> bool {
         matches!(self.source.locate(url, artifact::file_name(url)), Ok(Location::Remote(_)))
     }
 
     /// How many of `urls` are fetched at once: as many as there are processors, and all that wait for a
     /// server, which take no processor from the others.
-    pub fn at_once<'a>(&self, urls: impl Iterator<Item = &'a str>) -> usize {
+    pub(crate) fn at_once<'a>(&self, urls: impl Iterator<Item = &'a str>) -> usize {
         parallel::processors().max(urls.filter(|url| self.waits(url)).count())
     }
 
     /// A small text beside an artifact, such as a checksum file. None where the source has none.
-    pub fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
+    pub(crate) fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
         match self.source.locate(url, name)? {
             // Without waiting: somebody may have put a FIFO there.
             Location::Local(path) => match File::options().read(true).custom_flags(no_wait()).open(&path) {
@@ -118,7 +118,7 @@ impl Fetcher {
     }
 
     /// The few bytes at `url`, whatever the source of artifacts is: the caller verifies them.
-    pub fn bytes(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn bytes(&self, url: &str) -> anyhow::Result<Vec<u8>> {
         let parsed = Url::parse(url)
             .map_err(|error| Failure::new(Kind::Invalid, format!("`{}`: {error}", printable(url))))?;
         self.small(&parsed).with_context(|| format!("fetching {}", printable::shown(&parsed)))
@@ -232,7 +232,7 @@ fn no_wait() -> i32 {
 
 impl Fetched {
     /// The failure where `found` is the digest of what was read after it had been verified.
-    pub fn changed(&self, found: Digest) -> Failure {
+    pub(crate) fn changed(&self, found: Digest) -> Failure {
         let Fetched { artifact, .. } = self;
         let message = format!(
             "{artifact}, `{}` changed while it was read: sha256 {found}, expected {}",
@@ -299,11 +299,11 @@ fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), 
 }
 
 /// The remedy where a web page stands in an artifact's place.
-pub const HTML: &str =
+pub(crate) const HTML: &str =
     "it is an HTML page: a captive portal, a proxy or a login page answered instead of the server";
 
 /// Whether `start` is the beginning of a web page.
-pub fn looks_like_html(start: &[u8]) -> bool {
+pub(crate) fn looks_like_html(start: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&start[..start.len().min(256)]).trim_start().to_ascii_lowercase();
     start.starts_with("<!doctype html") || start.starts_with("<html")
 }

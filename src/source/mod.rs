@@ -2,13 +2,13 @@
 //!
 //! To add a source: a variant here and its arm in `source/fetch.rs`.
 
-pub mod bundle;
-pub mod cache;
-pub mod client;
-pub mod download;
-pub mod fetch;
-pub mod pack;
-pub mod section;
+pub(crate) mod bundle;
+mod cache;
+pub(crate) mod client;
+mod download;
+pub(crate) mod fetch;
+pub(crate) mod pack;
+pub(crate) mod section;
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::source::bundle::Bundle;
 
 /// A place that serves artifacts. Whatever it serves is checked against the pinned digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// The URLs of the catalogue.
     Upstream,
     /// A server with upstream's paths below this URL.
@@ -33,7 +33,7 @@ pub enum Source {
 
 /// One artifact in a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location<'source> {
+pub(crate) enum Location<'source> {
     /// To be downloaded.
     Remote(Url),
     /// On this host.
@@ -44,7 +44,7 @@ pub enum Location<'source> {
 
 impl Source {
     /// Reads what the user wrote; a relative path starts from `folder`.
-    pub fn parse(text: &str, folder: &Path) -> Result<Source, Failure> {
+    pub(crate) fn parse(text: &str, folder: &Path) -> Result<Source, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Invalid, format!("source `{}` {why}", printable(&redacted(text))))
                 .help("give a directory, a bundle, or an https:// URL whose paths are upstream's")
@@ -68,7 +68,7 @@ impl Source {
     }
 
     /// Where the file `name`, which upstream has at `url`, is in this source.
-    pub fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
+    pub(crate) fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
         let invalid = |error| {
             Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(&redacted(url))))
         };
@@ -97,8 +97,7 @@ impl Source {
 mod tests {
     use std::path::Path;
 
-    use super::Location;
-    use super::Source;
+    use super::{Location, Source};
 
     const UPSTREAM: &str = "https://github.com/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
 

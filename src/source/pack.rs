@@ -18,7 +18,7 @@ use crate::source::fetch::{Fetched, Fetcher};
 use crate::spec::Spec;
 
 /// Fetches and verifies what goes into a bundle: all that `spec` asks for, as it is pinned.
-pub fn gather(
+pub(crate) fn gather(
     spec: &Spec,
     lock: &Lock,
     architectures: &Architectures,
@@ -58,7 +58,7 @@ fn unnamed(artifact: &Artifact) -> Failure {
 
 /// Writes what has been gathered to `into`, which is empty. What has changed since it was verified is
 /// [`Kind::Unverified`]; an [`std::io::Error`] is one of `into`.
-pub fn write(artifacts: &[Fetched], mut into: &File) -> anyhow::Result<()> {
+pub(crate) fn write(artifacts: &[Fetched], mut into: &File) -> anyhow::Result<()> {
     let mut buffer = vec![0; BUFFER];
     for fetched in artifacts {
         let Fetched { artifact, bytes, private } = fetched;

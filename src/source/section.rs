@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use crate::digest::Digest;
 
 /// Bytes of an open file, read by position: the descriptor's own offset stays as it is.
-pub struct Extent {
+pub(crate) struct Extent {
     file: File,
     start: u64,
     size: u64,
@@ -16,23 +16,23 @@ pub struct Extent {
 
 impl Extent {
     /// `size` bytes from `start` on.
-    pub fn part(file: File, start: u64, size: u64) -> Self {
+    pub(crate) fn part(file: File, start: u64, size: u64) -> Self {
         Extent { file, start, size, end: start.saturating_add(size) }
     }
 
     /// All of a file that has `size` bytes now. What is added to it is read as well: a file that grows is
     /// another one.
-    pub fn whole(file: File, size: u64) -> Self {
+    pub(crate) fn whole(file: File, size: u64) -> Self {
         Extent { file, start: 0, size, end: u64::MAX }
     }
 
     /// Bytes.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Reads from `offset` on; 0 at the end of the stretch, or of the file if that comes first.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let from = self.start.saturating_add(offset);
         let left = usize::try_from(self.end.saturating_sub(from)).unwrap_or(usize::MAX);
         let most = buffer.len().min(left);
@@ -40,18 +40,18 @@ impl Extent {
     }
 
     /// Reads it from its beginning.
-    pub fn reader(&self) -> Reader<'_> {
+    pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { extent: self, offset: 0 }
     }
 
     /// The digest of the whole stretch.
-    pub fn digest(&self) -> anyhow::Result<Digest> {
+    pub(crate) fn digest(&self) -> anyhow::Result<Digest> {
         Digest::by_position(|buffer, offset| self.read_at(buffer, offset))
     }
 }
 
 /// See [`Extent::reader`].
-pub struct Reader<'extent> {
+pub(crate) struct Reader<'extent> {
     extent: &'extent Extent,
     offset: u64,
 }

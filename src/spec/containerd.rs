@@ -10,7 +10,7 @@ use crate::spec::value::Limit;
 /// The way containerd gets onto the node.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Install {
+pub(crate) enum Install {
     /// From upstream's release archives
     #[default]
     Archive,
@@ -21,7 +21,7 @@ pub enum Install {
 /// The `containerd` key.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Containerd {
+pub(crate) struct Containerd {
     /// archive or package
     pub install: Install,
     /// Which package, for `install: package`
@@ -37,7 +37,7 @@ pub struct Containerd {
 /// What config.toml starts from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Base {
+pub(crate) enum Base {
     /// Only the keys that this spec sets
     #[default]
     Minimal,
@@ -50,7 +50,7 @@ pub enum Base {
 /// The `containerd.config` key.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// minimal, default or existing
     pub base: Base,
     /// Pause image; default: the one that this containerd expects
@@ -78,7 +78,7 @@ impl Default for Config {
 /// HTTP proxy settings of the containerd service.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// HTTP_PROXY
     pub http: Option<OneLine>,
     /// HTTPS_PROXY

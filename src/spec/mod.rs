@@ -3,11 +3,11 @@
 //!
 //! Parsing takes `&str`. Nothing is resolved here: see `artifact/mod.rs`.
 
-pub mod containerd;
-pub mod package;
-pub mod registry;
-pub mod scalar;
-pub mod value;
+mod containerd;
+pub(crate) mod package;
+mod registry;
+mod scalar;
+pub(crate) mod value;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,14 +26,14 @@ use crate::spec::package::Package;
 use crate::spec::scalar::{ArchName, ComponentName, ModuleName, RegistryName, SysctlName, VersionText};
 use crate::spec::value::{Scalar, Sha256, visit};
 
-pub use containerd::{Base, Config, Containerd, Install, Proxy};
-pub use registry::{Capability, Mirror, Registry};
+pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
+pub(crate) use registry::{Mirror, Registry};
 
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(title = "nodebake.yaml")]
-pub struct Spec {
+pub(crate) struct Spec {
     /// Architecture of the node; default: that of the root's own binaries
     pub arch: Option<ArchName>,
     /// Where artifacts come from: a directory, a bundle or an https:// mirror that keeps upstream's paths; default: upstream
@@ -55,7 +55,7 @@ pub struct Spec {
 
 /// A component of the spec: `false`, or what to install of it.
 #[derive(Debug, Clone)]
-pub enum Choice {
+pub(crate) enum Choice {
     /// Leave it out.
     Off,
     /// Install it.
@@ -65,7 +65,7 @@ pub enum Choice {
 /// Which version of a component, from where.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Pick {
+pub(crate) struct Pick {
     /// Version, X.Y.Z
     pub version: Option<VersionText>,
     /// Another URL than upstream's; {version} and {arch} are filled in
@@ -80,7 +80,7 @@ pub struct Pick {
 /// Kernel modules and parameters that Kubernetes needs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// Loaded at boot
     pub modules: Vec<ModuleName>,
     /// Set at boot
@@ -96,8 +96,8 @@ impl Default for Kernel {
             "net.ipv4.ip_forward",
         ];
         Kernel {
-            modules: modules.into_iter().map(ModuleName::fixed).collect(),
-            sysctl: sysctl.into_iter().map(|name| (SysctlName::fixed(name), Scalar::one())).collect(),
+            modules: modules.map(|name| ModuleName(name.to_owned())).to_vec(),
+            sysctl: sysctl.into_iter().map(|name| (SysctlName(name.to_owned()), Scalar::one())).collect(),
         }
     }
 }
@@ -128,7 +128,7 @@ impl Spec {
     /// Parses the text of a spec. `name` stands in messages; relative paths start from `folder`.
     ///
     /// Every failure is [`Kind::Invalid`] and names line and column where it has one.
-    pub fn parse(text: &str, name: &str, folder: &Path) -> Result<Spec, Failure> {
+    pub(crate) fn parse(text: &str, name: &str, folder: &Path) -> Result<Spec, Failure> {
         let mut spec: Spec = yaml::parse(text, name)?;
         spec.folder = folder.to_owned();
         spec.check().map_err(|failure| failure.in_file(name))?;
@@ -175,20 +175,20 @@ impl Spec {
     }
 
     /// The package that containerd comes with, where it comes with one.
-    pub fn package(&self) -> Option<&Package> {
+    pub(crate) fn package(&self) -> Option<&Package> {
         let packaged = self.containerd.install == Install::Package && self.wants("containerd");
         packaged.then_some(&self.containerd.package)
     }
 
     /// The version that the package must have: its own key, or else the component's.
-    pub fn package_version(&self) -> Option<String> {
-        let component = || Some(self.pick("containerd").version?.as_str().to_owned());
-        let own = self.containerd.package.version.as_ref().map(|version| version.as_str().to_owned());
+    pub(crate) fn package_version(&self) -> Option<String> {
+        let component = || Some(self.pick("containerd").version?.to_string());
+        let own = self.containerd.package.version.as_ref().map(|version| version.to_string());
         own.or_else(component)
     }
 
     /// Whether `component` is to be installed.
-    pub fn wants(&self, component: &str) -> bool {
+    pub(crate) fn wants(&self, component: &str) -> bool {
         match self.components.get(component) {
             Some(Choice::Off) => false,
             Some(Choice::On(_)) => true,
@@ -197,21 +197,21 @@ impl Spec {
     }
 
     /// Overrules which build of containerd is used.
-    pub fn choose_static(&mut self, static_build: bool) {
+    pub(crate) fn choose_static(&mut self, static_build: bool) {
         for name in ["containerd", "containerd-static"] {
             if let Some(Choice::On(pick)) = self.components.get_mut(name) {
                 pick.static_build = Some(static_build);
             }
         }
         if !self.components.contains_key("containerd-static") {
-            let name = ComponentName::fixed("containerd");
+            let name = ComponentName("containerd".to_owned());
             let pick = Pick { static_build: Some(static_build), ..Pick::default() };
             self.components.entry(name).or_insert(Choice::On(pick));
         }
     }
 
     /// What the spec says of `component`.
-    pub fn pick(&self, component: &str) -> Pick {
+    pub(crate) fn pick(&self, component: &str) -> Pick {
         match self.components.get(component) {
             Some(Choice::On(pick)) => pick.clone(),
             _ => Pick::default(),

@@ -12,13 +12,13 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::format::openpgp::Fingerprint;
-use crate::spec::scalar::{OneLine, text};
+use crate::spec::scalar::{OneLine, checked_text};
 use crate::spec::value::visit;
 
 /// The package that containerd comes with.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Package {
+pub(crate) struct Package {
     /// Its name; default: containerd from the distribution, containerd.io from anywhere else
     pub name: Option<PackageName>,
     /// Its version, upstream's X.Y.Z or the package's own; default: the one in place, else the newest
@@ -31,9 +31,9 @@ pub struct Package {
 
 impl Package {
     /// The package's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match (&self.name, &self.repository) {
-            (Some(name), _) => name.as_str(),
+            (Some(name), _) => &**name,
             (None, Repository::Distro) => "containerd",
             (None, _) => "containerd.io",
         }
@@ -42,7 +42,7 @@ impl Package {
 
 /// Where a package comes from.
 #[derive(Debug, Clone, Default)]
-pub enum Repository {
+pub(crate) enum Repository {
     /// What the root is configured with.
     #[default]
     Distro,
@@ -56,7 +56,7 @@ pub enum Repository {
 
 /// A repository that is not built in.
 #[derive(Debug, Clone)]
-pub struct Site {
+pub(crate) struct Site {
     /// Where it is; dnf's variables such as $basearch are left as they are.
     pub url: RepositoryUrl,
     /// Its OpenPGP key, a file beside the spec or a URL; none: Docker's.
@@ -75,17 +75,17 @@ pub struct Site {
 #[schemars(rename = "Repository")]
 struct Keys {
     /// A .deb or .rpm file, or a directory of them; stands alone
-    pub(crate) path: Option<PathBuf>,
+    path: Option<PathBuf>,
     /// Where the repository is
-    pub(crate) url: Option<RepositoryUrl>,
+    url: Option<RepositoryUrl>,
     /// Its OpenPGP key: a file beside the spec, or a URL; default: Docker's
-    pub(crate) key: Option<OneLine>,
+    key: Option<OneLine>,
     /// Fingerprints that the key may have; needed where the key comes from a URL
-    pub(crate) fingerprint: Fingerprints,
+    fingerprint: Fingerprints,
     /// apt's suite, ./ for a flat repository; default: the root's codename
-    pub(crate) suite: Option<Word>,
+    suite: Option<Word>,
     /// apt's components; default: stable
-    pub(crate) components: Option<Vec<Word>>,
+    components: Option<Vec<Word>>,
 }
 
 impl Keys {
@@ -101,18 +101,18 @@ impl Keys {
             (Some(_), _) => Err("`path` stands alone: package files need no other key".to_owned()),
             (None, None) => Err("a repository needs `url`, or `path` for package files".to_owned()),
             (None, Some(url)) => {
-                let remote = key.as_ref().is_some_and(|key| key.as_str().contains("://"));
+                let remote = key.as_ref().is_some_and(|key| key.contains("://"));
                 if remote && fingerprints.is_empty() {
                     return Err("`key` from a URL needs the `fingerprint` that it must have".to_owned());
                 }
-                let components = components.unwrap_or_else(|| vec![Word::fixed("stable")]);
+                let components = components.unwrap_or_else(|| vec![Word("stable".to_owned())]);
                 Ok(Repository::At(Box::new(Site { url, key, fingerprints, suite, components })))
             }
         }
     }
 }
 
-text!(
+checked_text!(
     /// A package's name, in Debian's or RPM's alphabet.
     PackageName, "containerd.io", |text| {
         let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -121,7 +121,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// A package's version: upstream's, or with the package's own revision.
     PackageVersion, "1.7.24-1", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | ':' | '_' | '^');
@@ -132,7 +132,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// A word of a sources file.
     Word, "bookworm", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | '_' | '/');
@@ -141,7 +141,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// An http://, https:// or file:// URL without credentials.
     RepositoryUrl, "https://mirror.example/docker/linux/debian", |text| {
         if text.contains('@') {

@@ -14,7 +14,7 @@ use crate::spec::value::{Clients, Files, visit};
 
 /// One registry as images name it, and where its images are really pulled from.
 #[derive(Debug, Clone, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// The upstream that is tried after the mirrors; default: the registry itself
     pub server: Option<MirrorUrl>,
     /// Never fall back to the upstream
@@ -29,17 +29,17 @@ pub struct Registry {
 #[schemars(rename = "Registry")]
 struct RegistryKeys {
     /// The upstream that is tried after the mirrors; default: the registry itself
-    pub(crate) server: Option<MirrorUrl>,
+    server: Option<MirrorUrl>,
     /// Never fall back to the upstream
-    pub(crate) strict: bool,
+    strict: bool,
     /// Tried in this order
-    pub(crate) mirrors: Vec<Mirror>,
+    mirrors: Vec<Mirror>,
 }
 
 /// One `[host."…"]` table.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Mirror {
+pub(crate) struct Mirror {
     /// http:// or https:// URL
     pub url: MirrorUrl,
     /// What it may be asked for; default: pull, resolve
@@ -67,7 +67,7 @@ pub struct Mirror {
 /// What a mirror can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Capability {
+pub(crate) enum Capability {
     /// Fetch manifests and blobs by digest
     Pull,
     /// Turn a tag into a digest
@@ -78,7 +78,7 @@ pub enum Capability {
 
 impl Capability {
     /// As hosts.toml spells it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Capability::Pull => "pull",
             Capability::Resolve => "resolve",
@@ -129,7 +129,7 @@ impl Registry {
         if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.capabilities.is_empty()) {
             return Err(format!("mirror `{}` has no capability; expected pull, resolve or push", mirror.url));
         }
-        let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| mirror.url.as_str()).collect();
+        let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| &*mirror.url).collect();
         urls.sort_unstable();
         match urls.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => Err(format!("mirror `{}` stands there twice", pair[0])),

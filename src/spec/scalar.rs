@@ -13,11 +13,11 @@ use crate::format::yaml;
 use crate::path::ImagePath;
 
 /// Declares a string with a rule: `check` gives the text as it is kept, or what is wrong with it.
-macro_rules! text {
+macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $example:literal, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name(pub(crate) String);
+        pub(crate) struct $name(pub(super) String);
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -25,15 +25,11 @@ macro_rules! text {
             }
         }
 
-        impl $name {
-            /// The checked text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
+        impl std::ops::Deref for $name {
+            type Target = str;
 
-            #[allow(dead_code)]
-            pub(crate) fn fixed(text: &'static str) -> Self {
-                $name(text.to_owned())
+            fn deref(&self) -> &str {
+                &self.0
             }
         }
 
@@ -74,9 +70,9 @@ macro_rules! text {
     };
 }
 
-pub(crate) use text;
+pub(crate) use checked_text;
 
-text!(
+checked_text!(
     /// `X.Y.Z`, kept without a leading `v`.
     VersionText, "2.1.9", |text| {
         let bare = text.strip_prefix('v').unwrap_or(&text).to_owned();
@@ -87,7 +83,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// A component of the catalogue.
     ComponentName, "containerd", |text| {
         if catalog::components().contains_key(&text) {
@@ -102,7 +98,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// An architecture in any spelling.
     ArchName, "amd64", |text| match text.parse::<Arch>() {
         Ok(arch) => Ok(arch.name().to_owned()),
@@ -112,12 +108,12 @@ text!(
 
 impl ArchName {
     /// The architecture.
-    pub fn arch(&self) -> Option<Arch> {
+    pub(crate) fn arch(&self) -> Option<Arch> {
         self.0.parse().ok()
     }
 }
 
-text!(
+checked_text!(
     /// Text without control characters, so that it stays on its line in whatever file it reaches.
     OneLine, "registry.k8s.io/pause:3.10", |text| match text.chars().any(char::is_control) {
         true => Err("has a line break or a control character".to_owned()),
@@ -125,7 +121,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// An http:// or https:// URL with a host, without credentials, query or fragment.
     MirrorUrl, "https://harbor.example", |text| {
         if text.contains('@') {
@@ -145,7 +141,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// A registry as image references name it, `host` or `host:port`, or `_default`.
     RegistryName, "docker.io", |text| {
         // `[fd00::2]` without a port has colons of its own.
@@ -167,7 +163,7 @@ text!(
 impl RegistryName {
     /// The directory below config_path: `host:port` becomes `host_port_` (containerd's
     /// core/remotes/docker/config/hosts.go, hostDirectory).
-    pub fn directory(&self) -> String {
+    pub(crate) fn directory(&self) -> String {
         match self.0.rsplit_once(':') {
             Some((host, port)) if !self.0.ends_with(']') => format!("{host}_{port}_"),
             _ => self.0.clone(),
@@ -175,7 +171,7 @@ impl RegistryName {
     }
 }
 
-text!(
+checked_text!(
     /// A kernel module.
     ModuleName, "br_netfilter", |text| {
         let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
@@ -183,7 +179,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// A kernel parameter.
     SysctlName, "net.ipv4.ip_forward", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '*');
@@ -192,7 +188,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// A Go duration.
     Duration, "5s", |text| {
         let units = ["ns", "us", "ms", "s", "m", "h"];
@@ -212,7 +208,7 @@ text!(
     }
 );
 
-text!(
+checked_text!(
     /// One directory in the image.
     Directory, "/etc/containerd/certs.d", |text| match ImagePath::new(&text) {
         // A list joined by colons makes containerd 2.1 and later skip every hosts.toml (containerd#12808).
@@ -224,17 +220,17 @@ text!(
 
 impl Directory {
     /// Where containerd's documentation puts certs.d.
-    pub fn certs() -> Self {
-        Directory::fixed("/etc/containerd/certs.d")
+    pub(crate) fn certs() -> Self {
+        Directory("/etc/containerd/certs.d".to_owned())
     }
 
     /// As a path.
-    pub fn path(&self) -> Result<ImagePath, crate::error::Failure> {
+    pub(crate) fn path(&self) -> Result<ImagePath, crate::error::Failure> {
         ImagePath::new(&self.0)
     }
 }
 
-text!(
+checked_text!(
     /// A fragment of TOML.
     Toml, "[plugins.\"io.containerd.cri.v1.runtime\"]\nenable_selinux = true", |text| {
         match text.parse::<toml_edit::DocumentMut>() {
@@ -246,6 +242,6 @@ text!(
 
 impl Default for Toml {
     fn default() -> Self {
-        Toml::fixed("")
+        Toml(String::new())
     }
 }

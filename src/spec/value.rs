@@ -16,22 +16,22 @@ use crate::spec::scalar::{ArchName, OneLine};
 
 /// A number or a text that stays on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scalar(pub String);
+pub(crate) struct Scalar(pub String);
 
 impl Scalar {
     /// `1`
-    pub fn one() -> Self {
+    pub(crate) fn one() -> Self {
         Scalar("1".to_owned())
     }
 }
 
 /// systemd's resource limit: a number, `infinity`, or `soft:hard`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit(pub String);
+pub(crate) struct Limit(pub String);
 
 /// Digests of an artifact.
 #[derive(Debug, Clone)]
-pub enum Sha256 {
+pub(crate) enum Sha256 {
     /// For the one architecture that is asked for.
     One(Digest),
     /// By architecture.
@@ -40,7 +40,7 @@ pub enum Sha256 {
 
 impl Sha256 {
     /// The digest for `arch`.
-    pub fn of(&self, arch: Arch) -> Option<Digest> {
+    pub(crate) fn of(&self, arch: Arch) -> Option<Digest> {
         match self {
             Sha256::One(digest) => Some(*digest),
             Sha256::Each(digests) => digests.get(&arch).copied(),
@@ -154,11 +154,11 @@ visit!(
 
 /// One file or several.
 #[derive(Debug, Clone, Default)]
-pub struct Files(pub Vec<PathBuf>);
+pub(crate) struct Files(pub Vec<PathBuf>);
 
 /// Client certificates: a file that holds both, or a pair of certificate and key.
 #[derive(Debug, Clone, Default)]
-pub struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
+pub(crate) struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
 
 visit!(
     Files,

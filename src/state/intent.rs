@@ -12,8 +12,8 @@ use crate::state::receipt::{MOST_PATHS, VERSION, to_json, unreadable};
 
 /// What a run is about to do, written before the first byte is staged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Intent {
-    pub(crate) version: u32,
+pub(crate) struct Intent {
+    version: u32,
     /// The architecture that is being baked.
     pub arch: String,
     /// What the files come from.
@@ -32,7 +32,7 @@ pub struct Intent {
 
 /// What will happen at one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub(crate) struct Step {
     /// The name beside it under which the new file is staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temporary: Option<ImagePath>,
@@ -46,12 +46,12 @@ pub struct Step {
 
 impl Intent {
     /// An intent without steps.
-    pub fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
+    pub(crate) fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
         Intent { version: VERSION, arch: arch.to_owned(), artifacts, ..Intent::default() }
     }
 
     /// Parses `pending.json`; `shown` is its path for messages.
-    pub fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
+    pub(crate) fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
         let intent: Intent =
             serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
         match intent.version {
@@ -64,7 +64,7 @@ impl Intent {
     }
 
     /// The bytes of `pending.json`.
-    pub fn text(&self) -> Result<String, Failure> {
+    pub(crate) fn text(&self) -> Result<String, Failure> {
         to_json(self)
     }
 }

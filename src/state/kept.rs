@@ -11,25 +11,25 @@ const KEPT: u32 = 0o700;
 
 impl<'root> State<'root> {
     /// Keeps what is at `path`, from before the first bake, until [`State::drop_original`].
-    pub fn keep_original(&self, path: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn keep_original(&self, path: &ImagePath) -> Result<(), Failure> {
         self.keep(path, &original(path)?)
     }
 
     /// Where the original of `path` is kept, if it is.
-    pub fn original(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
+    pub(crate) fn original(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let kept = original(path)?;
         Ok(self.root.node(&kept)?.map(|_| kept))
     }
 
     /// Forgets the original of `path`: it is in its place again, or has never left it.
-    pub fn drop_original(&self, path: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn drop_original(&self, path: &ImagePath) -> Result<(), Failure> {
         let kept = original(path)?;
         self.root.remove_file(&kept)?;
         self.prune(&kept)
     }
 
     /// Keeps an edited file under `edited/` and says where. An earlier edit of it is numbered.
-    pub fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
+    pub(crate) fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
         let kept = edited(path)?;
         let earlier = self.root.node(&kept)?;
         if earlier.is_some() && earlier != self.root.node(path)? {
@@ -48,7 +48,7 @@ impl<'root> State<'root> {
     }
 
     /// Forgets the kept edit of `path` if the edit is still in its place.
-    pub fn drop_needless_edit(&self, path: &ImagePath) -> Result<(), Failure> {
+    pub(crate) fn drop_needless_edit(&self, path: &ImagePath) -> Result<(), Failure> {
         let kept = edited(path)?;
         let copy = self.root.node(&kept)?;
         if copy.is_some() && copy == self.root.node(path)? {

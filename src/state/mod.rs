@@ -1,10 +1,10 @@
 //! `/var/lib/nodebake` inside a root: the lock, the receipt, the intent, and what was there before.
 
-pub mod create;
-pub mod intent;
-pub mod kept;
-pub mod paths;
-pub mod receipt;
+mod create;
+pub(crate) mod intent;
+mod kept;
+pub(crate) mod paths;
+pub(crate) mod receipt;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,21 +18,21 @@ use crate::root::Root;
 use crate::state::create::{clear_under_work, dismantle, initialise, wait};
 use crate::state::paths::{FILES, directory, inside};
 
-pub use intent::{Intent, Step};
-pub use receipt::{Before, Owned, Receipt};
+pub(crate) use intent::{Intent, Step};
+pub(crate) use receipt::{Before, Owned, Receipt};
 
 /// A receipt of 4,000 paths has about a megabyte, an intent twice as much; either is read into memory,
 /// where the shortest of paths needs ten times its text.
 const LONGEST: u64 = 3 << 20;
 
 /// A root's state, locked until it is dropped.
-pub struct State<'root> {
-    pub(crate) root: &'root Root,
-    pub(crate) _lock: File,
+pub(crate) struct State<'root> {
+    root: &'root Root,
+    _lock: File,
 }
 
 /// The receipt of `root`, read without a lock.
-pub fn receipt(root: &Root) -> Result<Option<Receipt>, Failure> {
+pub(crate) fn receipt(root: &Root) -> Result<Option<Receipt>, Failure> {
     let path = inside("receipt.json");
     let Some(text) = root.text(&path, LONGEST).map_err(|failure| unreadable(failure, root, &path))? else {
         return Ok(None);
@@ -41,20 +41,20 @@ pub fn receipt(root: &Root) -> Result<Option<Receipt>, Failure> {
 }
 
 /// The intent of a run on `root` that has not ended, read without a lock.
-pub fn intent(root: &Root) -> Result<Option<Intent>, Failure> {
+pub(crate) fn intent(root: &Root) -> Result<Option<Intent>, Failure> {
     let path = inside("pending.json");
     let Some(text) = root.text(&path, LONGEST)? else { return Ok(None) };
     Intent::parse(&text, &root.shown(&path)).map(Some)
 }
 
 /// Whether the state's directory is a mount point, which can't be taken away.
-pub fn is_mounted(root: &Root) -> Result<bool, Failure> {
+pub(crate) fn is_mounted(root: &Root) -> Result<bool, Failure> {
     root.is_mount_point(&directory())
 }
 
 impl<'root> State<'root> {
     /// Opens or creates the state of `root` and takes its lock, waiting at most `patience`.
-    pub fn open(root: &'root Root, patience: Duration) -> Result<State<'root>, Failure> {
+    pub(crate) fn open(root: &'root Root, patience: Duration) -> Result<State<'root>, Failure> {
         let deadline = Instant::now() + patience;
         loop {
             let fresh = initialise(root, deadline)?;
@@ -72,7 +72,10 @@ impl<'root> State<'root> {
     }
 
     /// Opens the state of a root that has one.
-    pub fn open_existing(root: &'root Root, patience: Duration) -> Result<Option<State<'root>>, Failure> {
+    pub(crate) fn open_existing(
+        root: &'root Root,
+        patience: Duration,
+    ) -> Result<Option<State<'root>>, Failure> {
         let deadline = Instant::now() + patience;
         loop {
             if !root.is_directory(&directory())? {
@@ -103,29 +106,29 @@ impl<'root> State<'root> {
     }
 
     /// The receipt, if there is one.
-    pub fn receipt(&self) -> Result<Option<Receipt>, Failure> {
+    pub(crate) fn receipt(&self) -> Result<Option<Receipt>, Failure> {
         receipt(self.root)
     }
 
     /// What a run that was killed was about to do.
-    pub fn intent(&self) -> Result<Option<Intent>, Failure> {
+    pub(crate) fn intent(&self) -> Result<Option<Intent>, Failure> {
         intent(self.root)
     }
 
     /// Replaces the receipt, durably.
-    pub fn save_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
+    pub(crate) fn save_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
         self.save("receipt.json", &receipt.text()?)
     }
 
     /// Makes the intent durable.
-    pub fn save_intent(&self, intent: &Intent) -> Result<(), Failure> {
+    pub(crate) fn save_intent(&self, intent: &Intent) -> Result<(), Failure> {
         let text = intent.text()?;
         self.admit("pending.json", text.len(), LONGEST)?;
         self.save("pending.json", &text)
     }
 
     /// Refuses a receipt that is too long to be read again, or to be taken away: before anything is done.
-    pub fn admit_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
+    pub(crate) fn admit_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
         self.admit("receipt.json", receipt.text()?.len(), LONGEST / 2)
     }
 
@@ -139,20 +142,20 @@ impl<'root> State<'root> {
     }
 
     /// Makes one more thing of the intent durable.
-    pub fn amend_intent(&self, change: impl FnOnce(&mut Intent)) -> Result<(), Failure> {
+    pub(crate) fn amend_intent(&self, change: impl FnOnce(&mut Intent)) -> Result<(), Failure> {
         let mut intent = self.intent()?.unwrap_or_else(|| Intent::new("", Vec::new()));
         change(&mut intent);
         self.save_intent(&intent)
     }
 
     /// Forgets the intent: it has been carried out or undone.
-    pub fn clear_intent(&self) -> Result<(), Failure> {
+    pub(crate) fn clear_intent(&self) -> Result<(), Failure> {
         self.clear("pending.json")
     }
 
     /// Takes the whole state away, with the directories above it in `created` that hold nothing
     /// else. Edits that were kept stay, and then so does the state's directory; a mount point stays empty.
-    pub fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
+    pub(crate) fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
         self.root.remove_empty_directory(&inside("original"))?;
         self.root.remove_empty_directory(&inside("edited"))?;
         // It is locked, so it is there: out of sight, what is kept in it would be taken for nothing.
@@ -194,10 +197,10 @@ fn unreadable(failure: Failure, root: &Root, path: &ImagePath) -> Failure {
 }
 
 /// What is at every path that the receipt owns.
-pub type Found = BTreeMap<ImagePath, Option<Node>>;
+pub(crate) type Found = BTreeMap<ImagePath, Option<Node>>;
 
 /// Looks at everything that `receipt` owns, files hashed side by side.
-pub fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
+pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
     let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
     let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
     parallel::map(paths, parallel::processors(), look).into_iter().collect()

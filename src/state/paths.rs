@@ -28,6 +28,6 @@ pub(crate) fn original(path: &ImagePath) -> Result<ImagePath, Failure> {
 }
 
 /// Whether `path` is a directory above the state.
-pub fn is_above(path: &ImagePath) -> bool {
+pub(crate) fn is_above(path: &ImagePath) -> bool {
     directory().is_below(path)
 }

@@ -21,7 +21,7 @@ pub(crate) const MOST_PATHS: usize = 10_000;
 /// What was at a path before the first bake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Before {
+pub(crate) enum Before {
     /// Nothing: `remove` deletes it.
     #[default]
     Nothing,
@@ -39,7 +39,7 @@ impl Before {
 
 /// One path that nodebake owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owned {
+pub(crate) struct Owned {
     /// What nodebake put there.
     #[serde(flatten)]
     pub node: Node,
@@ -58,8 +58,8 @@ pub struct Owned {
 
 /// Everything that nodebake owns in a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    pub(crate) version: u32,
+pub(crate) struct Receipt {
+    version: u32,
     /// The architecture that was baked.
     pub arch: String,
     /// What the files came from.
@@ -75,7 +75,7 @@ pub struct Receipt {
 
 impl Receipt {
     /// A receipt that owns nothing yet.
-    pub fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
+    pub(crate) fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
         Receipt {
             version: VERSION,
             arch: arch.to_owned(),
@@ -86,13 +86,8 @@ impl Receipt {
         }
     }
 
-    /// Whether it owns nothing.
-    pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && self.directories.is_empty() && self.packages.is_empty()
-    }
-
     /// Parses `receipt.json`; `shown` is its path for messages.
-    pub fn parse(text: &str, shown: &str) -> Result<Receipt, Failure> {
+    pub(crate) fn parse(text: &str, shown: &str) -> Result<Receipt, Failure> {
         let receipt: Receipt =
             serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
         match receipt.version {
@@ -105,7 +100,7 @@ impl Receipt {
     }
 
     /// The bytes of `receipt.json`.
-    pub fn text(&self) -> Result<String, Failure> {
+    pub(crate) fn text(&self) -> Result<String, Failure> {
         to_json(self)
     }
 }
@@ -123,13 +118,10 @@ pub(crate) fn unreadable(shown: &str, why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::Before;
-    use super::Owned;
-    use super::Receipt;
+    use super::{Before, Owned, Receipt};
+
     use crate::digest::Digest;
-    use crate::node::Node;
-    use crate::node::Octal;
-    use crate::node::Owner;
+    use crate::node::{Node, Octal, Owner};
     use crate::path::ImagePath;
 
     #[test]

@@ -5,7 +5,7 @@
 //! checksum file. Archives are decoded as a bake would, and the digests of their members go in as
 //! well: then they are hashed here once, and not on every node.
 
-pub mod published;
+mod published;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::spec::Spec;
 use crate::trust::published::digest;
 
 /// Finds out what is pinned.
-pub struct Pinner<'a> {
+pub(crate) struct Pinner<'a> {
     /// How artifacts are fetched.
     pub fetcher: &'a Fetcher,
     /// Where archives are decoded, one at a time: a whole one has to fit.
@@ -36,7 +36,7 @@ pub struct Pinner<'a> {
 }
 
 /// Pins everything that `spec` asks for.
-pub fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lock> {
+pub(crate) fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lock> {
     // Nothing is open but what the spec leaves open: an older lock has no say.
     let selected = Selection::new(spec, &Lock::default(), architectures)?;
     let at_once = pinner.fetcher.at_once(selected.values().map(|candidate| candidate.url.as_str()));

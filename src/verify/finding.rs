@@ -6,11 +6,11 @@ use crate::path::ImagePath;
 use crate::printable::printable;
 
 /// The remedy for what a bake would put right.
-pub const APPLY: &str = "run `nodebake apply` again";
+pub(crate) const APPLY: &str = "run `nodebake apply` again";
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// The check that found it.
     pub check: &'static str,
     /// The path in the image that it is about.
@@ -24,7 +24,7 @@ pub struct Finding {
 
 /// A check that found nothing wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Passed {
+pub(crate) struct Passed {
     /// The check.
     pub check: &'static str,
     /// What it saw.
@@ -33,7 +33,7 @@ pub struct Passed {
 
 /// A check that could not run here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     /// The check.
     pub check: &'static str,
     /// Why.
@@ -42,7 +42,7 @@ pub struct Skipped {
 
 /// What a verification found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Owned paths that were compared.
     pub paths: usize,
     /// What is right.
@@ -55,7 +55,7 @@ pub struct Verdict {
 
 /// What one check came to.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All is well: what it saw.
     Passed(String),
     /// What is wrong.
@@ -66,7 +66,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Passed with what was seen, unless there are findings.
-    pub fn of(findings: Vec<Finding>, saw: impl Into<String>) -> Outcome {
+    pub(crate) fn of(findings: Vec<Finding>, saw: impl Into<String>) -> Outcome {
         match findings.is_empty() {
             true => Outcome::Passed(saw.into()),
             false => Outcome::Found(findings),
@@ -76,7 +76,7 @@ impl Outcome {
 
 impl Finding {
     /// A finding about `path`, or about the whole node.
-    pub fn new(
+    pub(crate) fn new(
         check: &'static str,
         path: Option<&ImagePath>,
         problem: impl AsRef<str>,
@@ -93,7 +93,7 @@ impl Finding {
 
 impl Verdict {
     /// Adds what `check` came to.
-    pub fn add(&mut self, check: &'static str, outcome: Outcome) {
+    pub(crate) fn add(&mut self, check: &'static str, outcome: Outcome) {
         match outcome {
             Outcome::Passed(saw) => self.passed.push(Passed { check, saw: printable(&saw) }),
             Outcome::Found(findings) => self.findings.extend(findings),

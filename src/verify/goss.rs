@@ -21,7 +21,7 @@ use crate::state;
 const TIMEOUT_MS: u32 = 30_000;
 
 /// What a baked root is expected to be.
-pub struct Expected {
+pub(crate) struct Expected {
     /// Every owned path.
     pub paths: BTreeMap<ImagePath, Node>,
     /// What was installed.
@@ -34,7 +34,7 @@ pub struct Expected {
 
 impl Expected {
     /// What the receipt of `root` says. Without one there is nothing to expect: [`Kind::Drift`].
-    pub fn of_root(root: &Root) -> Result<Expected, Failure> {
+    pub(crate) fn of_root(root: &Root) -> Result<Expected, Failure> {
         let Some(receipt) = state::receipt(root)? else {
             let message =
                 format!("root `{}` has no receipt: nodebake has not baked it", root.host().display());
@@ -49,7 +49,7 @@ impl Expected {
     }
 
     /// What a plan wants.
-    pub fn of_plan(plan: &Plan) -> Expected {
+    pub(crate) fn of_plan(plan: &Plan) -> Expected {
         let paths = plan.entries.iter().map(|(path, entry)| (path.clone(), entry.want.node())).collect();
         let sysctl = match plan.entries.get(kernel::SYSCTL).map(|entry| &entry.want) {
             Some(Want::File { content: Content::Text(bytes), .. }) => {
@@ -122,7 +122,7 @@ struct Parameter {
 
 /// The text of goss.yaml. What only holds once the machine is up, that the service runs, the CRI is
 /// there and the kernel's parameters are set, is asked for with `live`.
-pub fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
+pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let Expected { paths, artifacts, packages, sysctl } = expected;
     let has_service = unit::unit_of(paths).is_some();
     let service = Service { enabled: true, running: live.then_some(true) };

@@ -26,7 +26,7 @@ const LOG: &str = "see journalctl -u containerd";
 
 /// What to ask beside systemd and the CRI's own status.
 #[derive(Debug, Default)]
-pub struct Live {
+pub(crate) struct Live {
     /// Run one pod and take it away.
     pub pod: bool,
     /// Pull this image.
@@ -35,7 +35,7 @@ pub struct Live {
 
 impl Live {
     /// What was asked for by name, as the user wrote it.
-    pub fn flag(&self) -> &'static str {
+    pub(crate) fn flag(&self) -> &'static str {
         match (self.pod, &self.pull) {
             (true, _) => "--pod",
             (false, Some(_)) => "--pull",
@@ -53,7 +53,12 @@ impl Live {
 }
 
 /// Asks the running system, whose root is `root`, and adds what that comes to.
-pub fn check(root: &Root, receipt: &Receipt, live: &Live, verdict: &mut Verdict) -> Result<(), Failure> {
+pub(crate) fn check(
+    root: &Root,
+    receipt: &Receipt,
+    live: &Live,
+    verdict: &mut Verdict,
+) -> Result<(), Failure> {
     verdict.add("kernel", kernel(root, receipt)?);
     let (Some(expected), Some(binary)) = (unit::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
     else {

@@ -1,15 +1,15 @@
 //! The receipt against the root, then named checks: of the files, and of the running system where asked.
 
-pub mod boot;
-pub mod config;
-pub mod files;
-pub mod finding;
-pub mod goss;
-pub mod labels;
-pub mod live;
-pub mod packages;
-pub mod pod;
-pub mod pull;
+mod boot;
+mod config;
+mod files;
+pub(crate) mod finding;
+pub(crate) mod goss;
+mod labels;
+pub(crate) mod live;
+mod packages;
+mod pod;
+mod pull;
 
 use crate::error::Failure;
 use crate::live::service;
@@ -24,7 +24,7 @@ use crate::verify::live::Live;
 use crate::verify::packages::packages;
 
 /// Verifies the root; `live` asks the running system as well, of which it must be the root.
-pub fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
+pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
     if let Some(live) = live {
         let help = format!("leave out `{}`: the files of the root can be verified anywhere", live.flag());
         service::require_running_system(root, live.flag(), &help)?;
@@ -54,10 +54,10 @@ pub fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
 }
 
 /// A check of `root`, of which the receipt owns something.
-pub type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
+pub(crate) type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
 
 /// Every check, in the order in which they run.
-pub const CHECKS: [(&str, Check); 9] = [
+pub(crate) const CHECKS: [(&str, Check); 9] = [
     ("receipt", drift),
     ("packages", packages),
     ("labels", labels),

@@ -36,7 +36,7 @@ const SLICE: &str = "system.slice";
 type Trouble = (String, &'static str);
 
 /// Runs the pod; without a pod network it runs in the node's.
-pub fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<Outcome, Failure> {
+pub(super) fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<Outcome, Failure> {
     // Two would take away each other's.
     let lock = File::create(LOCK).map_err(|error| error.to_string());
     let Ok(_lock) = lock.and_then(|file| file.try_lock().map(|()| file).map_err(|error| error.to_string()))

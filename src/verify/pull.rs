@@ -22,7 +22,7 @@ use crate::verify::finding::{Finding, Outcome};
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Pulls `image`. A pull that goes past the mirrors of the spec is a finding, though it succeeds.
-pub fn check(
+pub(super) fn check(
     cri: &mut Cri,
     root: &Root,
     settings: &Settings,
@@ -172,9 +172,8 @@ fn ip(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use super::addresses;
-    use super::judge;
-    use super::peer;
+    use super::{addresses, judge, peer};
+
     use crate::runtime::containerd::lookup::Candidate;
     use crate::verify::finding::Outcome;
 

@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nodebake::format::file_contexts::{FileContexts, Kind, Texts};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 
 use crate::kit;
@@ -405,65 +404,6 @@ fn c15_labels_are_those_of_setfiles() {
             "nothing that is not ours is labelled\n{run}"
         );
     }
-}
-
-/// A path made of each expression of Debian's policy, as a file, a directory and a link.
-#[test]
-#[ignore = "needs tests/lab/prepare"]
-fn c15_lookups_are_those_of_matchpathcon() {
-    let lab = with_debians_policy();
-    let files = contexts(&lab.root).join("files");
-    let text = |name: &str| fs::read_to_string(files.join(name)).unwrap_or_default();
-    let texts = Texts {
-        base: text("file_contexts"),
-        homedirs: text("file_contexts.homedirs"),
-        substitutions: text("file_contexts.subs_dist"),
-        ..Texts::default()
-    };
-    let paths = paths_of(&texts);
-    assert!(paths.len() > 4_000, "{}", paths.len());
-    let policy = files.join("file_contexts");
-    let matchpathcon = selinux().join("usr/sbin/matchpathcon");
-    for (word, kind) in [("file", Kind::File), ("dir", Kind::Directory), ("lnk_file", Kind::Link)] {
-        let mut command =
-            lab.wrapped([matchpathcon.to_str().unwrap(), "-m", word, "-f", policy.to_str().unwrap()]);
-        let theirs = kit::run(command.args(&paths));
-        for chunk in theirs.stdout.lines().collect::<Vec<_>>().chunks(200) {
-            // Each with its own budget: a bake asks for a few dozen.
-            let contexts = FileContexts::parse(&texts).unwrap();
-            for line in chunk {
-                let (path, label) = line.split_once('\t').unwrap();
-                let ours = contexts.label(path, kind).unwrap().unwrap_or("<<none>>");
-                assert_eq!(ours, label, "{path} as {word}");
-            }
-        }
-        assert_eq!(theirs.stdout.lines().count(), paths.len());
-    }
-}
-
-/// Whatever an expression becomes when its operators are replaced: both have to say the same of it.
-fn paths_of(texts: &Texts) -> Vec<String> {
-    let mut paths: Vec<String> = [&texts.base, &texts.homedirs]
-        .into_iter()
-        .flat_map(|text| text.lines())
-        .filter_map(|line| line.split_whitespace().next())
-        .map(|expression| {
-            let mut path = expression.replace("(/.*)?", "/x/y").replace("[^/]*", "a").replace("[^/]+", "b");
-            for (from, to) in [("(.*/)?", "c/"), (".*", "d"), (".+", "e"), ("\\.", "."), ("[0-9]", "7")] {
-                path = path.replace(from, to);
-            }
-            path.chars()
-                .filter(|c| !"()?*+^$\\[]{}".contains(*c))
-                .map(|c| if c == '|' { '-' } else { c })
-                .collect()
-        })
-        .filter(|path: &String| path.starts_with('/') && !path.contains("//") && !path.contains("/./"))
-        .map(|path| path.trim_end_matches('/').to_owned())
-        .filter(|path| path.len() > 1 && path.bytes().all(|byte| byte.is_ascii_graphic()))
-        .collect();
-    paths.sort();
-    paths.dedup();
-    paths
 }
 
 // ---------------------------------------------------------------- what the tests say

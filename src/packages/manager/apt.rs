@@ -20,7 +20,7 @@ const QUESTION: u64 = 120;
 
 /// Among the targets: install also what apt takes for installed already. dpkg leaves a package that was half
 /// unpacked under its old version.
-pub const REINSTALL: &str = "--reinstall";
+pub(crate) const REINSTALL: &str = "--reinstall";
 
 /// The first that applies.
 const MEANINGS: [Meaning; 5] = [
@@ -89,36 +89,36 @@ const MEANINGS: [Meaning; 5] = [
 ];
 
 /// The file that APT_CONFIG names: programs that apt's hooks run know no other options.
-pub fn configuration() -> String {
+pub(crate) fn configuration() -> String {
     format!("Dir::State::Lists \"{OWN}/lists\";\nDir::Cache \"{OWN}/cache\";\n")
 }
 
 /// Reads the sources anew.
-pub fn refresh(request: &Request) -> Call {
+pub(crate) fn refresh(request: &Request) -> Call {
     call(request, &["update"], DOWNLOAD, false)
 }
 
 /// Shows what installing would change.
-pub fn simulate(request: &Request, targets: &[String]) -> Call {
+pub(crate) fn simulate(request: &Request, targets: &[String]) -> Call {
     let words = [&["install", "--simulate"][..], &words(targets)].concat();
     call(request, &words, QUESTION, false)
 }
 
 /// Fetches what installing needs.
-pub fn download(request: &Request, targets: &[String]) -> Call {
+pub(crate) fn download(request: &Request, targets: &[String]) -> Call {
     let words = [&["install", "--download-only"][..], &words(targets)].concat();
     call(request, &words, DOWNLOAD, false)
 }
 
 /// Installs what was fetched, or package files.
-pub fn install(request: &Request, targets: &[String]) -> Call {
+pub(crate) fn install(request: &Request, targets: &[String]) -> Call {
     let words = [&["install"][..], &words(targets)].concat();
     call(request, &words, TRANSACTION, true)
 }
 
 /// Ends what an interrupted run of dpkg has begun, as far as it was unpacked. What was not is installed
 /// again: see [`REINSTALL`].
-pub fn repair(request: &Request) -> Call {
+pub(crate) fn repair(request: &Request) -> Call {
     program(
         request,
         &["dpkg", "--force-confold", "--force-confdef", "--configure", "--pending"],
@@ -128,26 +128,26 @@ pub fn repair(request: &Request) -> Call {
 }
 
 /// Which packages would go if those called `names` did.
-pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
+pub(crate) fn simulate_removal(request: &Request, names: &[String]) -> Call {
     let words = [&["purge", "--simulate"][..], &words(names)].concat();
     call(request, &words, QUESTION, true)
 }
 
 /// Takes packages away, with their configuration files; also what a killed run has left half unpacked.
-pub fn remove(request: &Request, names: &[String]) -> Call {
+pub(crate) fn remove(request: &Request, names: &[String]) -> Call {
     let words = [&["dpkg", "--force-remove-reinstreq", "--purge"][..], &words(names)].concat();
     program(request, &words, TRANSACTION, true)
 }
 
 /// Sets or lifts the hold of a package.
-pub fn hold(request: &Request, name: &str, held: bool) -> Call {
+pub(crate) fn hold(request: &Request, name: &str, held: bool) -> Call {
     let verb = if held { "hold" } else { "unhold" };
     let options = options(request);
     program(request, &[&["apt-mark"][..], &words(&options), &[verb, name]].concat(), QUESTION, true)
 }
 
 /// Which versions of a package the sources have.
-pub fn versions(request: &Request, name: &str) -> Call {
+pub(crate) fn versions(request: &Request, name: &str) -> Call {
     let mut words = vec!["apt-cache".to_owned()];
     words.extend(options(request));
     words.extend(["madison".to_owned(), name.to_owned()]);
@@ -155,18 +155,18 @@ pub fn versions(request: &Request, name: &str) -> Call {
 }
 
 /// The versions in the answer to [`versions`], the newest first.
-pub fn read_versions(answer: &Answer) -> Vec<String> {
+pub(crate) fn read_versions(answer: &Answer) -> Vec<String> {
     let line = |line: &str| line.split('|').nth(1).map(|version| version.trim().to_owned());
     answer.output.lines().filter_map(line).collect()
 }
 
 /// How apt is told of a package in one version.
-pub fn target(name: &str, version: Option<&str>) -> String {
+pub(crate) fn target(name: &str, version: Option<&str>) -> String {
     version.map_or_else(|| name.to_owned(), |version| format!("{name}={version}"))
 }
 
 /// `Inst NAME [OLD] (NEW SOURCES [ARCH])`, `Remv NAME [OLD]`.
-pub fn read_transaction(answer: &Answer) -> Transaction {
+pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     let mut transaction = Transaction::default();
     for line in answer.output.lines() {
         let mut words = line.split_whitespace();
@@ -193,7 +193,7 @@ pub fn read_transaction(answer: &Answer) -> Transaction {
 }
 
 /// What a failure of apt or dpkg means.
-pub fn failure(doing: &str, answer: &Answer) -> Failure {
+pub(crate) fn failure(doing: &str, answer: &Answer) -> Failure {
     let starts = ["E:", "dpkg:", "installed ", "cannot ", "W: GPG error", "W: OpenPGP"];
     let words = ["Depends:", "Conflicts:", "Breaks:"];
     failure::failure(doing, answer, &MEANINGS, [&starts, &words])
@@ -259,8 +259,8 @@ fn variables(request: &Request) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::failure;
-    use super::read_transaction;
+    use super::{failure, read_transaction};
+
     use crate::error::Kind;
     use crate::packages::manager::dpkg::record;
     use crate::process::protocol::Answer;

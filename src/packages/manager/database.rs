@@ -14,7 +14,7 @@ use crate::root::Root;
 
 /// All installed packages by name.
 #[derive(Debug, Clone, Default)]
-pub struct Database {
+pub(crate) struct Database {
     /// What is known of each.
     pub records: BTreeMap<String, Record>,
     /// A package manager did not end and has left what it did to the next one to be put down.
@@ -23,7 +23,7 @@ pub struct Database {
 
 /// One installed package.
 #[derive(Debug, Clone)]
-pub struct Record {
+pub(crate) struct Record {
     /// As the package manager spells it.
     pub version: String,
     /// As the package manager spells it.
@@ -42,12 +42,12 @@ pub struct Record {
 
 impl Database {
     /// The package called `name`.
-    pub fn get(&self, name: &str) -> Option<&Record> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Record> {
         self.records.get(name)
     }
 
     /// What the receipt says of the package called `name`.
-    pub fn installed(&self, name: &str, found: bool) -> Option<Installed> {
+    pub(crate) fn installed(&self, name: &str, found: bool) -> Option<Installed> {
         let record = self.get(name)?;
         let (version, architecture) = (record.version.clone(), record.architecture.clone());
         Some(Installed { name: name.to_owned(), version, architecture, found, held: false })
@@ -72,7 +72,7 @@ impl Default for Record {
 impl Record {
     /// Its files in `root` that are not as it ships them. What it has below /etc is the administrator's, and
     /// images are often made without documentation.
-    pub fn differing(&self, root: &Root) -> Result<Vec<ImagePath>, Failure> {
+    pub(crate) fn differing(&self, root: &Root) -> Result<Vec<ImagePath>, Failure> {
         let mut differing = Vec::new();
         for (path, expected) in self.digests.iter().filter(|(path, _)| !path.as_str().starts_with("/etc/")) {
             let same = match root.file(path)? {
@@ -89,7 +89,7 @@ impl Record {
 }
 
 /// Whether `file` has the digest `expected`; none where that is of a kind that is not known.
-pub fn matches(file: &File, expected: &str) -> anyhow::Result<Option<bool>> {
+pub(crate) fn matches(file: &File, expected: &str) -> anyhow::Result<Option<bool>> {
     match expected.len() {
         32 => Ok(Some(md5_of(file)? == expected)),
         64 => Ok(Some(Digest::of_file(file)?.to_string() == expected)),

@@ -13,7 +13,7 @@ const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
 /// How packages get into a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub(crate) enum Manager {
     /// apt-get and dpkg.
     Apt,
     /// dnf, or yum where there is no dnf, and rpm.
@@ -22,7 +22,7 @@ pub enum Manager {
 
 /// What a root says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Distribution {
+pub(crate) struct Distribution {
     /// `ID`, for example debian.
     pub id: String,
     /// `ID_LIKE`, the nearest first.
@@ -38,7 +38,7 @@ pub struct Distribution {
 impl Distribution {
     /// The distribution in `root`. [`Kind::Unsupported`] where it has no os-release, or one whose
     /// packages nodebake can't install.
-    pub fn of(root: &Root) -> Result<Distribution, Failure> {
+    pub(crate) fn of(root: &Root) -> Result<Distribution, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Unsupported, format!("root `{}` {why}", root.host().display()))
                 .help("packages go into Debian, Ubuntu, Fedora, RHEL and their like; use `install: archive`")
@@ -51,7 +51,7 @@ impl Distribution {
     }
 
     /// Whether it is `id`, or made after it.
-    pub fn is(&self, id: &str) -> bool {
+    pub(crate) fn is(&self, id: &str) -> bool {
         self.id == id || self.like.iter().any(|like| like == id)
     }
 }
@@ -109,8 +109,7 @@ fn unquoted(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Manager;
-    use super::parse;
+    use super::{Manager, parse};
 
     #[test]
     fn distributions_are_known_by_themselves_or_by_their_like() {

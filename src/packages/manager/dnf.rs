@@ -19,7 +19,7 @@ const TRANSACTION: u64 = 1800;
 pub(crate) const QUESTION: u64 = 300;
 
 /// Among the targets: install also what is installed already.
-pub const REINSTALL: &str = "--reinstall";
+pub(crate) const REINSTALL: &str = "--reinstall";
 
 /// The first that applies.
 const MEANINGS: [Meaning; 6] = [
@@ -81,7 +81,7 @@ const MEANINGS: [Meaning; 6] = [
 ];
 
 /// The program: yum where there is no dnf.
-pub fn program(root: &Root) -> Result<&'static str, Failure> {
+pub(crate) fn program(root: &Root) -> Result<&'static str, Failure> {
     for name in ["dnf", "yum"] {
         if root.file(&ImagePath::new(&format!("/usr/bin/{name}"))?)?.is_some() {
             return Ok(name);
@@ -92,30 +92,30 @@ pub fn program(root: &Root) -> Result<&'static str, Failure> {
 }
 
 /// Reads the repositories anew.
-pub fn refresh(request: &Request, program: &str) -> Call {
+pub(crate) fn refresh(request: &Request, program: &str) -> Call {
     dnf(request, program, &["makecache"], DOWNLOAD, false)
 }
 
 /// Shows what installing would change.
-pub fn simulate(request: &Request, program: &str, targets: &[String]) -> Call {
+pub(crate) fn simulate(request: &Request, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeno"][..], &words(targets)].concat();
     dnf(request, program, &words, QUESTION, false)
 }
 
 /// Fetches what installing needs.
-pub fn download(request: &Request, program: &str, targets: &[String]) -> Call {
+pub(crate) fn download(request: &Request, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeyes", "--downloadonly"][..], &words(targets)].concat();
     dnf(request, program, &words, DOWNLOAD, false)
 }
 
 /// Installs what was fetched.
-pub fn install(request: &Request, program: &str, targets: &[String]) -> Call {
+pub(crate) fn install(request: &Request, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeyes", "--cacheonly"][..], &words(targets)].concat();
     dnf(request, program, &words, TRANSACTION, true)
 }
 
 /// Ends what an interrupted transaction has begun.
-pub fn repair(request: &Request, program: &str) -> Vec<Call> {
+pub(crate) fn repair(request: &Request, program: &str) -> Vec<Call> {
     vec![
         call(request, &["rpm", "--rebuilddb"], TRANSACTION, true),
         dnf(request, program, &["remove", "--assumeyes", "--duplicates"], TRANSACTION, true),
@@ -123,27 +123,27 @@ pub fn repair(request: &Request, program: &str) -> Vec<Call> {
 }
 
 /// Whether those called `names` could go.
-pub fn simulate_removal(request: &Request, names: &[String]) -> Call {
+pub(crate) fn simulate_removal(request: &Request, names: &[String]) -> Call {
     call(request, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, true)
 }
 
 /// Takes packages away.
-pub fn remove(request: &Request, names: &[String]) -> Call {
+pub(crate) fn remove(request: &Request, names: &[String]) -> Call {
     call(request, &[&["rpm", "--erase"][..], &words(names)].concat(), TRANSACTION, true)
 }
 
 /// Sets or lifts the hold of a package.
-pub fn hold(request: &Request, program: &str, name: &str, held: bool) -> Call {
+pub(crate) fn hold(request: &Request, program: &str, name: &str, held: bool) -> Call {
     dnf(request, program, &["versionlock", if held { "add" } else { "delete" }, name], QUESTION, true)
 }
 
 /// Which versions of a package the repositories have.
-pub fn versions(request: &Request, program: &str, name: &str) -> Call {
+pub(crate) fn versions(request: &Request, program: &str, name: &str) -> Call {
     dnf(request, program, &["list", "--available", "--showduplicates", name], QUESTION, false)
 }
 
 /// The versions in the answer to [`versions`], the newest first: `NAME.ARCH VERSION REPOSITORY` a line.
-pub fn read_versions(answer: &Answer, name: &str) -> Vec<String> {
+pub(crate) fn read_versions(answer: &Answer, name: &str) -> Vec<String> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let (of, version) = (words.next()?, words.next()?);
@@ -153,13 +153,13 @@ pub fn read_versions(answer: &Answer, name: &str) -> Vec<String> {
 }
 
 /// How dnf is told of a package in one version.
-pub fn target(name: &str, version: Option<&str>) -> String {
+pub(crate) fn target(name: &str, version: Option<&str>) -> String {
     version.map_or_else(|| name.to_owned(), |version| format!("{name}-{version}"))
 }
 
 /// The table that dnf shows before it asks: one package a line, its name, architecture, version,
 /// repository and size, below headings such as `Installing dependencies:`.
-pub fn read_transaction(answer: &Answer) -> Transaction {
+pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     let mut transaction = Transaction::default();
     let mut section = "";
     let rows = answer
@@ -204,17 +204,17 @@ pub fn read_transaction(answer: &Answer) -> Transaction {
 }
 
 /// Whether dnf only stopped because it was not to go on.
-pub fn was_simulated(answer: &Answer) -> bool {
+pub(crate) fn was_simulated(answer: &Answer) -> bool {
     answer.code == Some(0) || format!("{}{}", answer.output, answer.complaints).contains("Operation aborted")
 }
 
 /// dnf calls it a success when a package's script has failed.
-pub fn has_failed_script(answer: &Answer) -> bool {
+pub(crate) fn has_failed_script(answer: &Answer) -> bool {
     format!("{}{}", answer.output, answer.complaints).contains("scriptlet failed")
 }
 
 /// What a failure of dnf or rpm means.
-pub fn failure(doing: &str, answer: &Answer) -> Failure {
+pub(crate) fn failure(doing: &str, answer: &Answer) -> Failure {
     let starts = ["Error", "error:", "Problem", "- ", "No match", "GPG", "Curl", "Failed"];
     failure::failure(doing, answer, &MEANINGS, [&starts, &[]])
 }
@@ -255,11 +255,10 @@ pub(crate) fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bo
 
 #[cfg(test)]
 mod tests {
-    use super::failure;
-    use super::read_transaction;
+    use super::{failure, read_transaction};
+
     use crate::error::Kind;
-    use crate::packages::manager::rpm::dump;
-    use crate::packages::manager::rpm::held_name;
+    use crate::packages::manager::rpm::{dump, held_name};
     use crate::process::protocol::Answer;
 
     fn answer(output: &str) -> Answer {

@@ -27,7 +27,7 @@ const LONGEST_LIST: u64 = 8 << 20;
 const LONGEST_PARAGRAPH: u64 = 1 << 20;
 
 /// What dpkg has installed in `root`, with the files of the packages called `names`. Nothing is executed.
-pub fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
+pub(crate) fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
     let mut database = records(root, |_| true)?;
     for (name, record) in database.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
         list(root, name, record)?;
@@ -37,7 +37,11 @@ pub fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
 
 /// The package among those called `names` that `path` is of. Anybody may have made the root: no more is kept
 /// than that takes.
-pub fn owner(root: &Root, names: &[&str], path: &ImagePath) -> Result<Option<(String, Record)>, Failure> {
+pub(crate) fn owner(
+    root: &Root,
+    names: &[&str],
+    path: &ImagePath,
+) -> Result<Option<(String, Record)>, Failure> {
     for (name, mut record) in records(root, |name| names.contains(&name))?.records {
         list(root, &name, &mut record)?;
         if record.files.contains(path) {

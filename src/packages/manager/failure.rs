@@ -9,19 +9,20 @@ use crate::printable::printable;
 use crate::process::protocol::Answer;
 
 /// The remedy for a wrong signature or digest.
-pub const DISTRUST: &str = "the key does not belong to this repository, or somebody changed what it serves";
+pub(super) const DISTRUST: &str =
+    "the key does not belong to this repository, or somebody changed what it serves";
 
 /// The remedy where the solver finds no way.
-pub const CHOOSE: &str = "choose another `containerd.package.version` or `repository`";
+pub(super) const CHOOSE: &str = "choose another `containerd.package.version` or `repository`";
 
 /// The remedy for a full filesystem.
-pub const SPACE: &str = "free some space in the root filesystem and run again";
+pub(super) const SPACE: &str = "free some space in the root filesystem and run again";
 
 /// As many lines of a complaint tell enough.
 const LINES: usize = 6;
 
 /// A meaning, and what is said where it applies.
-pub struct Meaning {
+pub(super) struct Meaning {
     /// The exit code.
     pub kind: Kind,
     /// The remedy.
@@ -32,7 +33,12 @@ pub struct Meaning {
 
 /// The failure that `answer` comes to, by the first of `meanings` that applies; else by `otherwise`. Its
 /// message has the lines that begin with one of `starts`, or hold one of `words`.
-pub fn failure(doing: &str, answer: &Answer, meanings: &[Meaning], [starts, words]: [&[&str]; 2]) -> Failure {
+pub(super) fn failure(
+    doing: &str,
+    answer: &Answer,
+    meanings: &[Meaning],
+    [starts, words]: [&[&str]; 2],
+) -> Failure {
     let all = format!("{}\n{}", answer.complaints, answer.output);
     let meaning = meanings.iter().find(|meaning| meaning.said.iter().any(|text| all.contains(text)));
     let (kind, help) = meaning.map_or(

@@ -2,17 +2,17 @@
 //!
 //! It must not decide anything: `packages/inputs.rs` does.
 
-pub mod apt;
-pub mod database;
-pub mod distribution;
-pub mod dnf;
-pub mod dpkg;
-pub mod failure;
-pub mod options;
-pub mod repository;
-pub mod rpm;
-pub mod transaction;
-pub mod version;
+pub(crate) mod apt;
+pub(crate) mod database;
+pub(crate) mod distribution;
+pub(crate) mod dnf;
+pub(crate) mod dpkg;
+mod failure;
+pub(crate) mod options;
+pub(crate) mod repository;
+pub(crate) mod rpm;
+pub(crate) mod transaction;
+pub(crate) mod version;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ use crate::process::protocol::{Access, Answer, Call, OWN};
 use crate::root::{LONGEST_TEXT, Root};
 
 /// A package manager at work in a root.
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     root: &'a Root,
     manager: Manager,
     /// `dnf` or `yum`; `apt-get`.
@@ -45,7 +45,7 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Opens an enclosure around `root`, with the package files in `files`, each checked against its digest.
-    pub fn open(
+    pub(crate) fn open(
         root: &'a Root,
         access: Access,
         offline: bool,
@@ -71,7 +71,7 @@ impl<'a> Session<'a> {
     }
 
     /// What is installed in `root`, and the files of the packages called `names`, without a change.
-    pub fn look(root: &Root, manager: Manager, names: &[&str]) -> Result<Database, Failure> {
+    pub(crate) fn look(root: &Root, manager: Manager, names: &[&str]) -> Result<Database, Failure> {
         match manager {
             Manager::Apt => dpkg::database(root, names),
             Manager::Dnf => {
@@ -82,7 +82,7 @@ impl<'a> Session<'a> {
     }
 
     /// What is installed now.
-    pub fn database(&mut self, names: &[&str]) -> Result<Database, Failure> {
+    pub(crate) fn database(&mut self, names: &[&str]) -> Result<Database, Failure> {
         match self.manager {
             Manager::Apt => dpkg::database(self.root, names),
             Manager::Dnf => {
@@ -119,7 +119,7 @@ impl<'a> Session<'a> {
     }
 
     /// Adds a repository; a sources file of the root that has its name does not count.
-    pub fn add(&mut self, origin: &Origin, key: &[u8], arch: Arch) -> Result<(), Failure> {
+    pub(crate) fn add(&mut self, origin: &Origin, key: &[u8], arch: Arch) -> Result<(), Failure> {
         let name = origin.key_path(self.manager, key)?.name().to_owned();
         self.enclosure.write(&name, key)?;
         let text = origin.sources(self.manager, arch, &format!("{OWN}/{name}"));
@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
     }
 
     /// Ends what an interrupted run has begun.
-    pub fn repair(&mut self) -> Result<(), Failure> {
+    pub(crate) fn repair(&mut self) -> Result<(), Failure> {
         let calls = match self.manager {
             Manager::Apt => vec![apt::repair(&self.request)],
             Manager::Dnf => dnf::repair(&self.request, self.program),
@@ -140,7 +140,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads the repositories anew.
-    pub fn refresh(&mut self) -> Result<(), Failure> {
+    pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
         let call = match self.manager {
             Manager::Apt => apt::refresh(&self.request),
             Manager::Dnf => dnf::refresh(&self.request, self.program),
@@ -149,7 +149,7 @@ impl<'a> Session<'a> {
     }
 
     /// How the package manager is told of `name` in the version that was asked for, or of the files.
-    pub fn targets(
+    pub(crate) fn targets(
         &mut self,
         name: &str,
         wanted: Option<&str>,
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
     }
 
     /// What installing `targets` would change.
-    pub fn simulate(&mut self, targets: &[String]) -> Result<Transaction, Failure> {
+    pub(crate) fn simulate(&mut self, targets: &[String]) -> Result<Transaction, Failure> {
         const DOING: &str = "resolving the package's dependencies";
         match self.manager {
             Manager::Apt => {
@@ -227,7 +227,7 @@ impl<'a> Session<'a> {
     }
 
     /// Fetches what `targets` need; package files are there.
-    pub fn download(&mut self, targets: &[String]) -> Result<(), Failure> {
+    pub(crate) fn download(&mut self, targets: &[String]) -> Result<(), Failure> {
         if !self.files.is_empty() {
             return Ok(());
         }
@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
     }
 
     /// Installs `targets`, to its end whatever signal arrives.
-    pub fn install(&mut self, targets: &[String]) -> Result<(), Failure> {
+    pub(crate) fn install(&mut self, targets: &[String]) -> Result<(), Failure> {
         let call = match self.manager {
             Manager::Apt => apt::install(&self.request, targets),
             Manager::Dnf => dnf::install(&self.request, self.program, targets),
@@ -252,7 +252,7 @@ impl<'a> Session<'a> {
     }
 
     /// Lets a package that is held be replaced, where the package manager would not even see another.
-    pub fn lift_hold(&mut self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn lift_hold(&mut self, name: &str) -> Result<(), Failure> {
         match self.manager {
             // apt is told so by an option.
             Manager::Apt => Ok(()),
@@ -261,7 +261,7 @@ impl<'a> Session<'a> {
     }
 
     /// Sets or lifts the hold of a package.
-    pub fn hold(&mut self, name: &str, held: bool) -> Result<(), Failure> {
+    pub(crate) fn hold(&mut self, name: &str, held: bool) -> Result<(), Failure> {
         let call = match self.manager {
             Manager::Apt => apt::hold(&self.request, name, held),
             Manager::Dnf => dnf::hold(&self.request, self.program, name, held),
@@ -270,7 +270,7 @@ impl<'a> Session<'a> {
     }
 
     /// Those of `names` that can go without anything else.
-    pub fn removable(&mut self, names: Vec<String>) -> Result<Vec<String>, Failure> {
+    pub(crate) fn removable(&mut self, names: Vec<String>) -> Result<Vec<String>, Failure> {
         let mut left = names;
         while !left.is_empty() {
             let needed = self.needed(&left)?;
@@ -315,7 +315,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes packages away.
-    pub fn remove(&mut self, names: &[String]) -> Result<(), Failure> {
+    pub(crate) fn remove(&mut self, names: &[String]) -> Result<(), Failure> {
         let call = match self.manager {
             Manager::Apt => apt::remove(&self.request, names),
             Manager::Dnf => dnf::remove(&self.request, names),

@@ -9,7 +9,7 @@ use crate::source::client::{self, Network};
 
 /// How the package manager is run.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// Tries after a failed download.
     pub retries: u32,
     /// Seconds of silence after which a connection is given up.
@@ -33,7 +33,7 @@ const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki
 
 impl Request {
     /// Without a network: for questions, and to take something away.
-    pub fn offline(patience: Duration) -> Request {
+    pub(crate) fn offline(patience: Duration) -> Request {
         // systemctl then changes links and starts nothing (systemd's ENVIRONMENT.md).
         let variables = [("LC_ALL", "C"), ("HOME", "/root"), ("SYSTEMD_OFFLINE", "1"), ("TERM", "dumb")];
         Request {
@@ -48,7 +48,7 @@ impl Request {
 
     /// With the root's own sources and this process's proxies; with the embedded certificates where `root`
     /// has none, or `--ca-file` is given.
-    pub fn online(root: &Root, network: &Network, patience: Duration) -> Result<Request, Failure> {
+    pub(crate) fn online(root: &Root, network: &Network, patience: Duration) -> Result<Request, Failure> {
         let mut request = Request::offline(patience);
         request.retries = network.retries;
         request.stall = network.stall.as_secs();

@@ -26,7 +26,7 @@ const DOCKER_KEYS: [(Manager, &str); 2] = [
 
 /// A repository for one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// `docker` or `nodebake`: what its files are called.
     pub name: &'static str,
     /// Where it is.
@@ -40,7 +40,7 @@ pub struct Origin {
 }
 
 /// What `choice` means for a root of `distribution`. None: what the root is configured with, or files.
-pub fn origin(choice: &Repository, distribution: &Distribution) -> Result<Option<Origin>, Failure> {
+pub(crate) fn origin(choice: &Repository, distribution: &Distribution) -> Result<Option<Origin>, Failure> {
     match choice {
         Repository::Distro | Repository::Files(_) => Ok(None),
         Repository::Docker => docker(distribution).map(Some),
@@ -82,30 +82,30 @@ fn docker_keys(manager: Manager) -> Vec<Fingerprint> {
 
 fn at(site: &Site, distribution: &Distribution) -> Result<Origin, Failure> {
     let (key, fingerprints) = match &site.key {
-        Some(key) => (key.as_str().to_owned(), site.fingerprints.clone()),
+        Some(key) => (key.to_string(), site.fingerprints.clone()),
         // A mirror of Docker's keeps the key beside the suites.
         None => {
             let pinned = docker_keys(distribution.manager);
             let own = if site.fingerprints.is_empty() { pinned } else { site.fingerprints.clone() };
             // Above the part that dnf fills in.
-            let above = site.url.as_str().split("/$").next().unwrap_or_default();
+            let above = site.url.split("/$").next().unwrap_or_default();
             (format!("{above}/gpg"), own)
         }
     };
     Ok(Origin {
         name: "nodebake",
-        url: site.url.as_str().to_owned(),
+        url: site.url.to_string(),
         key,
         fingerprints,
         suite: suite(site.suite.as_ref(), distribution)?,
-        components: site.components.iter().map(|word| word.as_str().to_owned()).collect(),
+        components: site.components.iter().map(|word| word.to_string()).collect(),
     })
 }
 
 /// Only apt has suites.
 fn suite(named: Option<&Word>, distribution: &Distribution) -> Result<String, Failure> {
     match named {
-        Some(word) => Ok(word.as_str().to_owned()),
+        Some(word) => Ok(word.to_string()),
         None if distribution.manager == Manager::Dnf || !distribution.codename.is_empty() => {
             Ok(distribution.codename.clone())
         }
@@ -118,7 +118,7 @@ fn suite(named: Option<&Word>, distribution: &Distribution) -> Result<String, Fa
 
 impl Origin {
     /// Refuses a key file that is not what the spec or Docker's documentation says it is.
-    pub fn check_key(&self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn check_key(&self, bytes: &[u8]) -> Result<(), Failure> {
         let shown = printable(&self.key);
         let help = "get the right key, or set `fingerprint` once you have compared it";
         let refuse = |why: String| Failure::new(Kind::Unverified, format!("key `{shown}`: {why}")).help(help);
@@ -135,7 +135,7 @@ impl Origin {
     }
 
     /// Where the key goes in the image.
-    pub fn key_path(&self, manager: Manager, key: &[u8]) -> Result<ImagePath, Failure> {
+    pub(crate) fn key_path(&self, manager: Manager, key: &[u8]) -> Result<ImagePath, Failure> {
         let name = self.name;
         match manager {
             // apt takes the form of a keyring from its name.
@@ -148,7 +148,7 @@ impl Origin {
     }
 
     /// Where the sources file goes in the image.
-    pub fn sources_path(&self, manager: Manager) -> Result<ImagePath, Failure> {
+    pub(crate) fn sources_path(&self, manager: Manager) -> Result<ImagePath, Failure> {
         let name = self.name;
         match manager {
             Manager::Apt => ImagePath::new(&format!("/etc/apt/sources.list.d/{name}.sources")),
@@ -158,7 +158,7 @@ impl Origin {
     }
 
     /// The sources file, for a key at `key_path`.
-    pub fn sources(&self, manager: Manager, arch: Arch, key_path: &str) -> String {
+    pub(crate) fn sources(&self, manager: Manager, arch: Arch, key_path: &str) -> String {
         let Origin { name, url, suite, components, .. } = self;
         match manager {
             Manager::Apt => {
@@ -192,7 +192,7 @@ impl Origin {
     }
 
     /// The key and the sources file as they belong into the image.
-    pub fn entries(
+    pub(crate) fn entries(
         &self,
         manager: Manager,
         arch: Arch,
@@ -210,10 +210,10 @@ mod tests {
     use std::path::Path;
 
     use super::origin;
+
     use crate::arch::Arch;
     use crate::error::Kind;
-    use crate::packages::manager::distribution::Distribution;
-    use crate::packages::manager::distribution::Manager;
+    use crate::packages::manager::distribution::{Distribution, Manager};
     use crate::spec::Spec;
 
     fn distribution(id: &str, like: &[&str], codename: &str, manager: Manager) -> Distribution {

@@ -25,14 +25,14 @@ const TORN: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/e
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
 /// What to ask rpm for [`database`]: all packages, then the files of those called `names`.
-pub fn questions(request: &Request, names: &[&str]) -> Vec<Call> {
+pub(crate) fn questions(request: &Request, names: &[&str]) -> Vec<Call> {
     let all = ["rpm", "--query", "--all", "--queryformat", QUERY];
     let files = names.iter().map(|name| call(request, &["rpm", "--query", "--dump", name], QUESTION, true));
     std::iter::once(call(request, &all, QUESTION, true)).chain(files).collect()
 }
 
 /// The answers to [`questions`].
-pub fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Result<Database, Failure> {
+pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Result<Database, Failure> {
     let Some((all, files)) = answers.split_first() else { return Ok(Database::default()) };
     if all.code != Some(0) {
         return Err(failure("reading rpm's database", all));
@@ -111,7 +111,7 @@ pub(crate) fn dump(text: &str) -> (Vec<ImagePath>, BTreeMap<ImagePath, String>) 
 
 /// Files of a containerd that a killed rpm had not renamed yet, `NAME;` and eight hexadecimal digits: no
 /// later run of rpm takes them away.
-pub fn torn(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+pub(crate) fn torn(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let mut torn = Vec::new();
     for directory in TORN.map(ImagePath::fixed) {
         for name in root.names(&directory)?.unwrap_or_default() {

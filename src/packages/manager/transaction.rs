@@ -8,7 +8,7 @@ use crate::plan::brought::Change;
 
 /// What a package manager would do.
 #[derive(Debug, Clone, Default)]
-pub struct Transaction {
+pub(crate) struct Transaction {
     /// Packages that come, or come in another version.
     pub installed: Vec<Installed>,
     /// Names of packages that go.
@@ -16,7 +16,7 @@ pub struct Transaction {
 }
 
 /// The changes that a transaction makes to packages.
-pub fn planned(transaction: &Transaction, before: &Database) -> Vec<Change> {
+pub(crate) fn planned(transaction: &Transaction, before: &Database) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     for installed in &transaction.installed {
         changes.push(match before.get(&installed.name) {
@@ -31,7 +31,7 @@ pub fn planned(transaction: &Transaction, before: &Database) -> Vec<Change> {
 }
 
 /// The database as the transaction would leave it.
-pub fn simulated(before: &Database, transaction: &Transaction, name: &str, held: bool) -> Database {
+pub(crate) fn simulated(before: &Database, transaction: &Transaction, name: &str, held: bool) -> Database {
     let mut after = before.clone();
     for removed in &transaction.removed {
         after.records.remove(removed);
@@ -49,7 +49,7 @@ pub fn simulated(before: &Database, transaction: &Transaction, name: &str, held:
 }
 
 /// What the receipt will say: the package, and everything that came with it.
-pub fn brought(
+pub(crate) fn brought(
     name: &str,
     held: bool,
     before: &Database,

@@ -2,7 +2,7 @@
 
 /// The upstream part of a package's version: `1.7.24` of `1:1.7.24~ds1-6+b4`. None where it does not
 /// begin with X.Y.Z.
-pub fn upstream(version: &str) -> Option<&str> {
+pub(crate) fn upstream(version: &str) -> Option<&str> {
     let bare = version.split_once(':').map_or(version, |(_, rest)| rest);
     let end = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
     let text = bare[..end].trim_end_matches('.');
@@ -11,7 +11,7 @@ pub fn upstream(version: &str) -> Option<&str> {
 
 /// Whether a package of `version` is what the spec asks for as `wanted`: the same, without its
 /// epoch, or of that upstream version.
-pub fn satisfies(version: &str, wanted: &str) -> bool {
+pub(crate) fn satisfies(version: &str, wanted: &str) -> bool {
     let bare = version.split_once(':').map_or(version, |(_, rest)| rest);
     let revised = |rest: &str| rest.starts_with(['-', '~', '+']);
     version == wanted || bare == wanted || bare.strip_prefix(wanted).is_some_and(revised)
@@ -19,8 +19,7 @@ pub fn satisfies(version: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::satisfies;
-    use super::upstream;
+    use super::{satisfies, upstream};
 
     #[test]
     fn the_upstream_version_is_found_in_any_packages() {

@@ -10,7 +10,7 @@ use crate::spec::{Base, Config};
 
 /// What config.toml is made from, beside the spec.
 #[derive(Debug, Clone, Copy)]
-pub struct Basis<'a> {
+pub(crate) struct Basis<'a> {
     /// Which containerd reads it.
     pub release: Release,
     /// What its `config default` printed, for `base: default`.
@@ -20,7 +20,7 @@ pub struct Basis<'a> {
 }
 
 /// The text of config.toml.
-pub fn config(config: &Config, basis: Basis) -> Result<String, Failure> {
+pub(crate) fn config(config: &Config, basis: Basis) -> Result<String, Failure> {
     let Basis { release, default, cni_bin } = basis;
     let mut document = match (config.base, default) {
         (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
@@ -29,7 +29,7 @@ pub fn config(config: &Config, basis: Basis) -> Result<String, Failure> {
     for (path, item) in settings(config, release, cni_bin.unwrap_or(CNI_BIN)) {
         set(&mut document, &path, item)?;
     }
-    let fragment = parse(config.merge.as_str(), "containerd.config.merge")?;
+    let fragment = parse(&config.merge, "containerd.config.merge")?;
     merge(document.as_table_mut(), fragment.as_table());
     check(&document, release)?;
     let text = format!("# Written by nodebake\n{}", document.to_string().trim_start());
@@ -40,8 +40,8 @@ pub fn config(config: &Config, basis: Basis) -> Result<String, Failure> {
 
 /// Every key that this release reads and nodebake sets.
 fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'static str>, Value)> {
-    let sandbox = config.sandbox_image.as_ref().map_or(release.sandbox_image(), |image| image.as_str());
-    let registries = config.registry_config_path.as_str();
+    let sandbox = config.sandbox_image.as_ref().map_or(release.sandbox_image(), |image| &**image);
+    let registries = &*config.registry_config_path;
     let (images, runtime) = if release.is_2() { (IMAGES, RUNTIME) } else { (CRI, CRI) };
     let mut settings: Vec<(Vec<&str>, Value)> = vec![(vec!["version"], release.config_version().into())];
     if release.is_2() {
@@ -103,11 +103,10 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::Basis;
-    use super::config as text_of;
+    use super::{Basis, config as text_of};
+
     use crate::runtime::containerd::Release;
-    use crate::spec::Base;
-    use crate::spec::Config;
+    use crate::spec::{Base, Config};
 
     fn config(
         release: Result<Release, crate::error::Failure>,

@@ -20,7 +20,7 @@ const SECRET: u32 = 0o600;
 const PUBLIC: u32 = 0o644;
 
 /// The certificates that the spec names, relative to its folder.
-pub fn certificate_paths(spec: &Spec) -> Vec<PathBuf> {
+pub(crate) fn certificate_paths(spec: &Spec) -> Vec<PathBuf> {
     let mirrors = spec.registries.values().flat_map(|registry| &registry.mirrors);
     let mut paths: Vec<PathBuf> =
         mirrors.flat_map(|mirror| files(mirror).map(|(path, _)| path.to_owned())).collect();
@@ -30,7 +30,7 @@ pub fn certificate_paths(spec: &Spec) -> Vec<PathBuf> {
 }
 
 /// The files below `config_path`, which is containerd's one directory for them.
-pub fn entries(
+pub(crate) fn entries(
     spec: &Spec,
     config_path: &ImagePath,
     certificates: &BTreeMap<PathBuf, Vec<u8>>,
@@ -93,7 +93,7 @@ fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> 
         _ => (registry.mirrors.as_slice(), None),
     };
     if let Some(url) = server.map(|mirror| &mirror.url).or(registry.server.as_ref()) {
-        document.insert("server", value(url.as_str()));
+        document.insert("server", value(&**url));
     }
     if let Some(mirror) = server {
         describe(document.as_table_mut(), mirror, directory)?;
@@ -103,7 +103,7 @@ fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> 
     for mirror in mirrors {
         let mut table = Table::new();
         describe(&mut table, mirror, directory)?;
-        tables.insert(mirror.url.as_str(), Item::Table(table));
+        tables.insert(&mirror.url, Item::Table(table));
     }
     if !mirrors.is_empty() {
         document.insert("host", Item::Table(tables));
@@ -129,12 +129,12 @@ fn describe(table: &mut Table, mirror: &Mirror, directory: &ImagePath) -> Result
         table.insert("client", value(client));
     }
     if let Some(timeout) = &mirror.dial_timeout {
-        table.insert("dial_timeout", value(timeout.as_str()));
+        table.insert("dial_timeout", value(&**timeout));
     }
     if !mirror.headers.is_empty() {
         let mut headers = Table::new();
         for (name, text) in &mirror.headers {
-            headers.insert(name.as_str(), value(text.as_str()));
+            headers.insert(&**name, value(&**text));
         }
         table.insert("header", Item::Table(headers));
     }
@@ -173,14 +173,11 @@ mod tests {
     use std::path::Path;
     use std::path::PathBuf;
 
-    use super::certificate_paths;
-    use super::entries;
-    use crate::node::Content;
-    use crate::node::Want;
+    use super::{certificate_paths, entries};
+
+    use crate::node::{Content, Want};
     use crate::path::ImagePath;
-    use crate::runtime::containerd::lookup::candidates;
-    use crate::runtime::containerd::lookup::directories;
-    use crate::runtime::containerd::lookup::of_image;
+    use crate::runtime::containerd::lookup::{candidates, directories, of_image};
     use crate::spec::Spec;
 
     fn written(yaml: &str) -> BTreeMap<String, (u32, String)> {

@@ -4,7 +4,7 @@ use toml_edit::{DocumentMut, Item};
 
 /// A host that containerd may ask for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Its URL.
     pub url: String,
     /// Whether hosts.toml names it in upstream's place.
@@ -15,7 +15,7 @@ pub struct Candidate {
 
 /// The registry of an image reference: the part before the first slash where it looks like a host,
 /// else docker.io (distribution's reference/normalize.go).
-pub fn of_image(image: &str) -> &str {
+pub(crate) fn of_image(image: &str) -> &str {
     match image.split_once('/') {
         // Its older name.
         Some(("index.docker.io", _)) => "docker.io",
@@ -26,7 +26,7 @@ pub fn of_image(image: &str) -> &str {
 
 /// The directories that containerd looks for, the first that exists decides (hostPaths in
 /// core/remotes/docker/config/config_unix.go).
-pub fn directories(registry: &str) -> Vec<String> {
+pub(crate) fn directories(registry: &str) -> Vec<String> {
     let mut names = Vec::new();
     if let Some((host, port)) = registry.rsplit_once(':') {
         names.push(format!("{host}_{port}_"));
@@ -38,7 +38,7 @@ pub fn directories(registry: &str) -> Vec<String> {
 /// Whom containerd asks for an image of `registry`, in order: the mirrors of `hosts`, the text of its
 /// hosts.toml, then the server that it names, else the registry itself. A mirror for uploads alone is
 /// none of them.
-pub fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Candidate> {
+pub(crate) fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Candidate> {
     let document = hosts.and_then(|text| text.parse::<DocumentMut>().ok()).unwrap_or_default();
     let tables =
         document.get("host").and_then(Item::as_table_like).into_iter().flat_map(|hosts| hosts.iter());

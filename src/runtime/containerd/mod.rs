@@ -6,29 +6,29 @@
 //! Sources: containerd's docs/cri/config.md and RELEASES.md, and `config default` of 1.6.20, 1.7.24
 //! and 2.1.9, which the tests ask again.
 
-pub mod config;
-pub mod hosts;
-pub mod lookup;
-pub mod release;
-pub mod settings;
-pub mod unit;
+pub(crate) mod config;
+pub(crate) mod hosts;
+pub(crate) mod lookup;
+mod release;
+pub(crate) mod settings;
+pub(crate) mod unit;
 
 use std::collections::BTreeMap;
 
 use crate::node::{Node, Want};
 use crate::path::ImagePath;
 
-pub use config::{Basis, config};
-pub use release::Release;
+pub(crate) use config::{Basis, config};
+pub(crate) use release::Release;
 
 /// Its configuration.
-pub const CONFIG: &str = "/etc/containerd/config.toml";
+pub(crate) const CONFIG: &str = "/etc/containerd/config.toml";
 
 /// The daemon.
-pub const BINARY: &str = "/usr/local/bin/containerd";
+pub(crate) const BINARY: &str = "/usr/local/bin/containerd";
 
 /// The daemon where a package has brought it.
-pub const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
+pub(crate) const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
 
 pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
 
@@ -37,19 +37,19 @@ pub(crate) const CNI_CONF: &str = "/etc/cni/net.d";
 pub(crate) const DROP_INS: &str = "/etc/containerd/conf.d/*.toml";
 
 /// Where it answers, in gRPC's spelling.
-pub const SOCKET: &str = "unix:///run/containerd/containerd.sock";
+pub(crate) const SOCKET: &str = "unix:///run/containerd/containerd.sock";
 
 /// The CRI plugin of configuration version 2.
-pub const CRI: &str = "io.containerd.grpc.v1.cri";
+pub(crate) const CRI: &str = "io.containerd.grpc.v1.cri";
 
 /// Its two halves of version 3: images,
-pub const IMAGES: &str = "io.containerd.cri.v1.images";
+pub(crate) const IMAGES: &str = "io.containerd.cri.v1.images";
 
 /// and containers.
-pub const RUNTIME: &str = "io.containerd.cri.v1.runtime";
+pub(crate) const RUNTIME: &str = "io.containerd.cri.v1.runtime";
 
 /// config.toml and the directories that containerd expects.
-pub fn entries(config: String) -> Vec<(ImagePath, Want)> {
+pub(crate) fn entries(config: String) -> Vec<(ImagePath, Want)> {
     vec![
         (ImagePath::fixed(CONFIG), Want::text(0o644, config)),
         // Empty: the CNI add-on writes it, and the kubelet waits for that.
@@ -60,13 +60,13 @@ pub fn entries(config: String) -> Vec<(ImagePath, Want)> {
 }
 
 /// The daemon among `paths`: one node has one.
-pub fn binary<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
+pub(crate) fn binary<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
     let known = std::iter::once(BINARY).chain(PACKAGED).map(ImagePath::fixed);
     known.into_iter().find(|path| paths.contains_key(path))
 }
 
 /// The daemon among `nodes` that a package brought, and the package's name.
-pub fn packaged<'a>(
+pub(crate) fn packaged<'a>(
     nodes: impl Iterator<Item = (&'a ImagePath, &'a Node)>,
 ) -> Option<(&'a ImagePath, &'a str)> {
     let mut brought = nodes.filter_map(|(path, node)| match node {

@@ -5,11 +5,11 @@ use crate::printable::printable;
 
 /// A minor release of containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Release(u64, u64);
+pub(crate) struct Release(u64, u64);
 
 impl Release {
     /// Reads `X.Y.Z`. Before 1.6 there is no certs.d as we write it.
-    pub fn parse(version: &str) -> Result<Release, Failure> {
+    pub(crate) fn parse(version: &str) -> Result<Release, Failure> {
         let parsed = semver::Version::parse(version)
             .map_err(|_| Failure::new(Kind::Invalid, format!("`{}` is not a version", printable(version))))?;
         let release = Release(parsed.major, parsed.minor);
@@ -21,12 +21,12 @@ impl Release {
     }
 
     /// Whether it is 2.0 or later.
-    pub fn is_2(self) -> bool {
+    pub(crate) fn is_2(self) -> bool {
         self >= Release(2, 0)
     }
 
     /// Whether it is 2.1 or later.
-    pub fn is_2_1(self) -> bool {
+    pub(crate) fn is_2_1(self) -> bool {
         self >= Release(2, 1)
     }
 
@@ -34,12 +34,12 @@ impl Release {
     ///
     /// Version 3 also for 2.3, which introduced 4: the CRI keys are the same, and drop-ins of other
     /// tools, which still say 3 at most, abort 2.3.0 to 2.3.4 where they differ from the root file.
-    pub fn config_version(self) -> i64 {
+    pub(crate) fn config_version(self) -> i64 {
         if self.is_2() { 3 } else { 2 }
     }
 
     /// The pause image that this release pulls unless told otherwise.
-    pub fn sandbox_image(self) -> &'static str {
+    pub(crate) fn sandbox_image(self) -> &'static str {
         match self {
             Release(1, 6) => "registry.k8s.io/pause:3.6",
             Release(1, _) => "registry.k8s.io/pause:3.8",

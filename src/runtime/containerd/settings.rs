@@ -8,7 +8,7 @@ use crate::runtime::containerd::{CNI_BIN, CRI, IMAGES, RUNTIME};
 
 /// The settings; none where the source does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The pause image.
     pub sandbox_image: Option<String>,
     /// Whether runc uses systemd's cgroups.
@@ -23,7 +23,7 @@ pub struct Settings {
 
 impl Settings {
     /// Of a config.toml of version 2 or 3: each key where the version has it.
-    pub fn of_file(document: &Item) -> Settings {
+    pub(crate) fn of_file(document: &Item) -> Settings {
         let at = |path: &[&str]| -> Option<&Item> {
             let plugins = document.get("plugins")?;
             let in_plugin = |id| path.iter().try_fold(plugins.get(id)?, |item, key| item.get(*key));
@@ -44,7 +44,7 @@ impl Settings {
 
     /// Of what the CRI's Status prints of the daemon's configuration. containerd 2.x shows neither
     /// the pause image nor the registry directory (seen in 1.6.20, 1.7.24 and 2.1.9).
-    pub fn of_status(config: &serde_json::Value) -> Settings {
+    pub(crate) fn of_status(config: &serde_json::Value) -> Settings {
         let at = |pointer: &str| config.pointer(pointer);
         let text = |pointer: &str| at(pointer)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let dirs = at("/cni/binDirs").and_then(serde_json::Value::as_array);
@@ -62,7 +62,7 @@ impl Settings {
     }
 
     /// The settings that both say: name, what `self` has, what `running` has.
-    pub fn beside(&self, running: &Settings) -> Vec<(&'static str, String, String)> {
+    pub(crate) fn beside(&self, running: &Settings) -> Vec<(&'static str, String, String)> {
         let (ours, theirs) = (self.named(), running.named());
         let both = ours
             .into_iter()
@@ -83,7 +83,7 @@ impl Settings {
 }
 
 /// What is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
-pub fn flaws(text: &str) -> Vec<String> {
+pub(crate) fn flaws(text: &str) -> Vec<String> {
     let Ok(document) = text.parse::<DocumentMut>() else { return vec!["is not TOML".to_owned()] };
     let disabled = document.get("disabled_plugins").and_then(Item::as_array);
     let is_cri = |value: &Value| value.as_str().is_some_and(|id| id == "cri" || id.contains(".cri"));

@@ -11,23 +11,23 @@ use crate::runtime::containerd::Release;
 use crate::spec::{Containerd, Proxy};
 
 /// The unit.
-pub const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
+pub(crate) const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
 
 /// The unit where a package has brought it; Debian before 13 still names /lib.
-pub const PACKAGED: [&str; 2] =
+pub(crate) const PACKAGED: [&str; 2] =
     ["/usr/lib/systemd/system/containerd.service", "/lib/systemd/system/containerd.service"];
 
 /// A unit of this path wins over ours; a link to /dev/null there masks the service.
-pub const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
+pub(crate) const OVERRIDE: &str = "/etc/systemd/system/containerd.service";
 
 /// What enables it.
-pub const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
+pub(crate) const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
 
 /// Our preset; the lexicographically first file that names a unit decides.
-pub const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
+pub(crate) const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
 
 /// What the unit gets from the spec.
-pub const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
+pub(crate) const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
 
 /// The unit and everything around it.
 ///
@@ -36,7 +36,7 @@ pub const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.
 /// to an image that has a machine-id.
 ///
 /// `packaged` is the unit that a package has brought: there is none of ours then.
-pub fn entries(
+pub(crate) fn entries(
     release: Release,
     containerd: &Containerd,
     packaged: Option<&ImagePath>,
@@ -58,7 +58,7 @@ pub fn entries(
 }
 
 /// The unit among `paths`: one node has one.
-pub fn unit_of<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
+pub(crate) fn unit_of<T>(paths: &BTreeMap<ImagePath, T>) -> Option<ImagePath> {
     let known = std::iter::once(UNIT).chain(PACKAGED).map(ImagePath::fixed);
     known.into_iter().find(|path| paths.contains_key(path))
 }
@@ -114,7 +114,7 @@ fn drop_in(release: Release, containerd: &Containerd) -> Option<String> {
 
 fn has_credentials(proxy: &Proxy) -> bool {
     let urls = [&proxy.http, &proxy.https].into_iter().flatten();
-    urls.into_iter().any(|url| url.as_str().contains('@'))
+    urls.into_iter().any(|url| url.contains('@'))
 }
 
 #[cfg(test)]
@@ -122,9 +122,9 @@ mod tests {
     use std::path::Path;
 
     use super::entries;
+
     use crate::format::systemd::quoted;
-    use crate::node::Content;
-    use crate::node::Want;
+    use crate::node::{Content, Want};
     use crate::runtime::containerd::Release;
     use crate::spec::Spec;
 

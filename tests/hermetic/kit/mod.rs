@@ -11,6 +11,8 @@ pub mod http;
 #[path = "../../kit/lab.rs"]
 pub mod lab;
 mod laboratory;
+#[path = "../../kit/readers.rs"]
+pub mod readers;
 mod run;
 pub mod story;
 #[path = "../../kit/tally.rs"]

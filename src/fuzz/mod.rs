@@ -1,40 +1,43 @@
-//! What is fuzzed: everything that reads bytes which somebody else has written, and the resolver of
-//! paths inside a root. Each target takes any bytes; it panics where a promise is broken.
+//! Fuzz targets: everything that reads bytes which somebody else has written, and the resolver of paths
+//! inside a root.
 //!
-//! `tests/corpus.rs` plays the committed inputs to the same functions, without a fuzzer.
+//! Each target takes any bytes and panics where a promise is broken. It is compiled for tests and for
+//! fuzzers only: `fuzz/` calls the targets with what a fuzzer makes up, `corpus` with the committed inputs.
 
-// Every fuzz target compiles its own copy and uses one function.
-#![allow(dead_code, unused_imports)]
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::disallowed_methods,
     clippy::disallowed_types,
+    missing_docs,
     reason = "fuzz targets set up their own host"
 )]
 
-#[path = "hostile_root.rs"]
+#[cfg(test)]
+mod corpus;
 mod hostile_root;
-#[path = "package_managers.rs"]
 mod package_managers;
+#[cfg(test)]
+mod texts;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
-use nodebake::archive;
-use nodebake::artifact::lockfile;
-use nodebake::format::{checksums, elf};
-use nodebake::node::{Content, Want};
-use nodebake::path::ImagePath;
-use nodebake::plan::kernel;
-use nodebake::runtime::containerd::settings::Settings;
-use nodebake::runtime::containerd::{self, hosts as hosts_toml, lookup, unit};
-use nodebake::runtime::containerd::{Basis, Release};
-use nodebake::source::bundle::Bundle;
-use nodebake::source::section::Extent;
-use nodebake::spec::Spec;
-use nodebake::state::{Intent, Receipt};
+use crate::archive;
+use crate::artifact::lockfile;
+use crate::format::{checksums, elf};
+use crate::node::{Content, Want};
+use crate::path::ImagePath;
+use crate::plan::kernel;
+use crate::runtime::containerd::settings::Settings;
+use crate::runtime::containerd::{self, hosts as hosts_toml, lookup, unit};
+use crate::runtime::containerd::{Basis, Release};
+use crate::source::bundle::Bundle;
+use crate::source::section::Extent;
+use crate::spec::Spec;
+use crate::state::{Intent, Receipt};
 pub use package_managers::{dpkg, key, rpm};
 use toml_edit::{DocumentMut, Item};
 
@@ -64,7 +67,7 @@ pub fn archive(data: &[u8]) {
         assert!(names.iter().filter(|other| *other == name).count() == 1, "{name:?} twice");
     }
     if let Ok(digest) = read {
-        assert_eq!(digest, Some(nodebake::digest::Digest::of(&bytes)), "not all of the file was read");
+        assert_eq!(digest, Some(crate::digest::Digest::of(&bytes)), "not all of the file was read");
         assert!(!short, "an intact archive with a member of another size than it says");
     }
 }
@@ -209,12 +212,10 @@ pub fn config(data: &[u8]) {
         Settings::of_status(&status);
     }
     let Ok(merge) = fragment.to_owned().try_into() else { return };
-    for (release, base_is) in
-        [("1.7.24", nodebake::spec::Base::Default), ("2.1.9", nodebake::spec::Base::Minimal)]
+    for (release, base_is) in [("1.7.24", crate::spec::Base::Default), ("2.1.9", crate::spec::Base::Minimal)]
     {
         let release = Release::parse(release).unwrap();
-        let config =
-            nodebake::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
+        let config = crate::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
         let Ok(text) = containerd::config(&config, Basis { release, default: Some(base), cni_bin: None })
         else {
             continue;

@@ -3,16 +3,16 @@
 use std::fs;
 use std::sync::LazyLock;
 
+use crate::format::openpgp;
+use crate::packages::manager::options::Request;
+use crate::packages::manager::transaction::Transaction;
+use crate::packages::manager::{apt, dnf, dpkg as dpkg_files, rpm as rpm_database};
+use crate::path::ImagePath;
+use crate::printable::steers;
+use crate::process::protocol::Answer;
+use crate::root::Root;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nodebake::format::openpgp;
-use nodebake::packages::manager::options::Request;
-use nodebake::packages::manager::transaction::Transaction;
-use nodebake::packages::manager::{apt, dnf, dpkg as dpkg_files, rpm as rpm_database};
-use nodebake::path::ImagePath;
-use nodebake::printable::steers;
-use nodebake::process::protocol::Answer;
-use nodebake::root::Root;
 use tempfile::TempDir;
 
 const NAME: &str = "containerd.io";
@@ -119,6 +119,6 @@ fn is_sound(transaction: &Transaction) {
     names.for_each(|name| assert!(!name.is_empty() && !name.contains(char::is_whitespace), "{name:?}"));
 }
 
-fn is_harmless(failure: &nodebake::error::Failure) {
+fn is_harmless(failure: &crate::error::Failure) {
     assert!(!failure.to_string().chars().any(steers), "{failure}");
 }

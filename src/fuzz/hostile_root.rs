@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use nodebake::node::{Octal, Owner};
-use nodebake::path::ImagePath;
-use nodebake::root::Root;
+use crate::node::{Octal, Owner};
+use crate::path::ImagePath;
+use crate::root::Root;
 
 /// Names that meet each other in all ways: parents, children and what nodebake itself makes.
 const PATHS: [&str; 16] = [
@@ -54,7 +54,7 @@ const TARGETS: [&str; 16] = [
 ];
 
 /// The first half of the bytes prepares the root, two a step; the second half acts in it.
-pub fn play(data: &[u8]) {
+pub(super) fn play(data: &[u8]) {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let scratch = tempfile::tempdir_in(fs::canonicalize(place).unwrap()).unwrap();
