@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use crate::kit::rust_files;
+
 /// Row to whether it says why it has no test.
 fn rows() -> BTreeMap<String, bool> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/matrix.txt")).unwrap();
@@ -17,11 +19,10 @@ fn rows() -> BTreeMap<String, bool> {
     rows
 }
 
-/// The rows that the tests of the integration suites name.
+/// The rows that the tests of the suites and of the modules name.
 fn tested() -> BTreeSet<String> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let sources = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = ["src", "tests"].iter().flat_map(|folder| rust_files(&repository.join(folder)));
     let mut tested = BTreeSet::new();
     for source in sources {
         let text = fs::read_to_string(source).unwrap();

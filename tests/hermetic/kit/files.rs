@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn write(path: &Path, bytes: &[u8]) {
     make_dir(path.parent().unwrap());
@@ -47,4 +47,12 @@ pub fn own(path: &Path, uid: u32, gid: u32) {
 /// The path as the shell and nodebake's own messages would need it.
 pub fn text(path: impl AsRef<OsStr>) -> String {
     String::from_utf8(path.as_ref().as_bytes().to_vec()).unwrap()
+}
+
+/// Every Rust source below a folder of this repository.
+pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let files = files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    files.chain(folders.iter().flat_map(|folder| rust_files(folder))).collect()
 }

@@ -23,7 +23,7 @@ mod tree;
 pub mod upstream;
 
 pub use elf::{Machine, elf};
-pub use files::{executable, link, make_dir, mode, own, text, write};
+pub use files::{executable, link, make_dir, mode, own, rust_files, text, write};
 pub use gzip::{
     gzip, gzip_bad_crc, gzip_bad_length, gzip_bomb, gzip_members, gzip_no_trailer, gzip_trailing_junk,
 };
