@@ -16,7 +16,10 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, renameat_with};
 
 use crate::kit;
 use crate::kit::{CNI, CONTAINERD, Lab, Member, Run};
-use crate::kit::{assert_same, cni_members, containerd_members, gzip, link, make_dir, mode, own, tar, write};
+use crate::kit::{
+    StopOnDrop, assert_same, cni_members, containerd_members, gzip, link, make_dir, mode, own, strace,
+    strace_works, tar, words_of, write,
+};
 
 // ---------------------------------------------------------------- R11: a root that moves
 
@@ -52,22 +55,12 @@ fn r11_every_directory_becomes_a_link_and_back_while_roots_are_baked() {
 
 #[test]
 fn r11_every_directory_becomes_a_link_and_back_without_openat2() {
-    let words = ["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-e", "trace=openat2", "-e"];
-    let inject = "inject=openat2:error=ENOSYS";
-    let strace = || {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).arg(inject);
-        command
-    };
-    if !strace().arg("true").status().is_ok_and(|status| status.success()) {
-        return kit::skip(
-            "r11_every_directory_becomes_a_link_and_back_without_openat2",
-            "strace is absent or may not trace",
-        );
+    if !strace_works() {
+        return;
     }
     race(40, Duration::from_secs(240), &|command| {
-        let mut traced = strace();
-        traced.arg(command.get_program()).args(command.get_args());
+        let mut traced = words_of(strace(["trace=openat2", "inject=openat2:error=ENOSYS"]));
+        traced.arg("--seccomp-bpf").arg(command.get_program()).args(command.get_args());
         traced.current_dir(command.get_current_dir().unwrap());
         traced
     });
@@ -256,15 +249,6 @@ fn fill(outside: &Path, lab: &Lab) {
         fs::File::open(path).unwrap().set_times(past).unwrap();
     }
     assert!(outside.join("var/lib/nodebake/receipt.json").is_file() && lab.dir.is_dir());
-}
-
-/// The threads must end before a failed assertion can.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 // ---------------------------------------------------------------- text that would steer a terminal

@@ -17,7 +17,9 @@ use crate::kit;
 use crate::kit::http::{Reply, Server};
 use crate::kit::story::{Story, bake, fresh_bake, stories, summary, version_one, version_two};
 use crate::kit::tally::tally;
-use crate::kit::{CONTAINERD, Lab, Machine, NODEBAKE, Run, elf, run, skip, works};
+use crate::kit::{
+    CONTAINERD, Lab, Machine, NODEBAKE, Run, elf, run, skip, strace, strace_to, wait_until, works,
+};
 
 // ---------------------------------------------------------------- C1, C2, C3: every call fails, or is the last
 
@@ -110,8 +112,8 @@ struct Task<'a> {
 #[test]
 #[ignore = "needs strace; run by make test"]
 fn c1_c2_c3_every_call_fails_or_is_the_last() {
-    if !works(["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "true"]) {
-        return skip("c1_c2_c3_every_call_fails_or_is_the_last", "strace can't trace here");
+    if !works([strace([]), vec!["--seccomp-bpf".to_owned(), "true".to_owned()]].concat()) {
+        return skip("strace can't trace here");
     }
     let stories = stories();
     let tasks: Vec<Task> = stories.iter().flat_map(Task::of).collect();
@@ -173,12 +175,12 @@ impl<'a> Task<'a> {
         let log = logs.path().join("trace");
         let (what, _) = fault.injection();
         let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{what}:when={n}"));
-        let mut command = story.lab.wrapped(["strace", "-f", "-qq", "-e", &trace, "-e", &inject]);
+        let mut command = story.lab.wrapped(strace_to(&log, [&trace, &inject]));
         // Much faster, but then strace injects no signals.
         if matches!(fault, Fault::Error(_)) {
             command.arg("--seccomp-bpf");
         }
-        let run = story.call(command.arg("-o").arg(&log).arg(NODEBAKE), work.path());
+        let run = story.call(command.arg(NODEBAKE), work.path());
         let log = fs::read_to_string(&log).unwrap_or_default();
         let hit = run.code.is_none() || log.contains("INJECTED") || log.contains("--- SIG");
         // The dynamic loader's own calls: nodebake had not begun.
@@ -256,7 +258,7 @@ fn meaning(error: &str) -> &'static str {
 fn c3_signals_end_the_wait_for_the_lock() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let lab = Lab::new();
-        let lock = hold_lock(&lab);
+        let lock = lab.hold_lock();
         let before = lab.tree();
         let mut command = lab.command(["apply", "--lock-timeout", "60"]);
         let waiting = start(command.arg("--root").arg(&lab.root).arg("--spec").arg(&lab.spec));
@@ -305,80 +307,65 @@ struct Scarcity {
 
 #[test]
 fn c5_every_size_that_is_too_small() {
-    sweep(
-        "c5_every_size_that_is_too_small",
-        &Scarcity {
-            mount: "mount -t tmpfs -o mode=755,nr_inodes=9999 none mnt",
-            scarce: "used=$(df --output=used -k mnt | tail -1); mount -o remount,size=$((used + 4 * more))k mnt",
-            plenty: "mount -o remount,size=64m mnt",
-            says: "no space left on device",
-            step: 1,
-        },
-    );
+    sweep(&Scarcity {
+        mount: "mount -t tmpfs -o mode=755,nr_inodes=9999 none mnt",
+        scarce: "used=$(df --output=used -k mnt | tail -1); mount -o remount,size=$((used + 4 * more))k mnt",
+        plenty: "mount -o remount,size=64m mnt",
+        says: "no space left on device",
+        step: 1,
+    });
 }
 
 #[test]
 fn c5_every_number_of_inodes_that_is_too_small() {
-    sweep(
-        "c5_every_number_of_inodes_that_is_too_small",
-        &Scarcity {
-            mount: "mount -t tmpfs -o mode=755,size=64m none mnt",
-            scarce: "used=$(df --output=iused mnt | tail -1); mount -o remount,nr_inodes=$((used + more)) mnt",
-            plenty: "mount -o remount,nr_inodes=9999 mnt",
-            says: "no space left on device",
-            step: 3,
-        },
-    );
+    sweep(&Scarcity {
+        mount: "mount -t tmpfs -o mode=755,size=64m none mnt",
+        scarce: "used=$(df --output=iused mnt | tail -1); mount -o remount,nr_inodes=$((used + more)) mnt",
+        plenty: "mount -o remount,nr_inodes=9999 mnt",
+        says: "no space left on device",
+        step: 3,
+    });
 }
 
 #[test]
 #[ignore = "needs a loop device; run by make test"]
 fn c5_every_size_that_is_too_small_on_ext4() {
-    sweep(
-        "c5_every_size_that_is_too_small_on_ext4",
-        &Scarcity {
-            mount: "truncate -s 8m image && mkfs.ext4 -q -F -b 1024 -m 0 image && mount -o loop image mnt",
-            scarce: "sync -f mnt; left=$(df --output=avail -k mnt | tail -1); fallocate -l $((left - 2 * more))k mnt/filler",
-            plenty: "rm mnt/filler",
-            says: "no space left on device",
-            step: 3,
-        },
-    );
+    sweep(&Scarcity {
+        mount: "truncate -s 8m image && mkfs.ext4 -q -F -b 1024 -m 0 image && mount -o loop image mnt",
+        scarce: "sync -f mnt; left=$(df --output=avail -k mnt | tail -1); fallocate -l $((left - 2 * more))k mnt/filler",
+        plenty: "rm mnt/filler",
+        says: "no space left on device",
+        step: 3,
+    });
 }
 
 #[test]
 #[ignore = "needs a loop device; run by make test"]
 fn c5_every_number_of_inodes_that_is_too_small_on_ext4() {
-    sweep(
-        "c5_every_number_of_inodes_that_is_too_small_on_ext4",
-        &Scarcity {
-            mount: "truncate -s 8m image && mkfs.ext4 -q -F -N 200 image && mount -o loop image mnt && mkdir mnt/filler",
-            scarce: "left=$(df --output=iavail mnt | tail -1); for i in $(seq $((left - more))); do : > mnt/filler/$i; done",
-            plenty: "rm -r mnt/filler",
-            says: "no space left on device",
-            step: 3,
-        },
-    );
+    sweep(&Scarcity {
+        mount: "truncate -s 8m image && mkfs.ext4 -q -F -N 200 image && mount -o loop image mnt && mkdir mnt/filler",
+        scarce: "left=$(df --output=iavail mnt | tail -1); for i in $(seq $((left - more))); do : > mnt/filler/$i; done",
+        plenty: "rm -r mnt/filler",
+        says: "no space left on device",
+        step: 3,
+    });
 }
 
 #[test]
 #[ignore = "needs a loop device; run by make test"]
 fn c5_every_quota_that_is_too_small_on_btrfs() {
-    sweep(
-        "c5_every_quota_that_is_too_small_on_btrfs",
-        &Scarcity {
-            mount: "truncate -s 128m image && mkfs.btrfs -q image && mkdir top && mount -o loop image top \
+    sweep(&Scarcity {
+        mount: "truncate -s 128m image && mkfs.btrfs -q image && mkdir top && mount -o loop image top \
             && btrfs quota enable top && btrfs -q subvolume create top/mnt && mount --bind top/mnt mnt",
-            scarce: "sync -f mnt; used=$(btrfs qgroup show --raw mnt | awk '/^0\\/256/ {print $2}'); btrfs qgroup limit $((used + 16384 * more)) mnt",
-            plenty: "btrfs qgroup limit none 0/256 top",
-            says: "disk quota exceeded",
-            step: 4,
-        },
-    );
+        scarce: "sync -f mnt; used=$(btrfs qgroup show --raw mnt | awk '/^0\\/256/ {print $2}'); btrfs qgroup limit $((used + 16384 * more)) mnt",
+        plenty: "btrfs qgroup limit none 0/256 top",
+        says: "disk quota exceeded",
+        step: 4,
+    });
 }
 
 /// Bakes into filesystems of growing room, from one that holds the bare root to one that is enough.
-fn sweep(test: &str, scarcity: &Scarcity) {
+fn sweep(scarcity: &Scarcity) {
     let story = fresh_bake();
     for (failures, more) in (1..400).step_by(scarcity.step).enumerate() {
         let work = story.room();
@@ -387,7 +374,7 @@ fn sweep(test: &str, scarcity: &Scarcity) {
         }
         let run = bake_in_scarcity(&story, scarcity, more, work.path());
         if run.code == Some(99) {
-            return skip(test, &format!("such a filesystem can't be mounted here: {}", run.errors().trim()));
+            return skip(&format!("such a filesystem can't be mounted here: {}", run.errors().trim()));
         }
         let again = fs::read_to_string(work.path().join("again")).unwrap_or_default();
         assert!(!matches!(run.code, Some(97 | 98)), "with {more}:\n{run}{again}");
@@ -424,7 +411,7 @@ fn bake_in_scarcity(story: &Story, scarcity: &Scarcity, more: usize, work: &Path
 #[test]
 fn c6_a_read_only_root_is_named() {
     if !works(["unshare", "-m", "mount", "--bind", "/mnt", "/mnt"]) {
-        return skip("c6_a_read_only_root_is_named", "unshare -m does not work here");
+        return skip("unshare -m does not work here");
     }
     let lab = Lab::new();
     let before = lab.tree();
@@ -469,7 +456,7 @@ fn c7_an_immutable_file_is_named() {
             .is_ok_and(|status| status.success())
     };
     if !set("+i") {
-        return skip("c7_an_immutable_file_is_named", "chattr +i does not work here");
+        return skip("chattr +i does not work here");
     }
     let run = lab.apply();
     assert!(set("-i"));
@@ -487,15 +474,14 @@ fn c7_an_immutable_file_is_named() {
 
 #[test]
 fn c8_directories_on_other_filesystems_make_no_difference() {
-    const TEST: &str = "c8_directories_on_other_filesystems_make_no_difference";
     if !works(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]) {
-        return skip(TEST, "tmpfs can't be mounted here");
+        return skip("tmpfs can't be mounted here");
     }
     let lab = Lab::new();
     let directories = ["usr/local", "opt", "etc/containerd", "etc/systemd/system", "var/lib"];
     directories.iter().for_each(|directory| kit::make_dir(&lab.path(directory)));
     let alone = lab.dir.join("alone");
-    copy(&lab.root, &alone);
+    kit::copy(&lab.root, &alone);
     // What was there before has to be kept and put back, also across filesystems.
     let original = "etc/containerd/config.toml";
     kit::write(&alone.join(original), b"# the user's own\n");
@@ -546,7 +532,7 @@ fn c9_four_runs_at_once() {
 #[test]
 fn c9_a_locked_root_is_said_to_be_locked() {
     let lab = Lab::new();
-    let lock = hold_lock(&lab);
+    let lock = lab.hold_lock();
     let before = lab.tree();
     for run in [lab.apply(), lab.remove()] {
         run.exits(8).says("help:").within(Duration::from_secs(5));
@@ -662,7 +648,6 @@ fn c12_a_file_size_limit_is_an_error_and_no_crash() {
 #[test]
 #[ignore = "needs a control group of its own; run by make test"]
 fn c12_little_memory_is_enough() {
-    const TEST: &str = "c12_little_memory_is_enough";
     let group = format!("nodebake-test-{}", std::process::id());
     let limits = [("memory/", "memory.limit_in_bytes"), ("", "memory.max")];
     let made = limits.iter().find_map(|(controller, limit)| {
@@ -672,7 +657,7 @@ fn c12_little_memory_is_enough() {
         limited.map_err(|_| fs::remove_dir(&group)).ok()?;
         Some(group)
     });
-    let Some(group) = made else { return skip(TEST, "no control group for memory can be made here") };
+    let Some(group) = made else { return skip("no control group for memory can be made here") };
     let mut lab = Lab::new();
     let large = elf(Machine::X86_64, &vec![7; 64 << 20]);
     let names = ["bin/containerd", "bin/containerd-shim-runc-v2", "bin/ctr"];
@@ -703,20 +688,7 @@ fn c13_the_second_run_changes_nothing() {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
-
 // ---------------------------------------------------------------- running in the background
-
-/// Holds the root's lock until it is dropped.
-fn hold_lock(lab: &Lab) -> fs::File {
-    let path = lab.path("var/lib/nodebake/.lock");
-    kit::write(&path, b"");
-    let file = fs::File::open(path).unwrap();
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    file
-}
 
 fn download(lab: &Lab, server: &Server) -> Command {
     let mut command =
@@ -749,12 +721,4 @@ fn signalled(mut child: Child, signal: &str) -> (i32, String) {
 fn has_open(child: &Child, name: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", child.id())) else { return false };
     descriptors.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.ends_with(name)))
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

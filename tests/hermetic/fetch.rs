@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::kit;
 use crate::kit::http::{Identity, Reply, Request, Server, identity};
 use crate::kit::{
-    CNI, CONTAINERD, Component, Lab, Machine, Member, NODEBAKE, RUNC, Run, elf, gzip, run, sha256, skip, tar,
-    works,
+    CNI, CONTAINERD, Component, Lab, Machine, Member, NODEBAKE, RUNC, Run, elf, gzip, run, sha256, skip,
+    strace_to, strace_works, tar, works,
 };
 use serde_yaml::Value;
 
@@ -122,7 +122,7 @@ fn h3_refused_port_names_the_address() {
 #[test]
 fn h3_unknown_host_is_named() {
     if !works(["unshare", "-n", "true"]) {
-        return skip("h3_unknown_host_is_named", "unshare -n does not work here");
+        return skip("unshare -n does not work here");
     }
     let lab = Lab::new();
     let before = lab.tree();
@@ -596,7 +596,7 @@ fn h12_works_without_any_trust_store() {
 #[test]
 fn h12_works_where_etc_ssl_is_empty() {
     if !works(["unshare", "-m", "true"]) {
-        return skip("h12_works_where_etc_ssl_is_empty", "unshare -m does not work here");
+        return skip("unshare -m does not work here");
     }
     let lab = Lab::new();
     let (server, identity) = tls_mirror(&lab);
@@ -611,8 +611,8 @@ fn h12_works_where_etc_ssl_is_empty() {
 
 #[test]
 fn h14_offline_opens_no_socket() {
-    if !works(["strace", "-V"]) {
-        return skip("h14_offline_opens_no_socket", "strace is not installed");
+    if !strace_works() {
+        return;
     }
     let lab = Lab::new();
     let from_directory = traced(&lab, &["apply", "--root", path(&lab.root), "--spec", path(&lab.spec)]);
@@ -657,7 +657,7 @@ fn h14_offline_without_the_bytes_says_so() {
 #[test]
 fn h14_works_without_any_network() {
     if !works(["unshare", "-n", "true"]) {
-        return skip("h14_works_without_any_network", "unshare -n does not work here");
+        return skip("unshare -n does not work here");
     }
     let lab = Lab::new();
     lab.apply_under(["unshare", "-n"]).exits(0);
@@ -973,8 +973,8 @@ fn lock(lab: &Lab, source: &str, arches: &[&str]) -> Run {
 /// Runs under strace and returns the lines about Internet sockets.
 fn traced(lab: &Lab, words: &[&str]) -> Vec<String> {
     let log = lab.dir.join("trace");
-    let mut command = lab.wrapped(["strace", "-f", "-qq", "-e", "trace=network", "-o", path(&log), NODEBAKE]);
-    run(command.args(words)).exits(0);
+    let mut command = lab.wrapped(strace_to(&log, ["trace=network"]));
+    run(command.arg(NODEBAKE).args(words)).exits(0);
     let text = fs::read_to_string(log).unwrap();
     text.lines().filter(|line| line.contains("AF_INET")).map(str::to_owned).collect()
 }

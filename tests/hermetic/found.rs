@@ -6,23 +6,16 @@ use std::process::Command;
 
 use crate::kit;
 use crate::kit::{
-    CNI, CONTAINERD, Lab, NODEBAKE, RUNC, assert_same, elf, link, mode, run, skip, tree, works, write,
+    CNI, CONTAINERD, Lab, NODEBAKE, RUNC, assert_same, elf, link, mode, run, strace, strace_works, tree,
+    write,
 };
 
 const CONFIG: &str = "etc/containerd/config.toml";
 
-fn has_strace(test: &str) -> bool {
-    let there = works(["strace", "-V"]);
-    if !there {
-        skip(test, "strace is not installed");
-    }
-    there
-}
-
 /// Bytes that change between verifying and parsing are not installed as the verified ones.
 #[test]
 fn v2_a_source_that_changes_while_it_is_read_is_refused() {
-    if !has_strace("v2_a_source_that_changes_while_it_is_read_is_refused") {
+    if !strace_works() {
         return;
     }
     let lab = Lab::new();
@@ -45,7 +38,7 @@ fn v2_a_source_that_changes_while_it_is_read_is_refused() {
 /// A file with just our content stood there before: a failed run undoes itself, and `remove` works.
 #[test]
 fn an_identical_original_survives_a_failed_bake() {
-    if !has_strace("an_identical_original_survives_a_failed_bake") {
+    if !strace_works() {
         return;
     }
     let lab = Lab::new();
@@ -55,18 +48,9 @@ fn an_identical_original_survives_a_failed_bake() {
     write(&lab.path("etc/crictl.yaml"), &ours);
     mode(&lab.path("etc/crictl.yaml"), 0o644);
     let before = lab.tree();
-    lab.apply_under(["strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=symlinkat:error=ENOSPC:when=1"])
-        .exits(7);
+    lab.apply_under(strace(["inject=symlinkat:error=ENOSPC:when=1"])).exits(7);
     assert_same("after the failure", &before, &lab.tree());
-    lab.apply_under([
-        "strace",
-        "-qq",
-        "-f",
-        "-o",
-        "/dev/null",
-        "-e",
-        "inject=symlinkat:signal=SIGKILL:when=1",
-    ]);
+    lab.apply_under(strace(["inject=symlinkat:signal=SIGKILL:when=1"]));
     lab.apply().exits(0);
     lab.remove().exits(0);
     assert_same("after remove", &before, &lab.tree());
@@ -81,9 +65,8 @@ fn the_first_original_is_the_one_that_comes_back() {
     write(&lab.path(CONFIG), b"an edit of ours\n");
     lab.remove().exits(0).says(CONFIG);
     assert_eq!(lab.read(CONFIG), b"an edit of ours\n");
-    if has_strace("the_first_original_is_the_one_that_comes_back") {
-        let failing =
-            ["strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=symlinkat:error=ENOSPC:when=1"];
+    if strace_works() {
+        let failing = strace(["inject=symlinkat:error=ENOSPC:when=1"]);
         lab.apply_under(failing).exits(7);
         assert_eq!(
             lab.read("var/lib/nodebake/original/etc/containerd/config.toml"),
@@ -251,7 +234,7 @@ fn a_lock_without_a_named_architecture_takes_what_the_source_has() {
 /// Without links (another filesystem, no CAP_DAC_READ_SEARCH and no /proc) everything is copied.
 #[test]
 fn where_nothing_can_be_linked_everything_is_copied() {
-    if !has_strace("where_nothing_can_be_linked_everything_is_copied") {
+    if !strace_works() {
         return;
     }
     let lab = Lab::new();
@@ -262,7 +245,7 @@ fn where_nothing_can_be_linked_everything_is_copied() {
     }
     let before = lab.tree();
     lab.run(["apply"], &linked).exits(0);
-    lab.apply_under(["strace", "-qq", "-f", "-o", "/dev/null", "-e", "inject=linkat:error=EXDEV"]).exits(0);
+    lab.apply_under(strace(["inject=linkat:error=EXDEV"])).exits(0);
     assert_same("the baked root", &tree(&linked), &lab.tree());
     lab.remove().exits(0);
     assert_same("after remove", &before, &lab.tree());

@@ -34,11 +34,10 @@ const BUDGETS: [Budget; 4] = [
 #[test]
 #[ignore = "needs make dist"]
 fn the_hot_path_needs_no_more_instructions() {
-    let test = "the_hot_path_needs_no_more_instructions";
     let features = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let rustc = Command::new("rustc").arg("--version").output().unwrap();
     if !rustc.stdout.starts_with(RUSTC.as_bytes()) || !FEATURES.iter().all(|has| features.contains(has)) {
-        return skip(test, &format!("the counts are those of {RUSTC} on a processor with {FEATURES:?}"));
+        return skip(&format!("the counts are those of {RUSTC} on a processor with {FEATURES:?}"));
     }
     let lab = releases();
     let spec = [lab.spec.to_str().unwrap(), lab.root.to_str().unwrap()];

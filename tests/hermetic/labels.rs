@@ -110,16 +110,14 @@ fn c15_the_real_place_decides() {
 /// Killed at the first rename: what is staged beside its place is labelled already.
 #[test]
 fn c15_the_label_is_set_before_the_name() {
-    let test = "c15_the_label_is_set_before_the_name";
     let renames = "trace=rename,renameat,renameat2";
     // The first rename is of the state, the second and third of the intent.
     let inject = "inject=rename,renameat,renameat2:signal=SIGKILL:when=4";
     let lab = with_policy();
-    let words = ["strace", "-f", "-o", "/dev/null", "-e", renames, "-e", inject];
-    if !kit::works(["strace", "-f", "-o", "/dev/null", "-e", renames, "true"]) {
-        return kit::skip(test, "strace is absent or may not trace");
+    if !kit::strace_works() {
+        return;
     }
-    lab.apply_under(words);
+    lab.apply_under(kit::strace([renames, inject]));
     let staged: Vec<PathBuf> =
         kit::paths(&lab.root).into_iter().filter(|path| kit::text(path).ends_with(".tmp")).collect();
     assert!(staged.len() > 10, "{staged:?}");
@@ -158,9 +156,8 @@ fn c15_a_label_that_drifts_is_found_and_one_that_may_be_chosen_is_not() {
 /// The receipt is the same as where they can, and so is every other file.
 #[test]
 fn c15_without_attributes_the_next_boot_is_asked() {
-    let test = "c15_without_attributes_the_next_boot_is_asked";
     if !kit::works(["unshare", "-m", "sh", "-ec", "mount -t ramfs ramfs /mnt"]) {
-        return kit::skip(test, "no mount namespaces or no ramfs here");
+        return kit::skip("no mount namespaces or no ramfs here");
     }
     let labelled = with_policy();
     labelled.apply().exits(0);
@@ -193,11 +190,10 @@ fn c15_without_attributes_the_next_boot_is_asked() {
 
 #[test]
 fn c15_labels_that_may_not_be_set_are_asked_of_the_next_boot() {
-    let test = "c15_labels_that_may_not_be_set_are_asked_of_the_next_boot";
     for error in ["EPERM", "EOPNOTSUPP", "EINVAL"] {
         let lab = with_policy();
         let inject = format!("inject=fsetxattr,lsetxattr:error={error}");
-        let Some(run) = traced(test, &lab, &inject) else { return };
+        let Some(run) = traced(&lab, &inject) else { return };
         run.exits(0).says("/.autorelabel is set");
         assert!(lab.exists(MARK));
         lab.has_no_leftovers();
@@ -206,7 +202,7 @@ fn c15_labels_that_may_not_be_set_are_asked_of_the_next_boot() {
     for error in ["ENOSPC", "EIO"] {
         let lab = with_policy();
         let before = lab.tree();
-        let Some(run) = traced(test, &lab, &format!("inject=fsetxattr:error={error}")) else { return };
+        let Some(run) = traced(&lab, &format!("inject=fsetxattr:error={error}")) else { return };
         run.exits(7);
         assert_same("the root", &before, &lab.tree());
     }
@@ -289,14 +285,12 @@ fn c15_without_a_policy_a_label_that_was_there_is_kept() {
 
 #[test]
 fn c15_without_a_policy_no_attribute_is_set() {
-    let test = "c15_without_a_policy_no_attribute_is_set";
     let lab = Lab::new();
     let log = lab.dir.join("calls");
-    let words = ["strace", "-f", "-o", log.to_str().unwrap(), "-e", "trace=/.*setxattr"];
-    if !kit::works(["strace", "-f", "-o", "/dev/null", "-e", "trace=/.*setxattr", "true"]) {
-        return kit::skip(test, "strace is absent or may not trace");
+    if !kit::strace_works() {
+        return;
     }
-    lab.apply_under(words).exits(0);
+    lab.apply_under(kit::strace_to(&log, ["trace=/.*setxattr"])).exits(0);
     let calls = fs::read_to_string(log).unwrap();
     assert!(!calls.contains("setxattr"), "{calls}");
     lab.verify().exits(0).mentions("no SELinux policy");
@@ -307,9 +301,8 @@ fn c15_without_a_policy_no_attribute_is_set() {
 /// On another mount than /var, where an original can't be kept by a hard link.
 #[test]
 fn c15_originals_keep_their_attributes_across_filesystems() {
-    let test = "c15_originals_keep_their_attributes_across_filesystems";
     if !kit::works(["unshare", "-m", "sh", "-ec", "mount -t tmpfs tmpfs /mnt"]) {
-        return kit::skip(test, "no mount namespaces here");
+        return kit::skip("no mount namespaces here");
     }
     let lab = Lab::new();
     // Two mounts of one filesystem refuse links between them as two filesystems do.
@@ -320,7 +313,7 @@ fn c15_originals_keep_their_attributes_across_filesystems() {
     mode(&config, 0o640);
     set_label(&config, "system_u:object_r:mine_t:s0");
     for (name, value) in [
-        ("system.posix_acl_access", acl()),
+        ("system.posix_acl_access", kit::acl([6, 6, 4, 6])),
         ("user.note", b"mine".to_vec()),
         (
             "security.capability",
@@ -354,7 +347,13 @@ fn r19_default_acl_widens_no_secret() {
     );
     make_dir(&lab.path("etc/containerd/certs.d/_default"));
     for directory in ["etc", "etc/containerd/certs.d/_default", "var/lib"] {
-        lsetxattr(lab.path(directory), "system.posix_acl_default", &acl(), XattrFlags::empty()).unwrap();
+        lsetxattr(
+            lab.path(directory),
+            "system.posix_acl_default",
+            &kit::acl([6, 6, 4, 6]),
+            XattrFlags::empty(),
+        )
+        .unwrap();
     }
     lab.apply().exits(0);
     for (path, bits) in [
@@ -465,23 +464,7 @@ fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     names.map(|name| (String::from_utf8_lossy(name).into_owned(), value(name))).collect()
 }
 
-/// `u::rw- u:1234:rw- g::r-- m::rw- o::---` as the kernel keeps it.
-fn acl() -> Vec<u8> {
-    let entry = |tag: u16, permissions: u16, id: u32| {
-        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
-    };
-    let none = u32::MAX;
-    let entries =
-        [entry(1, 6, none), entry(2, 6, 1234), entry(4, 4, none), entry(16, 6, none), entry(32, 0, none)];
-    [2u32.to_le_bytes().to_vec(), entries.concat()].concat()
-}
-
 /// An apply of which strace changes some calls; none, and said, where that can't be done.
-fn traced(test: &str, lab: &Lab, inject: &str) -> Option<Run> {
-    let words = ["strace", "-f", "-o", "/dev/null", "-e", "trace=fsetxattr,lsetxattr", "-e", inject];
-    if !kit::works([words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7], "true"]) {
-        kit::skip(test, "strace is absent or may not trace");
-        return None;
-    }
-    Some(lab.apply_under(words))
+fn traced(lab: &Lab, inject: &str) -> Option<Run> {
+    kit::strace_works().then(|| lab.apply_under(kit::strace(["trace=fsetxattr,lsetxattr", inject])))
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::kit::story::{Story, stories, summary};
 use crate::kit::tally::tally;
-use crate::kit::{NODEBAKE, Run, run, skip, works};
+use crate::kit::{NODEBAKE, Run, run, skip, strace, works};
 
 /// The calls that change what a disk holds, or wait until it does.
 const CALLS: [&str; 10] = [
@@ -70,9 +70,8 @@ struct Cut<'a> {
 #[test]
 #[ignore = "needs loop devices, strace and xfsprogs; run by make test"]
 fn c4_the_power_fails_at_any_call_and_after_the_run() {
-    const TEST: &str = "c4_the_power_fails_at_any_call_and_after_the_run";
     if let Some(reason) = lacking() {
-        return skip(TEST, &reason);
+        return skip(&reason);
     }
     let stories = stories();
     let cuts: Vec<Cut> = stories.iter().flat_map(Cut::of).collect();
@@ -109,7 +108,7 @@ fn c4_the_power_fails_at_any_call_and_after_the_run() {
 
 /// Why no power can be cut here.
 fn lacking() -> Option<String> {
-    if !works(["strace", "-f", "-qq", "-o", "/dev/null", "true"]) {
+    if !works([strace([]), vec!["true".to_owned()]].concat()) {
         return Some("strace can't trace here".to_owned());
     }
     let lab = tempfile::tempdir().unwrap();

@@ -17,7 +17,8 @@ use rustix::fs::{CWD, FileType, Mode, RenameFlags, XattrFlags, makedev, mknodat,
 use crate::kit;
 use crate::kit::{CNI, CONTAINERD, Lab, Machine, Member, RUNC, Run};
 use crate::kit::{
-    assert_same, cni_members, elf, executable, gzip, link, make_dir, mode, own, tar, times, tree, write,
+    StopOnDrop, acl, assert_same, cni_members, elf, executable, gzip, link, make_dir, mode, own, strace,
+    strace_works, tar, times, tree, write,
 };
 
 /// A refusal, or anything else that must not hang.
@@ -151,7 +152,7 @@ fn r7_magic_link_is_refused() {
 
 #[test]
 fn r7_magic_link_is_refused_where_the_root_has_proc() {
-    if !mounts_work("r7_magic_link_is_refused_where_the_root_has_proc") {
+    if !mounts_work() {
         return;
     }
     // A sandbox may hide the first process even from root; the run's own root it cannot hide.
@@ -214,10 +215,7 @@ fn r9_fifo_socket_or_device_is_replaced_and_never_opened() {
             let lab = Lab::new();
             make_dir(lab.path(place).parent().unwrap());
             if let Err(error) = make(&lab.path(place)) {
-                kit::skip(
-                    "r9_fifo_socket_or_device_is_replaced_and_never_opened",
-                    &format!("no {name} here: {error}"),
-                );
+                kit::skip(&format!("no {name} here: {error}"));
                 continue;
             }
             lab.plan().within(AT_ONCE).exits(10);
@@ -325,40 +323,31 @@ fn exchange(real: &Path, evil: &Path, stop: &AtomicBool) {
     }
 }
 
-/// The threads must end before a failed assertion can.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 // ---------------------------------------------------------------- R12 to R15: kernels and mounts
 
 #[test]
 fn r12_without_openat2_the_result_is_the_same() {
     let expected = baked().tree();
     for error in ["ENOSYS", "EPERM"] {
-        let Some(inject) = injector("r12_without_openat2_the_result_is_the_same", error) else {
+        let Some(inject) = injector(error) else {
             return;
         };
         let lab = Lab::new();
-        lab.apply_under(strace(&inject)).exits(0);
+        lab.apply_under(&inject).exits(0);
         assert_same("the root", &expected, &lab.tree());
     }
 }
 
 #[test]
 fn r12_without_openat2_links_within_the_root_are_followed() {
-    let Some(inject) = injector("r12_without_openat2_links_within_the_root_are_followed", "ENOSYS") else {
+    let Some(inject) = injector("ENOSYS") else {
         return;
     };
     for target in ["/var/usrlocal", "../var/usrlocal"] {
         let lab = Lab::new();
         make_dir(&lab.path("var/usrlocal"));
         link(target, &lab.path("usr/local"));
-        lab.apply_under(strace(&inject)).exits(0);
+        lab.apply_under(&inject).exits(0);
         assert!(lab.path("var/usrlocal/sbin/runc").is_file(), "{}", lab.tree());
     }
 }
@@ -366,7 +355,7 @@ fn r12_without_openat2_links_within_the_root_are_followed() {
 #[test]
 fn r12_without_openat2_nothing_escapes() {
     for error in ["ENOSYS", "EPERM"] {
-        let Some(inject) = injector("r12_without_openat2_nothing_escapes", error) else {
+        let Some(inject) = injector(error) else {
             return;
         };
         let hostile: [(&str, Target); 5] = [
@@ -380,7 +369,7 @@ fn r12_without_openat2_nothing_escapes() {
             let lab = Lab::new();
             link(target(&lab), &lab.path(place));
             let before = lab.tree();
-            lab.apply_under(strace(&inject)).exits(6).says(place);
+            lab.apply_under(&inject).exits(6).says(place);
             assert_same("the root", &before, &lab.tree());
         }
     }
@@ -388,12 +377,12 @@ fn r12_without_openat2_nothing_escapes() {
 
 #[test]
 fn r13_endless_eagain_ends() {
-    let Some(inject) = injector("r13_endless_eagain_ends", "EAGAIN") else {
+    let Some(inject) = injector("EAGAIN") else {
         return;
     };
     let lab = Lab::new();
     let before = lab.tree();
-    lab.apply_under(strace(&inject)).exits(7).within(Duration::from_secs(10));
+    lab.apply_under(&inject).exits(7).within(Duration::from_secs(10));
     assert_same("the root", &before, &lab.tree());
 }
 
@@ -419,13 +408,13 @@ fn r14_empty_chroot_without_proc_is_baked() {
 
 #[test]
 fn r14_fallback_without_proc_is_unsupported() {
-    let Some(inject) = injector("r14_fallback_without_proc_is_unsupported", "ENOSYS") else {
+    let Some(inject) = injector("ENOSYS") else {
         return;
     };
     let lab = Lab::new();
     let jail = jail(&lab);
     let before = tree(&jail);
-    let mut command = lab.wrapped(strace(&inject));
+    let mut command = lab.wrapped(&inject);
     let run = kit::run(command.arg("chroot").arg(&jail).args(IN_JAIL));
     run.exits(9).says("/proc");
     assert_same("the jail", &before, &tree(&jail));
@@ -433,7 +422,7 @@ fn r14_fallback_without_proc_is_unsupported() {
 
 #[test]
 fn r15_mount_point_below_the_root_is_used_and_reported() {
-    if !mounts_work("r15_mount_point_below_the_root_is_used_and_reported") {
+    if !mounts_work() {
         return;
     }
     let lab = Lab::new();
@@ -452,7 +441,7 @@ fn r15_mount_point_below_the_root_is_used_and_reported() {
 /// A mount point can't be taken away: `remove` leaves it empty, says so and has done its work.
 #[test]
 fn r15_state_on_a_mount_of_its_own_is_emptied() {
-    if !mounts_work("r15_state_on_a_mount_of_its_own_is_emptied") {
+    if !mounts_work() {
         return;
     }
     for mount in ["mount -t tmpfs none", "mount --bind $PWD/volume"] {
@@ -478,7 +467,7 @@ fn r15_state_on_a_mount_of_its_own_is_emptied() {
 /// Original files cannot be moved off another filesystem, only copied.
 #[test]
 fn r15_original_on_another_mount_is_put_back() {
-    if !mounts_work("r15_original_on_another_mount_is_put_back") {
+    if !mounts_work() {
         return;
     }
     let lab = Lab::new();
@@ -660,36 +649,19 @@ fn r19_default_acl_changes_no_mode() {
     make_dir(&lab.path("opt"));
     for dir in ["etc", "usr", "opt", "var/lib"] {
         if let Err(error) =
-            setxattr(lab.path(dir), "system.posix_acl_default", &default_acl(), XattrFlags::empty())
+            setxattr(lab.path(dir), "system.posix_acl_default", &acl([7, 7, 7, 7]), XattrFlags::empty())
         {
-            return kit::skip("r19_default_acl_changes_no_mode", &format!("no ACLs here: {error}"));
+            return kit::skip(&format!("no ACLs here: {error}"));
         }
     }
     lab.apply().exits(0);
     assert_same("what was installed", &installed(&baked().tree()), &installed(&lab.tree()));
 }
 
-/// `u::rwx u:1234:rwx g::rwx m::rwx o::---` as the kernel keeps it.
-fn default_acl() -> Vec<u8> {
-    let entry = |tag: u16, permissions: u16, id: u32| {
-        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
-    };
-    let none = u32::MAX;
-    [
-        2u32.to_le_bytes().to_vec(),
-        entry(1, 7, none),
-        entry(2, 7, 1234),
-        entry(4, 7, none),
-        entry(16, 7, none),
-        entry(32, 0, none),
-    ]
-    .concat()
-}
-
 #[test]
 fn r20_root_of_a_user_namespace_works_or_is_unsupported() {
     if !kit::works(["unshare", "-Ur", "true"]) {
-        return kit::skip("r20_root_of_a_user_namespace_works_or_is_unsupported", "no user namespaces here");
+        return kit::skip("no user namespaces here");
     }
     let lab = Lab::new();
     let before = lab.tree();
@@ -704,7 +676,7 @@ fn r20_root_of_a_user_namespace_works_or_is_unsupported() {
 #[test]
 fn r20_plain_user_is_unsupported() {
     if !kit::works(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "true"]) {
-        return kit::skip("r20_plain_user_is_unsupported", "no setpriv here");
+        return kit::skip("no setpriv here");
     }
     let lab = Lab::new();
     mode(&lab.dir, 0o755);
@@ -724,7 +696,7 @@ fn r20_plain_user_is_unsupported() {
 #[test]
 fn c9_held_lock_is_reported_at_once() {
     let lab = Lab::new();
-    let lock = held_lock(&lab);
+    let lock = lab.hold_lock();
     let before = lab.tree();
     lab.apply().exits(8).says("lock").within(AT_ONCE);
     assert_same("the root", &before, &lab.tree());
@@ -740,7 +712,7 @@ fn c9_held_lock_is_reported_at_once() {
 #[test]
 fn c9_lock_that_is_released_in_time_is_waited_for() {
     let lab = Lab::new();
-    let lock = held_lock(&lab);
+    let lock = lab.hold_lock();
     let run = thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_secs(1));
@@ -755,7 +727,7 @@ fn c9_lock_that_is_released_in_time_is_waited_for() {
 #[test]
 fn c9_lock_that_is_not_released_in_time_is_reported() {
     let lab = Lab::new();
-    let _lock = held_lock(&lab);
+    let _lock = lab.hold_lock();
     let run = lab.run(["apply", "--lock-timeout", "1"], &lab.root);
     run.exits(8).within(AT_ONCE);
     assert!(run.took > Duration::from_millis(900), "did not wait\n{run}");
@@ -891,7 +863,7 @@ fn c16_remove_puts_back_special_files() {
         let lab = Lab::new();
         make_dir(lab.path(CONFIG).parent().unwrap());
         if let Err(error) = make(&lab.path(CONFIG)) {
-            kit::skip("c16_remove_puts_back_special_files", &format!("no {name} here: {error}"));
+            kit::skip(&format!("no {name} here: {error}"));
             continue;
         }
         let before = lab.tree();
@@ -1269,14 +1241,6 @@ fn block_device(path: &Path) -> std::io::Result<()> {
     Ok(mknodat(CWD, path, FileType::BlockDevice, Mode::from(0o644), makedev(7, 0))?)
 }
 
-fn held_lock(lab: &Lab) -> fs::File {
-    let path = lab.path("var/lib/nodebake/.lock");
-    write(&path, b"");
-    let file = fs::File::options().read(true).write(true).open(path).unwrap();
-    file.lock().unwrap();
-    file
-}
-
 /// A directory beside the root, and the command that mounts it at the root's /usr/local.
 fn volume(lab: &Lab) -> (PathBuf, String) {
     let volume = lab.dir.join("volume");
@@ -1291,27 +1255,17 @@ fn mounted(lab: &Lab, script: &str) -> Run {
     lab.apply_under(["unshare", "-m", "sh", "-ec", &format!("{script}; exec \"$@\""), "sh"])
 }
 
-fn mounts_work(test: &str) -> bool {
+fn mounts_work() -> bool {
     let works = kit::works(["unshare", "-m", "sh", "-ec", "mount --bind /usr /mnt"]);
     if !works {
-        kit::skip(test, "no mount namespaces here");
+        kit::skip("no mount namespaces here");
     }
     works
 }
 
 /// The words that make every openat2 fail with `error`, if strace can do that here.
-fn injector(test: &str, error: &str) -> Option<String> {
-    let inject = format!("inject=openat2:error={error}");
-    let [strace, follow, to, nowhere, trace, only, change, how] = strace(&inject);
-    let works = kit::works([strace, follow, to, nowhere, trace, only, change, how, "true"]);
-    if !works {
-        kit::skip(test, "strace is absent or may not trace");
-    }
-    works.then_some(inject)
-}
-
-fn strace(inject: &str) -> [&str; 8] {
-    ["strace", "-f", "-o", "/dev/null", "-e", "trace=openat2", "-e", inject]
+fn injector(error: &str) -> Option<Vec<String>> {
+    strace_works().then(|| strace(["trace=openat2", &format!("inject=openat2:error={error}")]))
 }
 
 const IN_JAIL: [&str; 7] = ["/nodebake", "apply", "--root", "/", "--spec", "/nodebake.yaml", "--offline"];

@@ -568,7 +568,7 @@ fn s5_merge() {
     lab.spec_also(&format!("containerd: {{config: {{merge: {}}}}}\n", serde_json::to_string(merge).unwrap()));
     lab.apply().exits(0);
     let Some(config) = try_toml(&lab.path("etc/containerd/config.toml")) else {
-        return skip("s5_merge", "python3 with tomllib is not installed");
+        return skip("python3 with tomllib is not installed");
     };
     let runtime = &config["plugins"]["io.containerd.cri.v1.runtime"];
     assert_eq!(runtime["odd"], Value::from("a\"b\\c\u{1b}]%n$HOME"), "{config}");
@@ -580,7 +580,7 @@ fn s5_merge() {
 #[test]
 fn s5_units_are_valid() {
     if !works(["systemd-analyze", "--version"]) {
-        return skip("s5_units_are_valid", "systemd-analyze is not installed");
+        return skip("systemd-analyze is not installed");
     }
     let mut lab = Lab::new();
     lab.spec_also("containerd:\n  limit_nofile: 65536\n  proxy: {http: \"http://a:b%20c@proxy:3128/\\\"'$x\", no_proxy: \"10.0.0.0/8,.corp\"}\n");
@@ -820,7 +820,7 @@ fn run_plan(lab: &Lab) -> Run {
 #[track_caller]
 fn hostile(yaml: &str, prefix: &str, check: impl Fn(&Lab, String)) {
     if !python() {
-        return skip("s5", "python3 with tomllib is not installed");
+        return skip("python3 with tomllib is not installed");
     }
     let mut accepted = 0;
     let mut lab = Lab::new();

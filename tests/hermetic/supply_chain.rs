@@ -83,25 +83,21 @@ fn every_source_is_the_registry() {
 
 #[test]
 fn cargo_deny_agrees_where_it_is_installed() {
-    let test = "cargo_deny_agrees_where_it_is_installed";
     if !kit::works(["cargo", "deny", "--version"]) {
-        return kit::skip(test, "cargo-deny is not installed");
+        return kit::skip("cargo-deny is not installed");
     }
     let output =
         Command::new("cargo").args(["deny", "check", "licenses", "bans", "sources"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if said.contains("failed to fetch crates") {
-        return kit::skip(test, "the registry is out of reach");
+        return kit::skip("the registry is out of reach");
     }
     assert!(output.status.success(), "{said}");
     // The database of advisories is a repository of its own, which not every machine reaches.
     let output = Command::new("cargo").args(["deny", "check", "advisories"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if said.contains("failed to fetch advisory database") {
-        return kit::skip(
-            test,
-            "the advisories are out of reach: only licences, bans and sources were judged",
-        );
+        return kit::skip("the advisories are out of reach: only licences, bans and sources were judged");
     }
     assert!(output.status.success(), "{said}");
 }

@@ -22,7 +22,7 @@ use crate::kit::repository::{
     chroot, fingerprint, flat, give_mirror, install_what_needs, is_package, key, node, outside_the_database,
     package_file, rpms, serve, serve_breakable, serve_changed, spec, suites, write_spec,
 };
-use crate::kit::{NODEBAKE, assert_same, paths, sha256, times, tree};
+use crate::kit::{NODEBAKE, assert_same, paths, sha256, times, tree, wait_until};
 use serde_json::Value;
 
 const BINARY: &str = "/usr/bin/containerd";
@@ -1135,15 +1135,6 @@ fn stopped(
     }
     let output = child.wait_with_output().unwrap();
     (node, server, broken, output)
-}
-
-#[track_caller]
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(180);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}: not reached");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// The slow script has been slow enough.

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 pub fn write(path: &Path, bytes: &[u8]) {
     make_dir(path.parent().unwrap());
@@ -42,6 +43,28 @@ pub fn mode(path: &Path, mode: u32) {
 
 pub fn own(path: &Path, uid: u32, gid: u32) {
     chown(path, Some(uid), Some(gid)).unwrap();
+}
+
+/// A copy of a file or a tree.
+pub fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "copying {}", from.display());
+}
+
+/// `u:: u:1234: g:: m::` with these bits and `o::---`, as the kernel keeps it.
+pub fn acl([owner, user, group, mask]: [u16; 4]) -> Vec<u8> {
+    let entry = |tag: u16, permissions: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let none = u32::MAX;
+    let entries = [
+        entry(1, owner, none),
+        entry(2, user, 1234),
+        entry(4, group, none),
+        entry(16, mask, none),
+        entry(32, 0, none),
+    ];
+    [2u32.to_le_bytes().to_vec(), entries.concat()].concat()
 }
 
 /// The path as the shell and nodebake's own messages would need it.

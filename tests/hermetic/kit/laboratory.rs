@@ -1,6 +1,7 @@
 //! A laboratory: a root to bake, artifacts to bake it from and a sentinel that nothing may touch.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +15,7 @@ use super::NODEBAKE;
 use super::elf::{Machine, elf};
 use super::files::{executable, make_dir, mode, write};
 use super::gzip::gzip;
-use super::run::{Run, run};
+use super::run::{Run, run, words_of};
 use super::tally::tally;
 use super::tar::{Member, tar};
 use super::tree::{assert_same, paths, sha256, tree};
@@ -168,15 +169,15 @@ impl Lab {
     }
 
     /// `WRAPPER… nodebake apply --root ROOT --spec SPEC`, for strace, unshare, sh and friends.
-    pub fn apply_under<const N: usize>(&self, wrapper: [&str; N]) -> Run {
+    pub fn apply_under(&self, wrapper: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run {
         let mut command = self.wrapped(wrapper);
         run(command.arg(NODEBAKE).arg("apply").arg("--root").arg(&self.root).arg("--spec").arg(&self.spec))
     }
 
     /// Any program in the hermetic environment.
-    pub fn wrapped<const N: usize>(&self, words: [&str; N]) -> Command {
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(self.dir.join("home")).env_clear();
+    pub fn wrapped(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = words_of(words);
+        command.current_dir(self.dir.join("home")).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.dir.join("home"));
         command
@@ -203,6 +204,15 @@ impl Lab {
 
     pub fn exists(&self, inside: &str) -> bool {
         self.path(inside).symlink_metadata().is_ok()
+    }
+
+    /// Holds the root's lock until it is dropped or unlocked.
+    pub fn hold_lock(&self) -> fs::File {
+        let path = self.path("var/lib/nodebake/.lock");
+        write(&path, b"");
+        let file = fs::File::options().read(true).write(true).open(path).unwrap();
+        file.lock().unwrap();
+        file
     }
 
     #[track_caller]

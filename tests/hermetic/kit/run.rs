@@ -1,8 +1,11 @@
 //! Runs nodebake and watches its time and its memory.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -149,18 +152,55 @@ fn words(command: &Command) -> String {
     all.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-/// Says why a test does nothing on this machine; cargo captures only the print macros.
-pub fn skip(test: &str, reason: &str) {
+/// Says why the running test does nothing on this machine; cargo captures only the print macros.
+pub fn skip(reason: &str) {
+    // libtest gives each test a thread of its name.
+    let test = thread::current().name().unwrap_or("?").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
 /// Whether a program can be run here with these arguments.
-pub fn works<const N: usize>(words: [&str; N]) -> bool {
-    let quiet = Command::new(words[0])
-        .args(&words[1..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+pub fn works(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> bool {
+    let mut command = words_of(words);
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
+}
+
+/// A program and its first arguments.
+pub fn words_of(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut words = words.into_iter();
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
+}
+
+/// The words before a program under strace: `expressions` such as `inject=linkat:error=EXDEV` hold for all its
+/// threads.
+pub fn strace<const N: usize>(expressions: [&str; N]) -> Vec<String> {
+    strace_to(Path::new("/dev/null"), expressions)
+}
+
+/// [`strace`] that notes the calls in `log`.
+pub fn strace_to<const N: usize>(log: &Path, expressions: [&str; N]) -> Vec<String> {
+    let words = ["strace", "-qq", "-f", "-o", log.to_str().unwrap()];
+    let expressions = expressions.into_iter().flat_map(|expression| ["-e", expression]);
+    words.into_iter().chain(expressions).map(str::to_owned).collect()
+}
+
+/// Whether strace can trace here; says so where it can't, and that the test does nothing.
+pub fn strace_works() -> bool {
+    let works = works([strace([]), vec!["true".to_owned()]].concat());
+    if !works {
+        skip("strace is absent or may not trace");
+    }
+    works
+}
+
+/// The threads must end before a failed assertion can.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -83,7 +83,7 @@ impl Story {
         let mut story = Story { name, verb, lab, roots: Vec::new(), scratch };
         for (name, prepare) in roots {
             let template = story.template().join(name);
-            copy(&story.lab.root, &template);
+            kit::copy(&story.lab.root, &template);
             // The user's own, so that there is something to put back.
             kit::write(&template.join("etc/containerd/config.toml"), b"# the user's own\n");
             kit::mode(&template.join("etc/containerd/config.toml"), 0o640);
@@ -115,7 +115,7 @@ impl Story {
     pub fn copy(&self) -> TempDir {
         let work = self.room();
         for root in &self.roots {
-            copy(&self.template().join(root.name), &work.path().join(root.name));
+            kit::copy(&self.template().join(root.name), &work.path().join(root.name));
         }
         work
     }
@@ -141,8 +141,8 @@ impl Story {
     pub fn count_calls(&self) -> BTreeMap<String, usize> {
         let (work, logs) = (self.copy(), self.room());
         let log = logs.path().join("trace");
-        let mut command = self.lab.wrapped(["strace", "-f", "-qq", "-o"]);
-        self.call(command.arg(&log).arg(NODEBAKE), work.path()).exits(0);
+        let mut command = self.lab.wrapped(kit::strace_to(&log, []));
+        self.call(command.arg(NODEBAKE), work.path()).exits(0);
         let mut by_thread: BTreeMap<(String, String), usize> = BTreeMap::new();
         for line in fs::read_to_string(&log).unwrap().lines() {
             let Some((thread, rest)) = line.split_once(' ') else { continue };
@@ -351,11 +351,6 @@ impl Tree {
         let rest = self.0.iter().filter(|(path, what)| !edit(path, what));
         Tree(rest.map(|(path, what)| (path.clone(), what.clone())).collect())
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(status.success(), "copying {}", from.display());
 }
 
 /// containerd with one program more than the next version has, and two registries.

@@ -18,8 +18,11 @@ pub mod repository;
 pub mod tally;
 #[path = "../../kit/tree.rs"]
 mod tree;
+#[path = "../../kit/wait.rs"]
+mod wait;
 
 pub use tree::{assert_same, paths, sha256, times, tree};
+pub use wait::wait_until;
 
 /// The program under test.
 pub const NODEBAKE: &str = env!("CARGO_BIN_EXE_nodebake");
