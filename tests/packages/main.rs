@@ -2,7 +2,7 @@
 //! repositories of the lab over HTTP.
 //!
 //! Needs root and `tests/lab/prepare`; every test is `#[ignore]`d therefore. One of them:
-//! `cargo test --test packages -- --include-ignored retire::`.
+//! `cargo test --test packages -- --include-ignored removal::`.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,5 +15,12 @@
 mod kit;
 
 mod faults;
-mod packages;
-mod retire;
+mod interrupted;
+mod keys;
+mod live;
+mod network;
+mod nodes;
+mod refused;
+mod removal;
+mod scripts;
+mod switching;

@@ -14,6 +14,7 @@ pub mod node;
 #[path = "../../kit/ready.rs"]
 pub mod ready;
 pub mod repository;
+pub mod seen;
 #[path = "../../kit/tally.rs"]
 pub mod tally;
 #[path = "../../kit/tree.rs"]
