@@ -24,15 +24,15 @@ pub(crate) fn processors() -> usize {
 }
 
 /// The processors that have nothing to do: below zero where more threads work than there are processors.
-pub(crate) struct Idle(AtomicIsize);
+pub(crate) struct IdleProcessors(AtomicIsize);
 
 /// A processor that works until this is dropped.
-pub(crate) struct Busy<'idle>(&'idle Idle);
+pub(crate) struct Busy<'idle>(&'idle IdleProcessors);
 
-impl Idle {
+impl IdleProcessors {
     /// All of them.
     pub(crate) fn all() -> Self {
-        Idle(AtomicIsize::new(isize::try_from(processors()).unwrap_or(isize::MAX)))
+        IdleProcessors(AtomicIsize::new(isize::try_from(processors()).unwrap_or(isize::MAX)))
     }
 
     /// A thread works that has to, whether a processor is idle or not.

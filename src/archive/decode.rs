@@ -10,33 +10,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive;
 use crate::archive::check::check;
-use crate::archive::writer::{Helper, Writer, Written};
+use crate::archive::writer::{Writer, WriterThread, Written};
 use crate::artifact::Artifact;
-use crate::catalog::Rule;
+use crate::catalog::MemberRule;
 use crate::digest::{BUFFER, Digest};
 use crate::error::{Failure, Kind, errno};
 use crate::format::elf::Glibc;
 use crate::interrupt;
 use crate::node::EXECUTABLE;
-use crate::parallel::Idle;
+use crate::parallel::IdleProcessors;
 use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::root::Root;
 use crate::source::fetch::{self, Fetched};
-use crate::source::section::Extent;
+use crate::source::section::Section;
 
 /// An artifact whose members have all been read.
-pub(crate) struct Spooled {
+pub(crate) struct Decoded {
     /// What it is.
     pub artifact: Artifact,
     /// What is installed of it, sorted by name.
-    pub members: Vec<Member>,
+    pub members: Vec<DecodedMember>,
     /// What the archive holds beside that.
     pub ignored: Vec<String>,
 }
 
 /// One executable of an artifact.
-pub(crate) struct Member {
+pub(crate) struct DecodedMember {
     /// Its name in the artifact.
     pub name: String,
     /// Where it goes.
@@ -54,14 +54,14 @@ pub(crate) struct Member {
 }
 
 /// Where decoded members are kept until they are installed.
-pub(crate) enum Place<'a> {
+pub(crate) enum Destination<'a> {
     /// On this root's own filesystem, so that a link installs them; elsewhere in `scratch` where it can't.
     Root(&'a Root, &'a Path),
     /// In this directory of the host.
     Scratch(&'a Path),
 }
 
-impl Member {
+impl DecodedMember {
     /// The content, for reading by position.
     pub(crate) fn file(&self) -> &File {
         &self.file
@@ -82,11 +82,15 @@ impl Member {
 /// Decodes `fetched`, with a second processor while one is `idle`. The executables are checked: each is
 /// a whole ELF file of the artifact's architecture, and its version, where it can be read, is the
 /// artifact's.
-pub(crate) fn spool(fetched: &Fetched, place: &Place, idle: &Idle) -> anyhow::Result<Spooled> {
-    std::thread::scope(|scope| decode(fetched, place, Helper::new(scope, idle)))
+pub(crate) fn decode(
+    fetched: &Fetched,
+    place: &Destination,
+    idle: &IdleProcessors,
+) -> anyhow::Result<Decoded> {
+    std::thread::scope(|scope| decode_members(fetched, place, WriterThread::new(scope, idle)))
 }
 
-fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Spooled> {
+fn decode_members(fetched: &Fetched, place: &Destination, helper: WriterThread) -> anyhow::Result<Decoded> {
     let artifact = fetched.artifact.clone();
     let label = format!("{artifact}, `{}`", artifact.file_name());
     let component = artifact.catalogued();
@@ -114,8 +118,10 @@ fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Sp
     if let Some(parsed) = parsed.filter(|parsed| *parsed != artifact.sha256) {
         return Err(fetched.changed(parsed).into());
     }
-    let missing =
-        component.required.iter().find(|name| !members.iter().any(|member: &Member| member.name == **name));
+    let missing = component
+        .required
+        .iter()
+        .find(|name| !members.iter().any(|member: &DecodedMember| member.name == **name));
     if let Some(name) = missing {
         let message = format!("{label} has no member `{name}`");
         return Err(Failure::new(Kind::Unverified, message)
@@ -123,18 +129,23 @@ fn decode(fetched: &Fetched, place: &Place, helper: Helper) -> anyhow::Result<Sp
             .into());
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Spooled { artifact, members, ignored })
+    Ok(Decoded { artifact, members, ignored })
 }
 
 /// What is the same for all members of an artifact.
 struct Decoder<'a, 'scope, 'env> {
     artifact: &'a Artifact,
-    place: &'a Place<'a>,
-    helper: Helper<'scope, 'env>,
+    place: &'a Destination<'a>,
+    helper: WriterThread<'scope, 'env>,
 }
 
 impl Decoder<'_, '_, '_> {
-    fn member(&mut self, rule: &Rule, path: ImagePath, found: archive::Member) -> anyhow::Result<Member> {
+    fn member(
+        &mut self,
+        rule: &MemberRule,
+        path: ImagePath,
+        found: archive::Member,
+    ) -> anyhow::Result<DecodedMember> {
         let name = found.name;
         let (file, nameless) = self.room(rule)?;
         // What is no archive is hashed: it is what the artifact's own digest is compared with.
@@ -145,7 +156,7 @@ impl Decoder<'_, '_, '_> {
         };
         let needs_glibc = if rule.script { None } else { check(self.artifact, name, &file)? };
         let nameless = AtomicBool::new(nameless);
-        Ok(Member { name: name.to_owned(), path, size, sha256, needs_glibc, file, nameless })
+        Ok(DecodedMember { name: name.to_owned(), path, size, sha256, needs_glibc, file, nameless })
     }
 
     /// Copies a member; none where it is shorter than it says.
@@ -174,13 +185,13 @@ impl Decoder<'_, '_, '_> {
     }
 
     /// A file for one member, and whether it can be given a name in the root.
-    fn room(&self, rule: &Rule) -> Result<(File, bool), Failure> {
+    fn room(&self, rule: &MemberRule) -> Result<(File, bool), Failure> {
         match self.place {
-            Place::Root(root, scratch) => match root.anonymous(rule.directory())? {
+            Destination::Root(root, scratch) => match root.anonymous(rule.directory())? {
                 Some(file) => Ok((file, true)),
                 None => Ok((temporary(scratch)?, false)),
             },
-            Place::Scratch(scratch) => Ok((temporary(scratch)?, false)),
+            Destination::Scratch(scratch) => Ok((temporary(scratch)?, false)),
         }
     }
 }
@@ -205,7 +216,7 @@ fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-fn refuse_html(bytes: &Extent, label: &str) -> Result<(), Failure> {
+fn refuse_html(bytes: &Section, label: &str) -> Result<(), Failure> {
     let mut start = [0; 256];
     let count = bytes.read_at(&mut start, 0).unwrap_or(0);
     match fetch::looks_like_html(&start[..count]) {

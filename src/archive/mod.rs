@@ -17,12 +17,12 @@ use std::rc::Rc;
 use flate2::bufread::MultiGzDecoder;
 use tar::Archive;
 
-use crate::archive::policy::{LARGEST, Limit, Names, admit, corrupt, refuse, system_error};
+use crate::archive::policy::{LARGEST, LimitExceeded, Names, admit, corrupt, refuse, system_error};
 use crate::digest::{Digest, Hashing};
 use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::source::fetch::{HTML, looks_like_html};
-use crate::source::section::Extent;
+use crate::source::section::Section;
 
 /// An archive with more entries is refused.
 const MOST_ENTRIES: usize = 4096;
@@ -52,7 +52,7 @@ pub(crate) struct Member<'entry> {
 /// before an error must not be used. Gives the digest of exactly the bytes that were parsed, if `hashed`:
 /// a file that somebody else can write to may have changed since it was verified.
 pub(crate) fn read(
-    bytes: &Extent,
+    bytes: &Section,
     label: &str,
     hashed: bool,
     mut visit: impl FnMut(Member) -> anyhow::Result<()>,
@@ -134,7 +134,7 @@ fn hand_over<R: Read>(
     visit: &mut dyn FnMut(Member) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let size = entry.size();
-    let mut content = Content { entry, error: None };
+    let mut content = MemberReader { entry, error: None };
     let visited = visit(Member { name, size, content: &mut content });
     match content.error.take() {
         Some(error) => Err(corrupt(label, &error).into()),
@@ -163,16 +163,16 @@ fn drained<R: Read>(mut source: Meter<R>, end: u64, label: &str) -> anyhow::Resu
 }
 
 /// Remembers the reading error of a member, which is the archive's fault and not the visitor's.
-struct Content<'entry, R: Read> {
+struct MemberReader<'entry, R: Read> {
     entry: &'entry mut R,
     error: Option<io::Error>,
 }
 
-impl<R: Read> Read for Content<'_, R> {
+impl<R: Read> Read for MemberReader<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.entry.read(buffer).inspect_err(|error| {
-            let copy = match error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
-                Some(limit) => io::Error::other(Limit(limit.0.clone())),
+            let copy = match error.get_ref().and_then(|inner| inner.downcast_ref::<LimitExceeded>()) {
+                Some(limit) => io::Error::other(LimitExceeded(limit.0.clone())),
                 None => match system_error(error) {
                     Some(errno) => errno.into(),
                     None => io::Error::new(error.kind(), error.to_string()),
@@ -196,10 +196,10 @@ impl<R: Read> Read for Meter<R> {
         let count = self.source.read(buffer)?;
         self.total += count as u64;
         if self.total > LARGEST {
-            return Err(io::Error::other(Limit(format!("it inflates to more than {LARGEST} bytes"))));
+            return Err(io::Error::other(LimitExceeded(format!("it inflates to more than {LARGEST} bytes"))));
         }
         let Some(left) = self.budget.get().checked_sub(count as u64) else {
-            return Err(io::Error::other(Limit(format!(
+            return Err(io::Error::other(LimitExceeded(format!(
                 "more than {METADATA} bytes of names, records or padding in one place"
             ))));
         };

@@ -122,7 +122,7 @@ pub(crate) fn refuse(label: &str, why: &str) -> Failure {
 }
 
 pub(crate) fn corrupt(label: &str, error: &io::Error) -> Failure {
-    if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<Limit>()) {
+    if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<LimitExceeded>()) {
         return refuse(label, &limit.0);
     }
     if let Some(errno) = system_error(error) {
@@ -157,4 +157,4 @@ pub(crate) fn system_error(error: &io::Error) -> Option<Errno> {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Limit(pub(crate) String);
+pub(crate) struct LimitExceeded(pub(crate) String);

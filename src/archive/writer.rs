@@ -11,7 +11,7 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
 
 use crate::digest::{BUFFER, Digest, Hasher};
-use crate::parallel::{Busy, Idle};
+use crate::parallel::{Busy, IdleProcessors};
 
 /// How much is written before the disk is told to begin.
 const WRITE_BACK: u64 = 8 << 20;
@@ -88,9 +88,9 @@ impl Sink {
 }
 
 /// A thread that writes while another decodes. It is started when it is first needed.
-pub(super) struct Helper<'scope, 'env> {
+pub(super) struct WriterThread<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
-    idle: &'env Idle,
+    idle: &'env IdleProcessors,
     line: Option<Line<'env>>,
     /// What the caller fills while the helper has the other.
     spare: Vec<u8>,
@@ -98,21 +98,21 @@ pub(super) struct Helper<'scope, 'env> {
 
 /// To the helper and back.
 struct Line<'env> {
-    to: SyncSender<Job<'env>>,
+    to: SyncSender<WriteJob<'env>>,
     from: Receiver<(Sink, Vec<u8>, io::Result<()>)>,
 }
 
-struct Job<'env> {
+struct WriteJob<'env> {
     sink: Sink,
     bytes: Vec<u8>,
     count: usize,
     busy: Busy<'env>,
 }
 
-impl<'scope, 'env> Helper<'scope, 'env> {
+impl<'scope, 'env> WriterThread<'scope, 'env> {
     /// Works within `scope`, while one of `idle` can be had.
-    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, idle: &'env Idle) -> Self {
-        Helper { scope, idle, line: None, spare: vec![0; BUFFER] }
+    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, idle: &'env IdleProcessors) -> Self {
+        WriterThread { scope, idle, line: None, spare: vec![0; BUFFER] }
     }
 
     /// The line to the helper where a processor is idle for it and a thread can be had.
@@ -127,10 +127,10 @@ impl<'scope, 'env> Helper<'scope, 'env> {
 
 impl<'env> Line<'env> {
     fn new<'scope>(scope: &'scope Scope<'scope, 'env>) -> Option<Self> {
-        let (to, jobs) = sync_channel::<Job<'env>>(1);
+        let (to, jobs) = sync_channel::<WriteJob<'env>>(1);
         let (back, from) = sync_channel(1);
         let work = move || {
-            for Job { mut sink, bytes, count, busy } in jobs {
+            for WriteJob { mut sink, bytes, count, busy } in jobs {
                 let written = sink.write(&bytes[..count]);
                 drop(busy);
                 // Nobody waits for it where the decoder has failed.
@@ -144,7 +144,7 @@ impl<'env> Line<'env> {
 
 /// A file that is being written.
 pub(super) struct Writer<'helper, 'scope, 'env> {
-    helper: &'helper mut Helper<'scope, 'env>,
+    helper: &'helper mut WriterThread<'scope, 'env>,
     /// None while the helper has it.
     sink: Option<Sink>,
 }
@@ -152,7 +152,7 @@ pub(super) struct Writer<'helper, 'scope, 'env> {
 impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
     /// Begins `file`, of `size` bytes, whose digest may be `pinned`.
     pub(super) fn new(
-        helper: &'helper mut Helper<'scope, 'env>,
+        helper: &'helper mut WriterThread<'scope, 'env>,
         file: File,
         size: u64,
         pinned: Option<Digest>,
@@ -169,7 +169,7 @@ impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
             self.sink = Some(sink);
             return Ok(());
         };
-        let job = Job { sink, bytes: std::mem::take(buffer), count, busy };
+        let job = WriteJob { sink, bytes: std::mem::take(buffer), count, busy };
         line.to.send(job).map_err(|_| lost())?;
         *buffer = std::mem::take(&mut self.helper.spare);
         Ok(())
@@ -202,9 +202,9 @@ mod tests {
     use crate::parallel;
 
     /// Writes 20 buffers and a half, by a helper where one is idle. Gives whether one has been started.
-    fn write(idle: &Idle, file: File) -> (io::Result<Written>, bool) {
+    fn write(idle: &IdleProcessors, file: File) -> (io::Result<Written>, bool) {
         std::thread::scope(|scope| {
-            let mut helper = Helper::new(scope, idle);
+            let mut helper = WriterThread::new(scope, idle);
             let written = || -> io::Result<Written> {
                 let mut writer = Writer::new(&mut helper, file, 0, None)?;
                 let mut buffer = vec![0; BUFFER];
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_helper_writes_what_its_caller_would() {
-        let idle = Idle::all();
+        let idle = IdleProcessors::all();
         let (helped, started) = write(&idle, tempfile::tempfile().unwrap());
         assert!(started, "no processor was idle");
         let busy: Vec<_> = (0..parallel::processors()).map(|_| idle.work()).collect();
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_error_of_the_helper_arrives() {
-        let (written, started) = write(&Idle::all(), File::open("/dev/null").unwrap());
+        let (written, started) = write(&IdleProcessors::all(), File::open("/dev/null").unwrap());
         assert!(started);
         assert_eq!(written.err().and_then(|error| error.raw_os_error()), Some(Errno::BADF.raw_os_error()));
     }

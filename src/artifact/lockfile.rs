@@ -17,19 +17,19 @@ const VERSION: u32 = 1;
 /// The pinned artifacts, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Lock {
+pub(crate) struct Lockfile {
     version: u32,
     /// One for each component and architecture.
-    pub artifacts: Vec<Locked>,
+    pub artifacts: Vec<Pinned>,
     /// Package files, for `containerd.package.repository.path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub packages: Vec<LockedPackage>,
+    pub packages: Vec<PinnedPackage>,
 }
 
 /// One pinned package file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LockedPackage {
+pub(crate) struct PinnedPackage {
     /// Its name, without a folder.
     pub file: String,
     /// Of the file.
@@ -39,7 +39,7 @@ pub(crate) struct LockedPackage {
 /// One pinned artifact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Locked {
+pub(crate) struct Pinned {
     /// The catalogue's name of the build, `containerd` or `containerd-static`.
     pub component: String,
     /// X.Y.Z
@@ -59,24 +59,24 @@ pub(crate) struct Locked {
     pub members: BTreeMap<String, Digest>,
 }
 
-impl Default for Lock {
+impl Default for Lockfile {
     fn default() -> Self {
-        Lock { version: VERSION, artifacts: Vec::new(), packages: Vec::new() }
+        Lockfile { version: VERSION, artifacts: Vec::new(), packages: Vec::new() }
     }
 }
 
-impl Lock {
+impl Lockfile {
     /// A lock of `artifacts` and `packages`.
-    pub(crate) fn new(mut artifacts: Vec<Locked>, mut packages: Vec<LockedPackage>) -> Self {
+    pub(crate) fn new(mut artifacts: Vec<Pinned>, mut packages: Vec<PinnedPackage>) -> Self {
         artifacts.sort();
         packages.sort();
-        Lock { version: VERSION, artifacts, packages }
+        Lockfile { version: VERSION, artifacts, packages }
     }
 
     /// Parses a lock; `name` stands in messages.
-    pub(crate) fn parse(text: &str, name: &str) -> Result<Lock, Failure> {
+    pub(crate) fn parse(text: &str, name: &str) -> Result<Lockfile, Failure> {
         const HELP: &str = "write it anew with `nodebake lock`";
-        let lock: Option<Lock> = yaml::parse(text, name).map_err(|failure| failure.help(HELP))?;
+        let lock: Option<Lockfile> = yaml::parse(text, name).map_err(|failure| failure.help(HELP))?;
         let refuse = |why: String| Failure::new(Kind::Invalid, format!("{name}: {why}")).help(HELP);
         let Some(lock) = lock else { return Err(refuse("is empty".to_owned())) };
         if lock.version != VERSION {
@@ -106,14 +106,14 @@ impl Lock {
     }
 
     /// What is pinned of `component` for `arch`.
-    pub(crate) fn find(&self, component: &str, arch: &str) -> Option<&Locked> {
+    pub(crate) fn find(&self, component: &str, arch: &str) -> Option<&Pinned> {
         self.artifacts.iter().find(|a| a.component == component && a.arch == arch)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Lock;
+    use super::Lockfile;
 
     use crate::format::checksums::checksum;
 
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_lock_of_another_version_is_refused() {
-        assert!(Lock::parse("version: 2\nartifacts: []\n", "nodebake.lock").is_err());
-        let text = Lock::default().text().unwrap();
-        assert_eq!(Lock::parse(&text, "nodebake.lock").unwrap(), Lock::default());
+        assert!(Lockfile::parse("version: 2\nartifacts: []\n", "nodebake.lock").is_err());
+        let text = Lockfile::default().text().unwrap();
+        assert_eq!(Lockfile::parse(&text, "nodebake.lock").unwrap(), Lockfile::default());
     }
 }

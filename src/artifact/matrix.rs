@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::arch::Arch;
-use crate::artifact::lockfile::Lock;
-use crate::artifact::resolve::{self, Candidate, Target};
+use crate::artifact::lockfile::Lockfile;
+use crate::artifact::resolve::{self, Target, Unpinned};
 use crate::error;
 use crate::interrupt;
 use crate::parallel;
@@ -21,7 +21,7 @@ pub(crate) enum Architectures {
 }
 
 /// What has been made of each artifact so far.
-pub(crate) struct Selection<T> {
+pub(crate) struct Matrix<T> {
     items: Vec<Item<T>>,
     /// An architecture that is not to be had is an error.
     asked: bool,
@@ -34,21 +34,21 @@ struct Item<T> {
     value: T,
 }
 
-impl Selection<Candidate> {
+impl Matrix<Unpinned> {
     /// All that `spec` asks for, for each architecture, also the static builds that a root with an older
     /// glibc would get. Versions that the spec leaves open come from `lock`.
-    pub(crate) fn new(spec: &Spec, lock: &Lock, architectures: &Architectures) -> anyhow::Result<Self> {
+    pub(crate) fn new(spec: &Spec, lock: &Lockfile, architectures: &Architectures) -> anyhow::Result<Self> {
         let (mut architectures, asked) = match architectures {
             Architectures::Asked(architectures) => (architectures.clone(), true),
             Architectures::Common => (vec![Arch::Amd64, Arch::Arm64], false),
         };
         architectures.sort_unstable();
         architectures.dedup();
-        let mut items: Vec<Item<Candidate>> = Vec::new();
+        let mut items: Vec<Item<Unpinned>> = Vec::new();
         for arch in architectures {
             // None: the dynamic build. Zero: a glibc that is older than any, the static build if there is one.
             for glibc in [None, Some((0, 0))] {
-                for value in resolve::candidates(spec, lock, Target { arch, glibc })? {
+                for value in resolve::unpinned(spec, lock, Target { arch, glibc })? {
                     let known = items.iter().any(|item| (item.arch, item.value.build) == (arch, value.build));
                     let fallback = glibc.is_some() && value.build != value.component;
                     if !known && (glibc.is_none() || fallback) {
@@ -58,11 +58,11 @@ impl Selection<Candidate> {
                 }
             }
         }
-        Ok(Selection { items, asked })
+        Ok(Matrix { items, asked })
     }
 }
 
-impl<T: Send> Selection<T> {
+impl<T: Send> Matrix<T> {
     /// Calls `work` for all, on so many threads. What does not exist at the source is left out where
     /// nobody has asked for it: a static build silently, an architecture with a warning that it is not
     /// `done`, unless nothing is left. Anything else that fails is an error.
@@ -72,7 +72,7 @@ impl<T: Send> Selection<T> {
         progress: &Progress,
         done: &str,
         work: impl Fn(T) -> anyhow::Result<R> + Sync,
-    ) -> anyhow::Result<Selection<R>> {
+    ) -> anyhow::Result<Matrix<R>> {
         let asked = self.asked;
         let worked = parallel::map(self.items, threads, |Item { arch, optional, value }| {
             let result = interrupt::check().map_err(Into::into).and_then(|()| work(value));
@@ -100,7 +100,7 @@ impl<T: Send> Selection<T> {
         }
         match absent {
             Some(error) if items.is_empty() => Err(error),
-            _ => Ok(Selection { items, asked }),
+            _ => Ok(Matrix { items, asked }),
         }
     }
 

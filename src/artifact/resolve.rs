@@ -4,7 +4,7 @@
 
 use crate::arch::Arch;
 use crate::artifact::Artifact;
-use crate::artifact::lockfile::Lock;
+use crate::artifact::lockfile::Lockfile;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
@@ -23,7 +23,7 @@ pub(crate) struct Target {
 
 /// An artifact before its digest is known.
 #[derive(Debug, Clone)]
-pub(crate) struct Candidate {
+pub(crate) struct Unpinned {
     /// `containerd`, also for its static build.
     pub component: &'static str,
     /// The catalogue's name of the build.
@@ -40,12 +40,12 @@ pub(crate) struct Candidate {
 
 /// The artifacts of a bake. A digest comes from the spec, from the lock or from the catalogue, in
 /// this order; with none it is [`Kind::Unverified`].
-pub(crate) fn resolve(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Artifact>, Failure> {
-    candidates(spec, lock, target)?.into_iter().map(|candidate| pin(candidate, lock)).collect()
+pub(crate) fn resolve(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Artifact>, Failure> {
+    unpinned(spec, lock, target)?.into_iter().map(|candidate| pin(candidate, lock)).collect()
 }
 
 /// What is to be installed, with the digests of the spec only.
-pub(crate) fn candidates(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec<Candidate>, Failure> {
+pub(crate) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Unpinned>, Failure> {
     let runtime = runtime(spec)?;
     let mut candidates = Vec::new();
     let mut containerd = None;
@@ -53,7 +53,7 @@ pub(crate) fn candidates(spec: &Spec, lock: &Lock, target: Target) -> Result<Vec
     let names = std::iter::once("containerd").chain(catalog::components().keys().map(String::as_str));
     for name in names {
         let component = catalog::component(name);
-        let seen = candidates.iter().any(|c: &Candidate| c.component == name);
+        let seen = candidates.iter().any(|c: &Unpinned| c.component == name);
         if seen || component.build_of.is_some() {
             continue;
         }
@@ -104,20 +104,20 @@ fn candidate(
     version: String,
     pick: &Pick,
     arch: Arch,
-) -> Candidate {
+) -> Unpinned {
     let url = match &pick.url {
         Some(url) => url.replace("{version}", &version).replace("{arch}", arch.name()),
         None => catalog::component(build).url(&version, arch),
     };
     let sha256 = pick.sha256.as_ref().and_then(|digests| digests.of(arch));
-    Candidate { component, build, version, arch, url, sha256 }
+    Unpinned { component, build, version, arch, url, sha256 }
 }
 
 /// The spec's version, else the locked one, else the companion of this containerd, else the newest.
 fn version(
     name: &str,
     pick: &Pick,
-    lock: &Lock,
+    lock: &Lockfile,
     arch: Arch,
     containerd: Option<&str>,
 ) -> Result<String, Failure> {
@@ -170,8 +170,8 @@ fn glibc(text: &str) -> Glibc {
 }
 
 /// The artifact that `candidate` is, with its digest.
-pub(crate) fn pin(candidate: Candidate, lock: &Lock) -> Result<Artifact, Failure> {
-    let Candidate { component, build, version, arch, url, sha256 } = candidate;
+pub(crate) fn pin(candidate: Unpinned, lock: &Lockfile) -> Result<Artifact, Failure> {
+    let Unpinned { component, build, version, arch, url, sha256 } = candidate;
     let locked = lock
         .find(build, arch.name())
         .filter(|locked| locked.version == version && locked.url == printable::redacted(&url));
@@ -216,13 +216,13 @@ mod tests {
 
     use crate::arch::Arch;
     use crate::artifact::Artifact;
-    use crate::artifact::lockfile::Lock;
+    use crate::artifact::lockfile::Lockfile;
     use crate::error::Kind;
     use crate::spec::Spec;
 
     fn resolved(yaml: &str, glibc: Option<(u32, u32)>) -> Result<Vec<Artifact>, crate::error::Failure> {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
-        resolve(&spec, &Lock::default(), Target { arch: Arch::Amd64, glibc })
+        resolve(&spec, &Lockfile::default(), Target { arch: Arch::Amd64, glibc })
     }
 
     fn names(yaml: &str, glibc: Option<(u32, u32)>) -> Vec<String> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::commit::recover;
 use crate::error::Failure;
-use crate::packages::manager::options::Request;
-use crate::packages::removal::{self, Rule};
+use crate::packages::manager::options::Options;
+use crate::packages::removal::{self, Removal};
 use crate::root::Root;
 use crate::state::State;
 
@@ -16,8 +16,14 @@ pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -
         match recover::recover(root, &state)? {
             // Packages were all that had come: they go as well.
             Some(receipt) if receipt.paths.is_empty() && !receipt.packages.is_empty() => {
-                let request = Request::offline(Duration::ZERO);
-                removal::retire(root, Some(&state), &receipt.packages, request, Rule::Unneeded)?;
+                let request = Options::offline(Duration::ZERO);
+                removal::remove_packages(
+                    root,
+                    Some(&state),
+                    &receipt.packages,
+                    request,
+                    Removal::IfUnneeded,
+                )?;
                 return state.destroy(&receipt.directories);
             }
             Some(_) => return Ok(()),
@@ -41,7 +47,7 @@ pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -
 }
 
 /// One failure for every root that meets it: the same message, kind and remedy.
-pub(crate) fn clone(error: &anyhow::Error) -> anyhow::Error {
+pub(crate) fn repeat(error: &anyhow::Error) -> anyhow::Error {
     match crate::error::failure(error) {
         Some(failure) => {
             let copy = Failure::new(failure.kind, format!("{error:#}"));

@@ -1,13 +1,13 @@
 //! The plan of a spec by itself: without a root nothing is in place, and there is no glibc to look at.
 
 use crate::arch::Arch;
-use crate::archive::decode::{self, Place};
+use crate::archive::decode::{self, Destination};
 use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
 use crate::bake::prepare::staged_default_config;
 use crate::bake::root::placed;
 use crate::error::{Failure, Kind};
-use crate::parallel::Idle;
+use crate::parallel::IdleProcessors;
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::spec::Base;
 
@@ -22,22 +22,26 @@ pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
     let arch =
         arch.ok_or_else(|| Failure::new(Kind::Invalid, "set `arch:` in the spec, for example amd64"))?;
     let artifacts = resolve::resolve(&job.spec, &job.lock, Target { arch, glibc: None })?;
-    let (mut spooled, idle) = (Vec::new(), Idle::all());
+    let (mut decoded, idle) = (Vec::new(), IdleProcessors::all());
     for artifact in &artifacts {
         let _decoding = idle.work();
-        spooled.push(decode::spool(&job.fetcher.fetch(artifact)?, &Place::Scratch(&job.scratch), &idle)?);
+        decoded.push(decode::decode(
+            &job.fetcher.fetch(artifact)?,
+            &Destination::Scratch(&job.scratch),
+            &idle,
+        )?);
     }
-    let containerd = spooled.iter().find(|spooled| spooled.artifact.component == "containerd");
+    let containerd = decoded.iter().find(|decoded| decoded.artifact.component == "containerd");
     let wanted = containerd.filter(|_| job.spec.containerd.config.base == Base::Default);
     let default_config = wanted.map(staged_default_config).transpose()?.flatten();
-    let members: Vec<Placed> = spooled.iter().flat_map(placed).collect();
+    let members: Vec<Placed> = decoded.iter().flat_map(placed).collect();
     let inputs = Inputs {
         artifacts: &artifacts,
         arch: arch.name(),
         members: &members,
         certificates: &job.certificates,
         default_config: default_config.as_deref(),
-        supply: None,
+        from_packages: None,
     };
     Ok(plan::plan(&job.spec, &inputs)?)
 }

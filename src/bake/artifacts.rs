@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::archive::decode::{self, Place};
+use crate::archive::decode::{self, Destination};
 use crate::artifact::Artifact;
 use crate::bake::job::Job;
-use crate::bake::root::{Bake, Spool};
+use crate::bake::root::{Bake, DecodedArtifacts};
 use crate::digest::Digest;
-use crate::parallel::{self, Idle};
+use crate::parallel::{self, IdleProcessors};
 use crate::root::Root;
 
 /// Fetches and decodes, side by side, every artifact that is missing somewhere; each once.
-pub(crate) fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> Spool {
+pub(crate) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) -> DecodedArtifacts {
     let mut needed: BTreeMap<Digest, (Artifact, &Root)> = BTreeMap::new();
     for bake in bakes.iter().flatten() {
         for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {
@@ -26,22 +26,23 @@ pub(crate) fn spool_all(job: &Job, bakes: &[anyhow::Result<Bake>], write: bool) 
     // The longest first, so that the last to end is short.
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(weight(artifact)));
     let threads = job.fetcher.at_once(needed.iter().map(|(artifact, _)| artifact.url.as_str()));
-    let idle = Idle::all();
-    let spooled = parallel::map(needed.iter().collect(), threads, |(artifact, root)| {
+    let idle = IdleProcessors::all();
+    let decoded = parallel::map(needed.iter().collect(), threads, |(artifact, root)| {
         // A plan writes nothing below a root; the checks are the same.
-        let place = if write { Place::Root(root, &job.scratch) } else { Place::Scratch(&job.scratch) };
+        let place =
+            if write { Destination::Root(root, &job.scratch) } else { Destination::Scratch(&job.scratch) };
         let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());
         let fetched = job.fetcher.fetch(artifact)?;
         let _decoding = reading.unwrap_or_else(|| idle.work());
-        let spooled = decode::spool(&fetched, &place, &idle)?;
-        if !spooled.ignored.is_empty() {
+        let decoded = decode::decode(&fetched, &place, &idle)?;
+        if !decoded.ignored.is_empty() {
             job.fetcher
                 .progress
-                .detail(&format!("{artifact}: not installed: {}", spooled.ignored.join(", ")));
+                .detail(&format!("{artifact}: not installed: {}", decoded.ignored.join(", ")));
         }
-        Ok(spooled)
+        Ok(decoded)
     });
-    needed.iter().map(|(artifact, _)| artifact.sha256).zip(spooled).collect()
+    needed.iter().map(|(artifact, _)| artifact.sha256).zip(decoded).collect()
 }
 
 /// How much work an artifact is, roughly: archives before single files.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::artifact::lockfile::Lock;
-use crate::commit::Kept;
+use crate::artifact::lockfile::Lockfile;
+use crate::commit::SavedEdits;
 use crate::commit::diff::Diff;
 use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
@@ -15,7 +15,7 @@ pub(crate) struct Job {
     /// What the user wrote.
     pub spec: Spec,
     /// What is pinned.
-    pub lock: Lock,
+    pub lock: Lockfile,
     /// The certificates that the spec names, by their path in it.
     pub certificates: BTreeMap<PathBuf, Vec<u8>>,
     /// How artifacts are fetched.
@@ -23,7 +23,7 @@ pub(crate) struct Job {
     /// Where decoded members go that can't go to a root's own filesystem.
     pub scratch: PathBuf,
     /// How long to wait for a root that another run has locked.
-    pub patience: Duration,
+    pub lock_timeout: Duration,
     /// Modification time of installed files, seconds since 1970.
     pub mtime: i64,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Report {
     /// Every path.
     pub diff: Diff,
     /// Edits that were saved before they were replaced.
-    pub kept: Kept,
+    pub kept: SavedEdits,
     /// What the user should know of the root.
     pub warnings: Vec<String>,
     /// What came of starting the service, where that was asked for.

@@ -15,8 +15,8 @@ mod warnings;
 
 use std::path::PathBuf;
 
-use crate::bake::abandon::{abandon, clone};
-use crate::bake::artifacts::spool_all;
+use crate::bake::abandon::{abandon, repeat};
+use crate::bake::artifacts::decode_all;
 use crate::bake::job::{Job, Outcome};
 use crate::bake::prepare::{Planned, prepare};
 use crate::bake::publish::{publish, stage};
@@ -44,12 +44,12 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
     let roots = open_all(hosts);
     let at_once = roots.len().clamp(1, ROOTS);
     // Who waits for locks takes them in the order given: two runs would each hold what the other wants.
-    let locking = if job.patience.is_zero() { at_once } else { 1 };
+    let locking = if job.lock_timeout.is_zero() { at_once } else { 1 };
     let begun = parallel::map(roots.iter().collect(), locking, |root| match root {
         Ok(root) => begin(job, root, write),
-        Err(error) => Err(clone(error)),
+        Err(error) => Err(repeat(error)),
     });
-    let spooled = spool_all(job, &begun, write);
+    let decoded = decode_all(job, &begun, write);
     // A package manager or a containerd to ask takes all of a machine: one at a time.
     let packaged = begun
         .iter()
@@ -58,15 +58,15 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
     let asking = packaged || job.spec.package().is_some() || job.spec.containerd.config.base == Base::Default;
     let managed = if asking { 1 } else { at_once };
     let planned: Vec<anyhow::Result<Planned>> =
-        parallel::map(begun, managed, |bake| bake.and_then(|bake| prepare(job, bake, &spooled)));
+        parallel::map(begun, managed, |bake| bake.and_then(|bake| prepare(job, bake, &decoded)));
     let published = match write {
         true => {
-            let members: usize = spooled.values().flatten().map(|spooled| spooled.members.len()).sum();
+            let members: usize = decoded.values().flatten().map(|decoded| decoded.members.len()).sum();
             // Each root holds itself and its lock open.
             let flushes = (parallel::flushes(members + 2 * hosts.len()) / at_once).max(1);
             // All are staged before any is published.
             let staged = parallel::map(planned, at_once, |planned| {
-                planned.and_then(|planned| stage(job, planned, &spooled, flushes))
+                planned.and_then(|planned| stage(job, planned, &decoded, flushes))
             });
             parallel::map(stop_before_publishing(staged), at_once, |staged| {
                 staged.and_then(|staged| publish(job, staged, flushes))
@@ -81,6 +81,6 @@ fn run_all(job: &Job, hosts: &[PathBuf], write: bool) -> Vec<Outcome> {
 fn stop_before_publishing(staged: Vec<anyhow::Result<Planned>>) -> Vec<anyhow::Result<Planned>> {
     let Err(signal) = interrupt::check() else { return staged };
     let error = anyhow::Error::from(signal);
-    let stop = |planned: Planned| Err(abandon(planned.bake.root, planned.bake.state, clone(&error)));
+    let stop = |planned: Planned| Err(abandon(planned.bake.root, planned.bake.state, repeat(&error)));
     staged.into_iter().map(|staged| staged.and_then(stop)).collect()
 }

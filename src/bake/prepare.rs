@@ -1,16 +1,16 @@
 //! The plan for one root, and what it changes there.
 
-use crate::archive::decode::Spooled;
-use crate::bake::abandon::{abandon, clone};
+use crate::archive::decode::Decoded;
+use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
-use crate::bake::root::{Bake, Spool, placed};
+use crate::bake::root::{Bake, DecodedArtifacts, placed};
 use crate::bake::warnings;
-use crate::commit::Kept;
+use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
 use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::packages;
-use crate::packages::inputs::Shop;
+use crate::packages::inputs::PackageInputs;
 use crate::plan::{self, Inputs, Plan};
 use crate::process::staged;
 use crate::progress::Progress;
@@ -28,38 +28,43 @@ pub(crate) struct Planned<'a> {
 
 impl Planned<'_> {
     pub(crate) fn report(self) -> Report {
-        Report { diff: self.diff, kept: Kept::default(), warnings: self.warnings, started: None }
+        Report { diff: self.diff, kept: SavedEdits::default(), warnings: self.warnings, started: None }
     }
 }
 
 /// The plan for one root, and what it changes.
-pub(crate) fn prepare<'a>(job: &Job, mut bake: Bake<'a>, spooled: &Spool) -> anyhow::Result<Planned<'a>> {
+pub(crate) fn prepare<'a>(
+    job: &Job,
+    mut bake: Bake<'a>,
+    decoded: &DecodedArtifacts,
+) -> anyhow::Result<Planned<'a>> {
     let prepared = |bake: &mut Bake| -> anyhow::Result<(Plan, Diff, Vec<String>)> {
         interrupt::check()?;
         let mut members = Vec::new();
         for artifact in &bake.artifacts {
-            match spooled.get(&artifact.sha256) {
-                Some(Err(error)) => return Err(clone(error)),
-                Some(Ok(spooled)) if !bake.in_place(artifact) => members.extend(placed(spooled)),
+            match decoded.get(&artifact.sha256) {
+                Some(Err(error)) => return Err(repeat(error)),
+                Some(Ok(decoded)) if !bake.in_place(artifact) => members.extend(placed(decoded)),
                 _ => members.extend(bake.index(artifact)),
             }
         }
-        let mut warnings = check_glibc(bake, spooled)?;
-        let default_config = default_config(&job.spec, &job.fetcher.progress, bake, spooled)?;
-        supply(job, bake)?;
+        let mut warnings = check_glibc(bake, decoded)?;
+        let default_config = default_config(&job.spec, &job.fetcher.progress, bake, decoded)?;
+        ensure_packages(job, bake)?;
         let inputs = Inputs {
             artifacts: &bake.artifacts,
             arch: bake.target.arch.name(),
             members: &members,
             certificates: &job.certificates,
             default_config: default_config.as_deref(),
-            supply: bake.supply.as_ref(),
+            from_packages: bake.from_packages.as_ref(),
         };
         let plan = plan::plan(&job.spec, &inputs)?;
         let nothing = Receipt::new(plan.arch.as_str(), Vec::new());
         let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
         let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
-        diff.packages = bake.supply.iter().flat_map(|supply| supply.changes.clone()).collect();
+        diff.packages =
+            bake.from_packages.iter().flat_map(|from_packages| from_packages.changes.clone()).collect();
         warnings.extend(warnings::warnings(bake.root, &plan)?);
         for mount in warnings::mounts(bake.root, &diff)? {
             job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
@@ -74,19 +79,19 @@ pub(crate) fn prepare<'a>(job: &Job, mut bake: Bake<'a>, spooled: &Spool) -> any
 
 /// Has the package manager bring what it has to: before the plan, which depends on what that is, and
 /// after everything else is known to be there.
-fn supply(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
-    let shop = Shop {
+fn ensure_packages(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
+    let inputs = PackageInputs {
         spec: &job.spec,
         lock: &job.lock,
         fetcher: &job.fetcher,
-        patience: job.patience,
+        lock_timeout: job.lock_timeout,
         root: bake.root,
         arch: bake.target.arch,
         state: bake.state.as_ref(),
         receipt: bake.receipt.as_ref(),
     };
-    bake.supply = packages::supply(&shop)?;
-    let changed = bake.supply.as_ref().is_some_and(|supply| !supply.changes.is_empty());
+    bake.from_packages = packages::ensure(&inputs)?;
+    let changed = bake.from_packages.as_ref().is_some_and(|from_packages| !from_packages.changes.is_empty());
     if let Some(receipt) = bake.receipt.as_ref().filter(|_| changed) {
         bake.found = state::survey(bake.root, receipt)?;
     }
@@ -94,16 +99,16 @@ fn supply(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
 }
 
 /// Whether the root's C library is new enough for every executable that will be installed.
-pub(super) fn check_glibc(bake: &Bake, spooled: &Spool) -> anyhow::Result<Vec<String>> {
+pub(super) fn check_glibc(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Result<Vec<String>> {
     let mut dynamic = None;
-    let artifacts = bake.artifacts.iter().filter_map(|artifact| spooled.get(&artifact.sha256)?.as_ref().ok());
-    for (spooled, member) in
-        artifacts.flat_map(|spooled| spooled.members.iter().map(move |member| (spooled, member)))
+    let artifacts = bake.artifacts.iter().filter_map(|artifact| decoded.get(&artifact.sha256)?.as_ref().ok());
+    for (decoded, member) in
+        artifacts.flat_map(|decoded| decoded.members.iter().map(move |member| (decoded, member)))
     {
         let Some(needs) = member.needs_glibc else { continue };
-        dynamic = Some(&spooled.artifact);
+        dynamic = Some(&decoded.artifact);
         let Some(gives) = bake.target.glibc.filter(|gives| *gives < needs) else { continue };
-        let artifact = &spooled.artifact;
+        let artifact = &decoded.artifact;
         let message = format!(
             "{artifact}: `{}` needs glibc {}.{}, root `{}` has {}.{}",
             member.name,
@@ -137,22 +142,22 @@ pub(super) fn default_config(
     spec: &Spec,
     progress: &Progress,
     bake: &Bake,
-    spooled: &Spool,
+    decoded: &DecodedArtifacts,
 ) -> anyhow::Result<Option<String>> {
     let containerd = bake.artifacts.iter().find(|artifact| artifact.component == "containerd");
     let Some(artifact) = containerd.filter(|_| spec.containerd.config.base == Base::Default) else {
         return Ok(None);
     };
     progress.step(&format!("running `containerd config default` of {artifact}"));
-    if let Some(Ok(spooled)) = spooled.get(&artifact.sha256) {
-        return staged_default_config(spooled);
+    if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
+        return staged_default_config(decoded);
     }
     // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
     Ok(Some(staged::installed_config_default(bake.root.host())?))
 }
 
 /// What the decoded containerd prints as its default configuration.
-pub(super) fn staged_default_config(spooled: &Spooled) -> anyhow::Result<Option<String>> {
-    let member = spooled.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
+pub(super) fn staged_default_config(decoded: &Decoded) -> anyhow::Result<Option<String>> {
+    let member = decoded.members.iter().find(|member| member.path.as_str() == containerd::BINARY);
     member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
 }

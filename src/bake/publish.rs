@@ -1,10 +1,10 @@
 //! Stages and publishes one root.
 
-use crate::archive::decode::Member;
+use crate::archive::decode::DecodedMember;
 use crate::bake::abandon::abandon;
 use crate::bake::job::{Job, Report};
 use crate::bake::prepare::Planned;
-use crate::bake::root::Spool;
+use crate::bake::root::DecodedArtifacts;
 use crate::commit::Commit;
 use crate::error::Failure;
 use crate::state::Receipt;
@@ -13,10 +13,11 @@ use crate::state::Receipt;
 pub(crate) fn stage<'a>(
     job: &Job,
     planned: Planned<'a>,
-    spooled: &Spool,
+    decoded: &DecodedArtifacts,
     flushes: usize,
 ) -> anyhow::Result<Planned<'a>> {
-    let members: Vec<&Member> = spooled.values().flatten().flat_map(|spooled| &spooled.members).collect();
+    let members: Vec<&DecodedMember> =
+        decoded.values().flatten().flat_map(|decoded| &decoded.members).collect();
     let staged = with_commit(job, &planned, &members, flushes, |commit| {
         job.fetcher.progress.step(&format!("staging into {}", planned.bake.root.host().display()));
         commit.stage()
@@ -39,7 +40,7 @@ pub(crate) fn publish(job: &Job, planned: Planned, flushes: usize) -> anyhow::Re
 fn with_commit<T>(
     job: &Job,
     planned: &Planned,
-    members: &[&Member],
+    members: &[&DecodedMember],
     flushes: usize,
     work: impl FnOnce(&Commit) -> Result<T, Failure>,
 ) -> Result<Option<T>, Failure> {

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use crate::commit::diff::{self, Diff};
 use crate::commit::{Commit, recover};
-use crate::packages::manager::options::Request;
-use crate::packages::removal::{self, Rule};
+use crate::packages::manager::options::Options;
+use crate::packages::removal::{self, Removal};
 use crate::parallel;
 use crate::plan::Plan;
 use crate::root::Root;
 use crate::state::{self, State};
 
 /// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
-pub(crate) fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<Diff>> {
+pub(crate) fn remove(host: &Path, lock_timeout: Duration) -> anyhow::Result<Option<Diff>> {
     let root = Root::open(host)?;
-    let Some(state) = State::open_existing(&root, patience)? else { return Ok(None) };
+    let Some(state) = State::open_existing(&root, lock_timeout)? else { return Ok(None) };
     let Some(receipt) = recover::recover(&root, &state)? else {
         let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
         state.destroy(&created)?;
@@ -43,8 +43,9 @@ pub(crate) fn remove(host: &Path, patience: Duration) -> anyhow::Result<Option<D
             None => error,
         }
     })?;
-    let request = Request::offline(patience);
-    diff.packages = removal::retire(&root, Some(&state), &receipt.packages, request, Rule::Unneeded)?;
+    let request = Options::offline(lock_timeout);
+    diff.packages =
+        removal::remove_packages(&root, Some(&state), &receipt.packages, request, Removal::IfUnneeded)?;
     let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
     state.destroy(&created)?;
     Ok(Some(diff))

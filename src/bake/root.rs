@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::arch::Arch;
-use crate::archive::decode::Spooled;
+use crate::archive::decode::Decoded;
 use crate::artifact::Artifact;
 use crate::artifact::resolve::{self, Target};
 use crate::bake::abandon::abandon;
@@ -17,14 +17,14 @@ use crate::node::Node;
 use crate::packages::manager::distribution::Distribution;
 use crate::path::ImagePath;
 use crate::plan::Placed;
-use crate::plan::brought::Supply;
+use crate::plan::from_packages::FromPackages;
 use crate::root::{Root, target};
 use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
-use crate::state::{self, Found, Owned, Receipt, State};
+use crate::state::{self, Owned, Receipt, State, Survey};
 
 /// What was fetched and decoded, by the artifact's digest.
-pub(super) type Spool = BTreeMap<Digest, anyhow::Result<Spooled>>;
+pub(super) type DecodedArtifacts = BTreeMap<Digest, anyhow::Result<Decoded>>;
 
 /// One root on its way through the pipeline.
 pub(super) struct Bake<'a> {
@@ -39,9 +39,9 @@ pub(super) struct Bake<'a> {
     /// What it needs.
     pub artifacts: Vec<Artifact>,
     /// What is at every path that is owned.
-    pub found: Found,
+    pub found: Survey,
     /// What packages bring, once that is known.
-    pub supply: Option<Supply>,
+    pub from_packages: Option<FromPackages>,
 }
 
 impl Bake<'_> {
@@ -83,10 +83,10 @@ impl Bake<'_> {
 }
 
 /// The index of a decoded artifact.
-pub(super) fn placed(spooled: &Spooled) -> impl Iterator<Item = Placed> {
-    spooled.members.iter().map(|member| Placed {
-        artifact: spooled.artifact.sha256,
-        component: spooled.artifact.component.clone(),
+pub(super) fn placed(decoded: &Decoded) -> impl Iterator<Item = Placed> {
+    decoded.members.iter().map(|member| Placed {
+        artifact: decoded.artifact.sha256,
+        component: decoded.artifact.component.clone(),
         name: member.name.clone(),
         path: member.path.clone(),
         sha256: member.sha256,
@@ -119,8 +119,8 @@ pub(crate) fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Resul
     let arch = arch(&job.spec, root, &job.fetcher)?;
     let target = Target { arch, glibc: target::glibc(root, arch)? };
     let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;
-    let state = if write { Some(State::open(root, job.patience)?) } else { None };
-    let begun = || -> anyhow::Result<(Option<Receipt>, Found)> {
+    let state = if write { Some(State::open(root, job.lock_timeout)?) } else { None };
+    let begun = || -> anyhow::Result<(Option<Receipt>, Survey)> {
         let receipt = match &state {
             Some(state) => recover::recover(root, state)?,
             None => state::receipt(root)?,
@@ -129,7 +129,9 @@ pub(crate) fn begin<'a>(job: &Job, root: &'a Root, write: bool) -> anyhow::Resul
         Ok((receipt, found.unwrap_or_default()))
     };
     match begun() {
-        Ok((receipt, found)) => Ok(Bake { root, state, receipt, target, artifacts, found, supply: None }),
+        Ok((receipt, found)) => {
+            Ok(Bake { root, state, receipt, target, artifacts, found, from_packages: None })
+        }
         Err(error) => Err(abandon(root, state, error)),
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::commit::diff::Diff;
 use crate::error::{Failure, Kind};
 use crate::interrupt;
-use crate::live::cri::{Cri, Refusal};
+use crate::live::cri::{Cri, CriError};
 use crate::live::{running_kernel, service};
 use crate::path::ImagePath;
 use crate::plan::kernel;
@@ -121,10 +121,10 @@ fn wait_for_cri(progress: &Progress) -> Result<String, Failure> {
     }
 }
 
-fn ready() -> Result<String, Refusal> {
+fn ready() -> Result<String, CriError> {
     let mut cri = Cri::connect()?;
     let runtime = cri.version()?;
-    cri.condition()?.runtime.map_err(|why| Refusal::of(&why))?;
+    cri.condition()?.runtime.map_err(|why| CriError::of(&why))?;
     Ok(format!("{} {}", runtime.name, runtime.version))
 }
 

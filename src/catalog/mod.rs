@@ -28,7 +28,7 @@ pub(crate) struct Component {
     #[serde(default)]
     pub raw: bool,
     /// What is installed, and where.
-    pub members: Vec<Rule>,
+    pub members: Vec<MemberRule>,
     /// Members without which an archive is refused.
     #[serde(default)]
     pub required: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Component {
 /// Where a member goes.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Rule {
+pub(crate) struct MemberRule {
     from: String,
     to: ImagePath,
     name: Option<String>,
@@ -64,7 +64,7 @@ pub(crate) struct StaticBuild {
     pub glibc: BTreeMap<String, String>,
 }
 
-impl Rule {
+impl MemberRule {
     /// Where `member` goes, if this rule installs it.
     fn destination(&self, member: &str) -> Option<ImagePath> {
         let (directory, name) = member.rsplit_once('/').unwrap_or(("", member));
@@ -84,7 +84,7 @@ impl Rule {
 
 impl Component {
     /// The rule that installs `member`, and where to. None: it is not installed.
-    pub(crate) fn rule(&self, member: &str) -> Option<(&Rule, ImagePath)> {
+    pub(crate) fn rule(&self, member: &str) -> Option<(&MemberRule, ImagePath)> {
         self.members.iter().find_map(|rule| Some((rule, rule.destination(member)?)))
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::bake::job::{Job, Outcome, Report};
 use crate::bake::{self, start};
-use crate::cli::args::{Bake, Build, Static};
-use crate::cli::input::{self, Input, Inputs};
+use crate::cli::args::{BakeArguments, BuildArguments, Static};
+use crate::cli::input::{self, Input, UserInput};
 use crate::cli::output::print;
 use crate::cli::{json, report};
 use crate::error::{self, Failure, Kind};
@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::root::Root;
 use crate::root::selinux::RELABEL;
 
-pub(crate) fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
+pub(crate) fn plan(bake: &BakeArguments, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
     let job = bake_job(bake, progress)?;
     let outcomes = bake::plan(&job, &bake.root);
     let changes =
@@ -25,7 +25,7 @@ pub(crate) fn plan(bake: &Bake, detailed_exitcode: bool, progress: &Progress) ->
     Ok(if code == 0 && changes && detailed_exitcode { Kind::Drift.exit_code() } else { code })
 }
 
-pub(crate) fn apply(bake: &Bake, start: bool, progress: &Progress) -> anyhow::Result<u8> {
+pub(crate) fn apply(bake: &BakeArguments, start: bool, progress: &Progress) -> anyhow::Result<u8> {
     let running = if start { Some(running_root(&bake.root)?) } else { None };
     let job = bake_job(bake, progress)?;
     if start && !["containerd", "containerd-static"].iter().any(|name| job.spec.wants(name)) {
@@ -54,19 +54,19 @@ fn running_root(hosts: &[PathBuf]) -> anyhow::Result<Root> {
     Ok(root)
 }
 
-fn bake_job(bake: &Bake, progress: &Progress) -> anyhow::Result<Job> {
+fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
     let cache = input::cache_outside(&bake.input, &bake.root)?;
-    let patience = Duration::from_secs(bake.patience.lock_timeout);
-    Ok(Job { patience, ..job(&bake.input, bake.build, cache, progress)? })
+    let lock_timeout = Duration::from_secs(bake.wait.lock_timeout);
+    Ok(Job { lock_timeout, ..job(&bake.input, bake.build, cache, progress)? })
 }
 
 pub(crate) fn job(
     input: &Input,
-    build: Build,
+    build: BuildArguments,
     cache: Option<PathBuf>,
     progress: &Progress,
 ) -> anyhow::Result<Job> {
-    let Inputs { mut spec, lock, certificates } = Inputs::load(input)?;
+    let UserInput { mut spec, lock, certificates } = UserInput::load(input)?;
     match build.static_build {
         Static::Auto => {}
         Static::Always => spec.choose_static(true),
@@ -78,7 +78,7 @@ pub(crate) fn job(
         lock,
         certificates,
         scratch: std::env::temp_dir(),
-        patience: Duration::ZERO,
+        lock_timeout: Duration::ZERO,
         mtime: input::source_date_epoch()?,
     })
 }

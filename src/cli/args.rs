@@ -26,7 +26,7 @@ pub(crate) enum Command {
     /// Print what `apply` would change
     Plan {
         #[command(flatten)]
-        bake: Bake,
+        bake: BakeArguments,
         /// Exit with 10 if anything would change
         #[arg(long)]
         detailed_exitcode: bool,
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Bake one root filesystem, or several from one download
     Apply {
         #[command(flatten)]
-        bake: Bake,
+        bake: BakeArguments,
         /// Load modules, set kernel parameters, (re)start containerd and wait until its CRI answers; only
         /// where DIR is the running system's /
         #[arg(long)]
@@ -46,7 +46,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR")]
         root: PathBuf,
         #[command(flatten)]
-        ask: Ask,
+        ask: VerifyArguments,
         /// Print one JSON document
         #[arg(long)]
         json: bool,
@@ -60,7 +60,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        patience: Patience,
+        wait: LockTimeout,
     },
     /// Pin URL, size and SHA-256 of every artifact in nodebake.lock
     Lock {
@@ -85,7 +85,7 @@ pub(crate) enum Command {
         #[arg(long)]
         live: bool,
         #[command(flatten)]
-        build: Build,
+        build: BuildArguments,
     },
     /// Print the JSON Schema of nodebake.yaml
     Schema,
@@ -102,7 +102,7 @@ pub(crate) enum Command {
     },
     /// Run a root's package manager; nodebake calls itself with it
     #[command(hide = true)]
-    Enclosed {
+    ChrootInit {
         #[arg(long, hide = true)]
         second: bool,
     },
@@ -131,23 +131,23 @@ pub(crate) enum BundleCommand {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Bake {
+pub(crate) struct BakeArguments {
     /// Root filesystem; several times for several roots
     #[arg(long, value_name = "DIR", required = true)]
     pub(super) root: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) input: Input,
     #[command(flatten)]
-    pub(super) patience: Patience,
+    pub(super) wait: LockTimeout,
     /// Print one JSON document
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
-    pub(super) build: Build,
+    pub(super) build: BuildArguments,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct Build {
+pub(crate) struct BuildArguments {
     /// Which build of containerd: auto looks at the root's glibc
     #[arg(long = "static", value_name = "WHEN", value_enum, default_value_t = Static::Auto, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub(super) static_build: Static,
@@ -155,7 +155,7 @@ pub(crate) struct Build {
 
 /// What `verify` asks of the running system.
 #[derive(Debug, Args)]
-pub(crate) struct Ask {
+pub(crate) struct VerifyArguments {
     /// Also ask systemd, the kernel and the CRI of the running system
     #[arg(long)]
     pub(super) live: bool,
@@ -168,7 +168,7 @@ pub(crate) struct Ask {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Patience {
+pub(crate) struct LockTimeout {
     /// Wait so long for a root that another run has locked
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(super) lock_timeout: u64,

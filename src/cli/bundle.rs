@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::input::{self, Input, Inputs};
+use crate::cli::input::{self, Input, UserInput};
 use crate::cli::lock::choose;
 use crate::cli::output::{print, write_beside};
 use crate::error::{Failure, Kind};
@@ -23,7 +23,7 @@ pub(crate) fn create_bundle(
             .help("name a file; one that is there is replaced")
             .into());
     }
-    let Inputs { spec, lock, .. } = Inputs::load(input)?;
+    let UserInput { spec, lock, .. } = UserInput::load(input)?;
     let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
     let gathered = pack::gather(&spec, &lock, &choose(named, &spec, &lock)?, &fetcher)?;
     if spec.package().is_some() {

@@ -2,7 +2,7 @@
 
 use crate::bake;
 use crate::cli::apply::job;
-use crate::cli::args::Build;
+use crate::cli::args::BuildArguments;
 use crate::cli::input::{self, Input};
 use crate::cli::output::print;
 use crate::progress::Progress;
@@ -11,7 +11,7 @@ use crate::verify::goss;
 /// What the spec would bake, by itself: no root decides on the build, and nothing is written.
 pub(crate) fn goss_of_spec(
     input: &Input,
-    build: Build,
+    build: BuildArguments,
     live: bool,
     progress: &Progress,
 ) -> anyhow::Result<u8> {

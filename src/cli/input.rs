@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::artifact::lockfile::Lock;
+use crate::artifact::lockfile::Lockfile;
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
 use crate::progress::Progress;
@@ -53,26 +53,26 @@ pub(crate) struct Input {
 }
 
 /// What the user gave, read from this host.
-pub(super) struct Inputs {
+pub(super) struct UserInput {
     /// The spec.
     pub spec: Spec,
     /// The lock beside it; empty where there is none.
-    pub lock: Lock,
+    pub lock: Lockfile,
     /// The certificates that it names.
     pub certificates: BTreeMap<PathBuf, Vec<u8>>,
 }
 
-impl Inputs {
+impl UserInput {
     /// Reads the spec, the lock and the certificates.
-    pub(super) fn load(input: &Input) -> anyhow::Result<Inputs> {
+    pub(super) fn load(input: &Input) -> anyhow::Result<UserInput> {
         let (spec, folder) = spec(input)?;
         let lock_path = folder.join(LOCK);
         let lock = match read(&lock_path)? {
-            Some(text) => Lock::parse(&text, &lock_path.display().to_string())?,
-            None => Lock::default(),
+            Some(text) => Lockfile::parse(&text, &lock_path.display().to_string())?,
+            None => Lockfile::default(),
         };
         let certificates = certificates(&spec, &folder)?;
-        Ok(Inputs { spec, lock, certificates })
+        Ok(UserInput { spec, lock, certificates })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cli::report::escape;
 use crate::commit::diff::{Action, Change, Diff};
 use crate::error::{Kind, kind};
 use crate::node::Node;
-use crate::plan::brought;
+use crate::plan::from_packages::PackageChange;
 
 /// `--json` of plan and apply.
 #[derive(Debug, Serialize)]
@@ -109,13 +109,13 @@ pub(super) fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
     baked
 }
 
-fn changed_package(change: &brought::Change) -> ChangedPackage {
+fn changed_package(change: &PackageChange) -> ChangedPackage {
     let (action, package) = match change {
-        brought::Change::Install(package) => ("install", package),
-        brought::Change::Upgrade(package, _) => ("upgrade", package),
-        brought::Change::Remove(package) => ("remove", package),
-        brought::Change::Leave(package) => ("leave", package),
-        brought::Change::Hold(package) => ("hold", package),
+        PackageChange::Install(package) => ("install", package),
+        PackageChange::Upgrade(package, _) => ("upgrade", package),
+        PackageChange::Remove(package) => ("remove", package),
+        PackageChange::Leave(package) => ("leave", package),
+        PackageChange::Hold(package) => ("hold", package),
     };
     ChangedPackage { action, package: package.clone() }
 }

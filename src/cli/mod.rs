@@ -42,7 +42,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
         Command::Apply { bake, start } => apply(&bake, start, &progress),
         Command::Verify { root, ask, json } => verify(&root, ask, json),
-        Command::Remove { root, json, patience } => remove(&root, json, &patience, &progress),
+        Command::Remove { root, json, wait } => remove(&root, json, &wait, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
         Command::Bundle(BundleCommand::Create { input, output, arch }) => {
             create_bundle(&input, &arch, &output, &progress)
@@ -62,7 +62,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Man { directory } => man(directory.as_deref()),
-        Command::Enclosed { second: false } => Ok(init::first()?),
-        Command::Enclosed { second: true } => Ok(init::second()?),
+        Command::ChrootInit { second: false } => Ok(init::unshare()?),
+        Command::ChrootInit { second: true } => Ok(init::init()?),
     }
 }

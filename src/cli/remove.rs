@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::bake::remove;
-use crate::cli::args::Patience;
+use crate::cli::args::LockTimeout;
 use crate::cli::output::print;
 use crate::cli::{json, report};
 use crate::progress::Progress;
@@ -14,10 +14,10 @@ use crate::state::{self, Before};
 pub(crate) fn remove(
     host: &Path,
     json: bool,
-    patience: &Patience,
+    lock_timeout: &LockTimeout,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
-    let diff = remove::remove(host, Duration::from_secs(patience.lock_timeout))?;
+    let diff = remove::remove(host, Duration::from_secs(lock_timeout.lock_timeout))?;
     if diff.is_none() {
         progress.step(&format!("nothing to remove: nodebake owns nothing in {}", host.display()));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::commit::diff::{Action, Change, Diff};
 use crate::error::failure;
 use crate::node::{Content, Node, Want};
-use crate::plan::brought;
+use crate::plan::from_packages::PackageChange;
 use crate::printable::printable;
 use crate::verify::finding::{Finding, Passed, Skipped, Verdict};
 
@@ -43,13 +43,13 @@ pub(super) fn changes(diff: &Diff, planned: bool) -> String {
     lines(&text)
 }
 
-fn package_line(change: &brought::Change) -> String {
+fn package_line(change: &PackageChange) -> String {
     match change {
-        brought::Change::Install(package) => format!("+ package {package}"),
-        brought::Change::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
-        brought::Change::Remove(package) => format!("- package {package}"),
-        brought::Change::Leave(package) => format!("  package {package} stays: other packages need it"),
-        brought::Change::Hold(package) => format!("~ package {package} hold changed"),
+        PackageChange::Install(package) => format!("+ package {package}"),
+        PackageChange::Upgrade(package, from) => format!("~ package {package} was {}", printable(from)),
+        PackageChange::Remove(package) => format!("- package {package}"),
+        PackageChange::Leave(package) => format!("  package {package} stays: other packages need it"),
+        PackageChange::Hold(package) => format!("~ package {package} hold changed"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::args::Ask;
+use crate::cli::args::VerifyArguments;
 use crate::cli::output::print;
 use crate::cli::{json, report};
 use crate::error::Kind;
@@ -10,7 +10,11 @@ use crate::root::Root;
 use crate::verify;
 use crate::verify::live::Live;
 
-pub(crate) fn verify(host: &Path, Ask { live, pod, pull }: Ask, json: bool) -> anyhow::Result<u8> {
+pub(crate) fn verify(
+    host: &Path,
+    VerifyArguments { live, pod, pull }: VerifyArguments,
+    json: bool,
+) -> anyhow::Result<u8> {
     let root = Root::open(host)?;
     let live = (live || pod || pull.is_some()).then_some(Live { pod, pull });
     let verdict = verify::verify(&root, live.as_ref())?;

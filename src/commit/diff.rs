@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::{Failure, Kind};
 use crate::node::{Content, Node, Want};
 use crate::path::ImagePath;
-use crate::plan::{Entry, Plan, brought};
+use crate::plan::from_packages::PackageChange;
+use crate::plan::{Entry, Plan};
 use crate::root::Root;
-use crate::state::{Before, Found, Owned, Receipt, Step};
+use crate::state::{Before, Owned, Receipt, Step, Survey};
 
 /// Longer texts are replaced without being shown.
 const SHOWN: u64 = 1 << 18;
@@ -56,7 +57,7 @@ pub(crate) struct Change {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Diff {
     /// What the package manager did, or would do.
-    pub packages: Vec<brought::Change>,
+    pub packages: Vec<PackageChange>,
     /// Every planned and every owned path, sorted.
     pub changes: Vec<Change>,
     /// Directories that have to be created on the way.
@@ -80,7 +81,7 @@ impl Change {
     }
 
     /// What is there came with a package of ours: there is nothing to keep.
-    fn is_nobodys(&mut self) {
+    fn forget_original(&mut self) {
         if let Some(new) = &mut self.new {
             new.before = Before::Nothing;
             let same = self.found.as_ref() == Some(&new.node);
@@ -113,7 +114,7 @@ impl Diff {
 }
 
 /// Compares `plan` with `root`, of which `receipt` owns what is in `found`.
-pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -> Result<Diff, Failure> {
+pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) -> Result<Diff, Failure> {
     let mut diff = Diff::default();
     for (path, entry) in &plan.entries {
         let at_path = match found.get(path) {
@@ -128,7 +129,7 @@ pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Found, root: &Root) -
             diff.changes.push(present(path, entry, receipt.paths.get(path), at_path));
         } else if let Some(mut change) = wanted(path, entry, receipt.paths.get(path), at_path, root)? {
             if plan.shipped.contains(path) && change.old.is_none() {
-                change.is_nobodys();
+                change.forget_original();
             }
             diff.changes.push(change);
         }
@@ -245,7 +246,7 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
 fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
     let mut seen: BTreeMap<(u64, u64, String), &ImagePath> = BTreeMap::new();
     for change in diff.changes.iter().filter(|change| change.action != Action::Release) {
-        let Some(entry) = root.entry(&change.path)? else { continue };
+        let Some(entry) = root.entry_identity(&change.path)? else { continue };
         if let Some(other) = seen.insert(entry, &change.path) {
             let path = &change.path;
             let message =

@@ -9,7 +9,7 @@ pub(crate) mod recover;
 
 use std::collections::BTreeSet;
 
-use crate::archive::decode::Member;
+use crate::archive::decode::DecodedMember;
 use crate::commit::diff::{Action, Change, Diff};
 use crate::commit::recover::prune_directories;
 use crate::error::{Failure, Kind};
@@ -37,7 +37,7 @@ pub(crate) struct Commit<'a> {
     /// What has to change.
     pub diff: &'a Diff,
     /// Decoded members of the artifacts that are not in place.
-    pub members: &'a [&'a Member],
+    pub members: &'a [&'a DecodedMember],
     /// Of all installed files.
     pub mtime: i64,
     /// How many files are flushed at once.
@@ -46,7 +46,7 @@ pub(crate) struct Commit<'a> {
 
 /// What happened beside the changes themselves.
 #[derive(Debug, Default)]
-pub(crate) struct Kept {
+pub(crate) struct SavedEdits {
     /// Edited files: the path, and where the edit is kept.
     pub edits: Vec<(ImagePath, ImagePath)>,
     /// SELinux labels could not be set: the root is marked so that the next boot does it.
@@ -82,7 +82,7 @@ impl Commit<'_> {
     }
 
     /// Makes it visible. Not interrupted by signals: it takes milliseconds.
-    pub(crate) fn publish(&self) -> Result<Kept, Failure> {
+    pub(crate) fn publish(&self) -> Result<SavedEdits, Failure> {
         let mut kept = self.keep()?;
         // Before anything is in place. What is taken away, or put back as it was, needs no label.
         if self.acting().any(|change| change.want.is_some()) {
@@ -167,8 +167,8 @@ impl Commit<'_> {
     }
 
     /// Saves what would be lost: originals at the first bake, edits at any.
-    fn keep(&self) -> Result<Kept, Failure> {
-        let mut kept = Kept::default();
+    fn keep(&self) -> Result<SavedEdits, Failure> {
+        let mut kept = SavedEdits::default();
         for change in self.acting() {
             let saved = change.new.as_ref().is_some_and(|new| new.before == Before::Saved);
             // An original that an earlier `remove` had to leave is the true one: what is there now is an edit.

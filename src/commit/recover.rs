@@ -17,7 +17,7 @@ pub(crate) fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Fail
     let old = held.receipt()?;
     let Some(intent) = held.intent()? else { return Ok(old) };
     if let Some(placeholder) = &intent.placeholder {
-        recovery::take_placeholder(root, placeholder)?;
+        recovery::remove_placeholder(root, placeholder)?;
     }
     let packages = recover_packages(root, old.as_ref(), &intent)?;
     let nothing = intent.paths.is_empty() && packages.is_empty();

@@ -21,7 +21,7 @@ const LONGEST_LABEL: usize = 4095;
 
 /// What a rule can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum FileKind {
     /// `--`
     File,
     /// `-d`
@@ -55,16 +55,16 @@ pub(crate) struct Unknown;
 #[derive(Debug)]
 pub(crate) struct FileContexts {
     /// Sorted so that the last that matches decides.
-    rules: Vec<Rule>,
+    rules: Vec<LabelRule>,
     /// The administrator's, then the distribution's; the last line of each is looked at first.
     substitutions: [Vec<(String, String)>; 2],
     spent: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Rule {
+struct LabelRule {
     expression: String,
-    kind: Option<Kind>,
+    kind: Option<FileKind>,
     /// None for `<<none>>`: the path is to be left alone.
     label: Option<String>,
     /// With what every match begins and ends.
@@ -78,7 +78,7 @@ impl FileContexts {
     /// Reads a policy. An error: it has more rules than any policy.
     pub(crate) fn parse(texts: &Texts) -> Result<FileContexts, Unknown> {
         let lines = [&texts.base, &texts.homedirs, &texts.local].into_iter().flat_map(|text| text.lines());
-        let mut rules: Vec<Rule> = lines.filter_map(Rule::parse).take(MOST_RULES + 1).collect();
+        let mut rules: Vec<LabelRule> = lines.filter_map(LabelRule::parse).take(MOST_RULES + 1).collect();
         if rules.len() > MOST_RULES {
             return Err(Unknown);
         }
@@ -89,9 +89,9 @@ impl FileContexts {
     }
 
     /// The label of `path`. None: the policy has none for it.
-    pub(crate) fn label(&self, path: &str, kind: Kind) -> Result<Option<&str>, Unknown> {
+    pub(crate) fn label(&self, path: &str, kind: FileKind) -> Result<Option<&str>, Unknown> {
         let path = self.substituted(path);
-        let fits = |rule: &&Rule| rule.kind.is_none_or(|other| other == kind) && rule.may_match(&path);
+        let fits = |rule: &&LabelRule| rule.kind.is_none_or(|other| other == kind) && rule.may_match(&path);
         for rule in self.rules.iter().rev().filter(fits) {
             if rule.plain || self.matches(rule, &path)? {
                 return Ok(rule.label.as_deref());
@@ -100,7 +100,7 @@ impl FileContexts {
         Ok(None)
     }
 
-    fn matches(&self, rule: &Rule, path: &str) -> Result<bool, Unknown> {
+    fn matches(&self, rule: &LabelRule, path: &str) -> Result<bool, Unknown> {
         if self.spent.fetch_add(path.len(), Ordering::Relaxed) > BUDGET {
             return Err(Unknown);
         }
@@ -120,14 +120,14 @@ impl FileContexts {
     }
 }
 
-impl Rule {
+impl LabelRule {
     /// `EXPRESSION [TYPE] LABEL`. What is no rule is passed over.
-    fn parse(line: &str) -> Option<Rule> {
+    fn parse(line: &str) -> Option<LabelRule> {
         let mut words = line.split_whitespace();
         let expression = words.next().filter(|word| !word.starts_with('#'))?;
         let (kind, label) = match (words.next()?, words.next()) {
             (label, None) => (None, label),
-            (kind, Some(label)) => (Some(Kind::parse(kind)?), label),
+            (kind, Some(label)) => (Some(FileKind::parse(kind)?), label),
         };
         let label = match label {
             "<<none>>" => None,
@@ -137,7 +137,7 @@ impl Rule {
             _ => return None,
         };
         let (start, end, plain) = edges(expression);
-        Some(Rule { expression: expression.to_owned(), kind, label, start, end, plain })
+        Some(LabelRule { expression: expression.to_owned(), kind, label, start, end, plain })
     }
 
     /// Cheap, and false for nearly every rule: an expression is compiled only where it is true.
@@ -157,13 +157,13 @@ impl Rule {
     }
 }
 
-impl Kind {
-    fn parse(word: &str) -> Option<Kind> {
+impl FileKind {
+    fn parse(word: &str) -> Option<FileKind> {
         match word {
-            "--" => Some(Kind::File),
-            "-d" => Some(Kind::Directory),
-            "-l" => Some(Kind::Link),
-            "-b" | "-c" | "-p" | "-s" => Some(Kind::Other),
+            "--" => Some(FileKind::File),
+            "-d" => Some(FileKind::Directory),
+            "-l" => Some(FileKind::Link),
+            "-b" | "-c" | "-p" | "-s" => Some(FileKind::Other),
             _ => None,
         }
     }
@@ -249,7 +249,7 @@ mod tests {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
-    use super::{FileContexts, Kind, Texts, Unknown, edges};
+    use super::{FileContexts, FileKind, Texts, Unknown, edges};
 
     fn policy(base: &str) -> FileContexts {
         FileContexts::parse(&Texts { base: base.to_owned(), ..Texts::default() }).unwrap()
@@ -269,7 +269,7 @@ mod tests {
             ("/opt/cni.d", "plain_t"),
         ] {
             assert_eq!(
-                policy.label(path, Kind::File),
+                policy.label(path, FileKind::File),
                 Ok(Some(format!("x:x:{label}:s0").as_str())),
                 "{path}"
             );
@@ -279,11 +279,11 @@ mod tests {
     #[test]
     fn expressions_are_anchored_and_bound_to_a_kind() {
         let policy = policy("/a -d d\n/a -- f\n/a/b -l l\n/c <<none>>\n/x* -s s\n");
-        assert_eq!(policy.label("/a", Kind::File), Ok(Some("f")));
-        assert_eq!(policy.label("/a", Kind::Directory), Ok(Some("d")));
-        assert_eq!(policy.label("/a", Kind::Link), Ok(None));
+        assert_eq!(policy.label("/a", FileKind::File), Ok(Some("f")));
+        assert_eq!(policy.label("/a", FileKind::Directory), Ok(Some("d")));
+        assert_eq!(policy.label("/a", FileKind::Link), Ok(None));
         for none in ["/a/b", "/a/b/c", "/z/a", "/c", "/x"] {
-            assert_eq!(policy.label(none, Kind::File), Ok(None), "{none}");
+            assert_eq!(policy.label(none, FileKind::File), Ok(None), "{none}");
         }
     }
 
@@ -303,7 +303,7 @@ mod tests {
             ("/deep/x", Some("r")),
             ("/libx", None),
         ] {
-            assert_eq!(policy.label(path, Kind::File), Ok(label), "{path}");
+            assert_eq!(policy.label(path, FileKind::File), Ok(label), "{path}");
         }
     }
 
@@ -311,11 +311,11 @@ mod tests {
     fn what_is_not_understood_or_costs_too_much_is_unknown() {
         for expression in ["/a(", "/a[", "/(?=a).*", "/(a{1000}){1000}", "/a\\1"] {
             let policy = policy(&format!("/.* all\n{expression} one\n"));
-            assert_eq!(policy.label("/a", Kind::File), Err(Unknown), "{expression}");
+            assert_eq!(policy.label("/a", FileKind::File), Err(Unknown), "{expression}");
         }
         let many = policy(&"/.*(b|c) x\n".repeat(40_000));
         let path = format!("/{}", "a".repeat(200));
-        let known = (0..2).map(|_| many.label(&path, Kind::File)).filter(Result::is_ok).count();
+        let known = (0..2).map(|_| many.label(&path, FileKind::File)).filter(Result::is_ok).count();
         assert_eq!(known, 0);
         let texts = Texts { base: "/a x\n".repeat(50_001), ..Texts::default() };
         assert!(FileContexts::parse(&texts).is_err());
@@ -357,7 +357,9 @@ mod tests {
         };
         let paths = paths_of(&texts);
         assert!(paths.len() > 4_000, "{}", paths.len());
-        for (word, kind) in [("file", Kind::File), ("dir", Kind::Directory), ("lnk_file", Kind::Link)] {
+        for (word, kind) in
+            [("file", FileKind::File), ("dir", FileKind::Directory), ("lnk_file", FileKind::Link)]
+        {
             let mut command = Command::new(selinux.join("usr/sbin/matchpathcon"));
             command.args(["-m", word, "-f"]).arg(files.join("file_contexts")).args(&paths);
             let output = command.output().unwrap();

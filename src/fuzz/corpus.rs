@@ -11,7 +11,7 @@ use super::{
 };
 use crate::archive;
 use crate::path::ImagePath;
-use crate::source::section::Extent;
+use crate::source::section::Section;
 
 type Target = fn(&[u8]);
 
@@ -65,7 +65,7 @@ proptest! {
         let bytes = sealed(&tar);
         let destination = ImagePath::fixed("/opt/cni/bin");
         let mut names = Vec::new();
-        let read = archive::read(&Extent::whole(file(&bytes), bytes.len() as u64), "made up", true, |member| {
+        let read = archive::read(&Section::whole(file(&bytes), bytes.len() as u64), "made up", true, |member| {
             names.push(member.name.to_owned());
             Ok(())
         });

@@ -32,10 +32,9 @@ use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::kernel;
 use crate::runtime::containerd::settings::Settings;
-use crate::runtime::containerd::{self, hosts as hosts_toml, lookup, unit};
-use crate::runtime::containerd::{Basis, Release};
+use crate::runtime::containerd::{self, ConfigInputs, Release, hosts as hosts_toml, lookup, unit};
 use crate::source::bundle::Bundle;
-use crate::source::section::Extent;
+use crate::source::section::Section;
 use crate::spec::Spec;
 use crate::state::{Intent, Receipt};
 pub use package_managers::{dpkg, key, rpm};
@@ -55,8 +54,8 @@ pub fn archive(data: &[u8]) {
         _ => compressed(&sealed(tar)),
     };
     let (mut names, mut short) = (Vec::new(), false);
-    let extent = Extent::whole(file(&bytes), bytes.len() as u64);
-    let read = archive::read(&extent, "fuzz", true, |member| {
+    let section = Section::whole(file(&bytes), bytes.len() as u64);
+    let read = archive::read(&section, "fuzz", true, |member| {
         names.push(member.name.to_owned());
         short |= std::io::copy(member.content, &mut std::io::sink())? != member.size;
         Ok(())
@@ -132,9 +131,10 @@ pub fn spec(data: &[u8]) {
     for version in ["1.7.24", "2.1.9"] {
         let release = Release::parse(version).unwrap();
         entries.extend(unit::entries(release, &spec.containerd, None));
-        if let Ok(text) =
-            containerd::config(&spec.containerd.config, Basis { release, default: None, cni_bin: None })
-        {
+        if let Ok(text) = containerd::config(
+            &spec.containerd.config,
+            ConfigInputs { release, default: None, cni_bin: None },
+        ) {
             entries.extend(containerd::entries(text));
         }
     }
@@ -157,8 +157,8 @@ fn is_readable(path: &ImagePath, want: &Want) {
 /// What is read is written and read as the same.
 pub fn lock(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(read) = lockfile::Lock::parse(text, "nodebake.lock") {
-        assert_eq!(lockfile::Lock::parse(&read.text().unwrap(), "nodebake.lock").unwrap(), read);
+    if let Ok(read) = lockfile::Lockfile::parse(text, "nodebake.lock") {
+        assert_eq!(lockfile::Lockfile::parse(&read.text().unwrap(), "nodebake.lock").unwrap(), read);
     }
 }
 
@@ -216,7 +216,8 @@ pub fn config(data: &[u8]) {
     {
         let release = Release::parse(release).unwrap();
         let config = crate::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
-        let Ok(text) = containerd::config(&config, Basis { release, default: Some(base), cni_bin: None })
+        let Ok(text) =
+            containerd::config(&config, ConfigInputs { release, default: Some(base), cni_bin: None })
         else {
             continue;
         };

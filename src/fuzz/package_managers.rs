@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use crate::format::openpgp;
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::packages::manager::transaction::Transaction;
 use crate::packages::manager::{apt, dnf, dpkg as dpkg_files, rpm as rpm_database};
 use crate::path::ImagePath;
@@ -78,7 +78,7 @@ pub fn dpkg(data: &[u8]) {
 pub fn rpm(data: &[u8]) {
     let [all, dump, locked, table] = parts(data);
     let root = root(&[("etc/dnf/plugins/versionlock.list", locked), ("etc/dnf/versionlock.toml", table)]);
-    let questions = rpm_database::questions(&Request::offline(std::time::Duration::ZERO), &[NAME]);
+    let questions = rpm_database::questions(&Options::offline(std::time::Duration::ZERO), &[NAME]);
     assert_eq!(questions.len(), 2);
     if let Ok(database) = rpm_database::database(&root, &[NAME], &[answer(all, b""), answer(dump, b"")]) {
         assert!(database.records.iter().all(|(name, record)| name == NAME || record.files.is_empty()));
@@ -109,9 +109,9 @@ fn root(files: &[(&str, &[u8])]) -> Root {
     Root::open(FOLDER.path()).unwrap()
 }
 
-fn answer(output: &[u8], complaints: &[u8]) -> Answer {
+fn answer(output: &[u8], stderr: &[u8]) -> Answer {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Answer { code: Some(0), output: text(output), complaints: text(complaints) }
+    Answer { code: Some(0), stdout: text(output), stderr: text(stderr) }
 }
 
 fn is_sound(transaction: &Transaction) {

@@ -14,7 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::{crictl, kernel};
-use crate::runtime::containerd::{self, Basis, Release, hosts, unit};
+use crate::runtime::containerd::{self, ConfigInputs, Release, hosts, unit};
 use crate::spec::Spec;
 
 /// A value of the spec, what makes it plausible, and how it is read in the files that are written.
@@ -80,7 +80,7 @@ fn written(spec: &Spec) -> Result<Written, Failure> {
     let directory = spec.containerd.config.registry_config_path.path()?;
     let mut entries = hosts::entries(spec, &directory, &certificates)?;
     let release = Release::parse("2.1.9")?;
-    let basis = Basis { release, default: None, cni_bin: None };
+    let basis = ConfigInputs { release, default: None, cni_bin: None };
     entries.extend(containerd::entries(containerd::config(&spec.containerd.config, basis)?));
     entries.extend(unit::entries(release, &spec.containerd, None));
     entries.extend(kernel::entries(&spec.kernel));

@@ -20,7 +20,12 @@ use crate::interrupt;
 use crate::printable::printable;
 use crate::runtime::containerd::SOCKET;
 
-#[expect(unreachable_pub, clippy::doc_lazy_continuation, reason = "generated; cri.proto documents it")]
+#[expect(
+    unreachable_pub,
+    clippy::doc_lazy_continuation,
+    clippy::missing_docs_in_private_items,
+    reason = "generated; cri.proto documents it"
+)]
 pub(crate) mod v1 {
     tonic::include_proto!("runtime.v1");
 }
@@ -44,26 +49,26 @@ pub(crate) struct Cri {
 /// Why there is no answer, in the runtime's own words where it has any.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
-pub(crate) struct Refusal {
+pub(crate) struct CriError {
     words: String,
     /// Nobody serves the CRI on this socket: waiting does not help.
     pub is_final: bool,
 }
 
-impl Refusal {
+impl CriError {
     /// One that may pass.
-    pub(crate) fn of(words: &str) -> Refusal {
-        Refusal { words: printable(words), is_final: false }
+    pub(crate) fn of(words: &str) -> CriError {
+        CriError { words: printable(words), is_final: false }
     }
 }
 
-impl From<Status> for Refusal {
-    fn from(status: Status) -> Refusal {
+impl From<Status> for CriError {
+    fn from(status: Status) -> CriError {
         // containerd has loaded its plugins before it serves anything.
         const NO_CRI: &str = "the CRI plugin is not loaded: see disabled_plugins in config.toml and its log";
         match status.code() {
-            Code::Unimplemented => Refusal { words: NO_CRI.to_owned(), is_final: true },
-            _ => Refusal::of(status.message()),
+            Code::Unimplemented => CriError { words: NO_CRI.to_owned(), is_final: true },
+            _ => CriError::of(status.message()),
         }
     }
 }
@@ -90,13 +95,13 @@ pub(crate) struct Condition {
 
 impl Cri {
     /// Connects to containerd's socket of this host. An error says why the CRI does not answer.
-    pub(crate) fn connect() -> Result<Cri, Refusal> {
+    pub(crate) fn connect() -> Result<Cri, CriError> {
         let driver = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Refusal::of(&error.to_string()))?;
+            .map_err(|error| CriError::of(&error.to_string()))?;
         let endpoint = Endpoint::from_static(SOCKET);
-        let nobody = |why: &str| Refusal::of(&format!("nobody answers on {SOCKET}: {why}"));
+        let nobody = |why: &str| CriError::of(&format!("nobody answers on {SOCKET}: {why}"));
         let channel = driver
             .block_on(async { tokio::time::timeout(ANSWER, endpoint.connect()).await })
             .map_err(|_| nobody("no answer"))?
@@ -111,13 +116,13 @@ impl Cri {
     }
 
     /// Name and version of the runtime.
-    pub(crate) fn version(&mut self) -> Result<Runtimes, Refusal> {
+    pub(crate) fn version(&mut self) -> Result<Runtimes, CriError> {
         let answer = answer(&self.driver, ANSWER, self.runtime.version(v1::VersionRequest::default()))?;
         Ok(Runtimes { name: answer.runtime_name, version: answer.runtime_version })
     }
 
     /// Its conditions and its configuration.
-    pub(crate) fn condition(&mut self) -> Result<Condition, Refusal> {
+    pub(crate) fn condition(&mut self) -> Result<Condition, CriError> {
         let request = v1::StatusRequest { verbose: true };
         let answer = answer(&self.driver, ANSWER, self.runtime.status(request))?;
         let conditions = answer.status.unwrap_or_default().conditions;
@@ -137,7 +142,7 @@ impl Cri {
     }
 
     /// Whether runc is told to use systemd's cgroups. None: containerd 1.x does not say.
-    pub(crate) fn systemd_cgroup(&mut self) -> Result<Option<bool>, Refusal> {
+    pub(crate) fn systemd_cgroup(&mut self) -> Result<Option<bool>, CriError> {
         let request = self.runtime.runtime_config(v1::RuntimeConfigRequest {});
         let known = async {
             match request.await {
@@ -157,7 +162,7 @@ impl Cri {
         image: &str,
         limit: Duration,
         meanwhile: impl FnMut(),
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, CriError> {
         let request = v1::PullImageRequest { image: Some(named(image)), ..Default::default() };
         let pulling = watched(self.images.pull_image(request), meanwhile);
         Ok(last_answer(&self.driver, limit, pulling)?.image_ref)
@@ -168,13 +173,13 @@ impl Cri {
         &mut self,
         config: &v1::PodSandboxConfig,
         limit: Duration,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, CriError> {
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()), ..Default::default() };
         Ok(answer(&self.driver, limit, self.runtime.run_pod_sandbox(request))?.pod_sandbox_id)
     }
 
     /// The address of a sandbox; none in the host's network.
-    pub(crate) fn sandbox_address(&mut self, id: &str) -> Result<Option<String>, Refusal> {
+    pub(crate) fn sandbox_address(&mut self, id: &str) -> Result<Option<String>, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let answer = answer(&self.driver, ANSWER, self.runtime.pod_sandbox_status(request))?;
         let network = answer.status.and_then(|status| status.network);
@@ -182,7 +187,7 @@ impl Cri {
     }
 
     /// The ids of the sandboxes with these labels.
-    pub(crate) fn sandboxes(&mut self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, Refusal> {
+    pub(crate) fn sandboxes(&mut self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, CriError> {
         let label_selector = labels.clone().into_iter().collect();
         let filter = v1::PodSandboxFilter { label_selector, ..Default::default() };
         let request = v1::ListPodSandboxRequest { filter: Some(filter) };
@@ -197,7 +202,7 @@ impl Cri {
         sandbox_config: &v1::PodSandboxConfig,
         config: v1::ContainerConfig,
         limit: Duration,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, CriError> {
         let request = v1::CreateContainerRequest {
             pod_sandbox_id: sandbox.to_owned(),
             config: Some(config),
@@ -210,23 +215,23 @@ impl Cri {
     }
 
     /// The first process of a running container, or how the container ended.
-    pub(crate) fn container_process(&mut self, id: &str) -> Result<u32, Refusal> {
+    pub(crate) fn container_process(&mut self, id: &str) -> Result<u32, CriError> {
         let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
         let answer = answer(&self.driver, ANSWER, self.runtime.container_status(request))?;
         let status = answer.status.unwrap_or_default();
         if status.state() != v1::ContainerState::ContainerRunning {
             let v1::ContainerStatus { exit_code, reason, message, .. } = status;
-            return Err(Refusal::of(&format!("it ended with {exit_code}: {reason} {message}")));
+            return Err(CriError::of(&format!("it ended with {exit_code}: {reason} {message}")));
         }
         let info: Option<Value> = answer.info.get("info").and_then(|text| serde_json::from_str(text).ok());
         let process = info.as_ref().and_then(|info| info.get("pid")?.as_u64());
         process
             .and_then(|process| u32::try_from(process).ok())
-            .ok_or_else(|| Refusal::of("the runtime names no process"))
+            .ok_or_else(|| CriError::of("the runtime names no process"))
     }
 
     /// Stops a sandbox with all that is in it and removes it.
-    pub(crate) fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), Refusal> {
+    pub(crate) fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), CriError> {
         let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         last_answer(&self.driver, limit, self.runtime.stop_pod_sandbox(request))?;
         let request = v1::RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() };
@@ -239,7 +244,7 @@ fn answer<T>(
     driver: &Runtime,
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Refusal> {
+) -> Result<T, CriError> {
     last_answer(driver, limit, watched(call, || ()))
 }
 
@@ -248,11 +253,11 @@ fn last_answer<T>(
     driver: &Runtime,
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Refusal> {
+) -> Result<T, CriError> {
     match driver.block_on(async { tokio::time::timeout(limit, call).await }) {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(status.into()),
-        Err(_) => Err(Refusal::of(&format!("no answer within {} s", limit.as_secs()))),
+        Err(_) => Err(CriError::of(&format!("no answer within {} s", limit.as_secs()))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
-use crate::packages::inputs::Shop;
+use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::database::Database;
 use crate::packages::manager::distribution::{Distribution, Manager};
 use crate::packages::manager::dpkg;
@@ -18,29 +18,29 @@ const RUNTIMES: [&str; 6] =
     ["containerd", "containerd.io", "docker.io", "moby-containerd", "containerd2", "docker-engine"];
 
 /// `install: package`, and somebody has unpacked an archive.
-pub(super) fn refuse_archived_runtime(shop: &Shop) -> Result<(), Failure> {
+pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
     let binary = ImagePath::fixed(containerd::BINARY);
-    let owned = shop.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
-    if owned || shop.root.node(&binary)?.is_none() {
+    let owned = inputs.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
+    if owned || inputs.root.node(&binary)?.is_none() {
         return Ok(());
     }
-    let message = format!("{} is there already, and not from nodebake", shop.root.shown(&binary));
+    let message = format!("{} is there already, and not from nodebake", inputs.root.shown(&binary));
     Err(Failure::new(Kind::Unsupported, message)
         .help("a node has one containerd: take that one away, or use `install: archive`"))
 }
 
 /// `install: archive`, and a package has brought one.
-pub(super) fn refuse_packaged_runtime(shop: &Shop) -> Result<(), Failure> {
-    if !shop.spec.wants("containerd") && !shop.spec.wants("containerd-static") {
+pub(super) fn refuse_packaged_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
+    if !inputs.spec.wants("containerd") && !inputs.spec.wants("containerd-static") {
         return Ok(());
     }
     for path in containerd::PACKAGED.map(ImagePath::fixed) {
-        if shop.root.node(&path)?.is_none() {
+        if inputs.root.node(&path)?.is_none() {
             continue;
         }
-        let Some(owner) = owner(shop.root, &path)? else { continue };
+        let Some(owner) = owner(inputs.root, &path)? else { continue };
         let message =
-            format!("{} is there already, of {owner}, and not from nodebake", shop.root.shown(&path));
+            format!("{} is there already, of {owner}, and not from nodebake", inputs.root.shown(&path));
         return Err(Failure::new(Kind::Unsupported, message)
             .help("a node has one containerd: take that one away, or use `install: package`"));
     }

@@ -3,20 +3,20 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::artifact::lockfile::LockedPackage;
+use crate::artifact::lockfile::PinnedPackage;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
-use crate::packages::inputs::Shop;
+use crate::packages::inputs::PackageInputs;
 use crate::spec::Spec;
 use crate::spec::package::{Package, Repository};
 
 /// The package files of the spec, each with the digest that the lock has for it.
-pub(crate) fn files(shop: &Shop, package: &Package) -> anyhow::Result<Vec<(PathBuf, Digest)>> {
+pub(crate) fn files(inputs: &PackageInputs, package: &Package) -> anyhow::Result<Vec<(PathBuf, Digest)>> {
     let Repository::Files(path) = &package.repository else { return Ok(Vec::new()) };
     let mut files = Vec::new();
-    for host in crate::packages::files::package_files(&shop.spec.folder.join(path))? {
+    for host in crate::packages::files::package_files(&inputs.spec.folder.join(path))? {
         let name = host.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let digest = shop.lock.package(&name).ok_or_else(|| {
+        let digest = inputs.lock.package(&name).ok_or_else(|| {
             Failure::new(Kind::Unverified, format!("no digest is known for package `{}`", host.display()))
                 .help("pin it with `nodebake lock`")
         })?;
@@ -26,7 +26,7 @@ pub(crate) fn files(shop: &Shop, package: &Package) -> anyhow::Result<Vec<(PathB
 }
 
 /// The package files that the spec names, with their digests as they are now.
-pub(crate) fn packages(spec: &Spec) -> anyhow::Result<Vec<LockedPackage>> {
+pub(crate) fn packages(spec: &Spec) -> anyhow::Result<Vec<PinnedPackage>> {
     let Some(Repository::Files(path)) = spec.package().map(|package| &package.repository) else {
         return Ok(Vec::new());
     };
@@ -34,7 +34,7 @@ pub(crate) fn packages(spec: &Spec) -> anyhow::Result<Vec<LockedPackage>> {
     for host in package_files(&spec.folder.join(path))? {
         let file = File::open(&host).map_err(|error| unreadable(&host, &error))?;
         let name = host.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        packages.push(LockedPackage { file: name, sha256: Digest::of_file(&file)? });
+        packages.push(PinnedPackage { file: name, sha256: Digest::of_file(&file)? });
     }
     Ok(packages)
 }

@@ -7,31 +7,31 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::packages::files::files;
-use crate::packages::inputs::Shop;
+use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::database::Database;
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::packages::manager::repository::Origin;
 use crate::packages::manager::transaction::{self, Transaction};
 use crate::packages::manager::{Session, version};
 use crate::packages::{conflicts, recovery};
-use crate::plan::brought::Change;
+use crate::plan::from_packages::PackageChange;
 use crate::process::protocol::Access;
 use crate::root::Root;
 use crate::spec::package::Package;
 
 /// One package, what is there, and what the receipt knows of it.
-pub(crate) struct Deal<'a> {
-    pub(super) shop: &'a Shop<'a>,
+pub(crate) struct Installation<'a> {
+    pub(super) inputs: &'a PackageInputs<'a>,
     pub(super) package: &'a Package,
     pub(super) name: &'a str,
     pub(super) before: Database,
     pub(super) earlier: &'a [Installed],
 }
 
-impl Deal<'_> {
+impl Installation<'_> {
     /// Whether the package is there as the spec wants it, and all that came with it.
     pub(crate) fn is_installed(&self) -> bool {
-        let wanted = self.shop.spec.package_version();
+        let wanted = self.inputs.spec.package_version();
         let is_whole =
             |name: &str| self.before.get(name).is_some_and(|record| record.is_whole && record.is_intact);
         let mut ours = self.earlier.iter().filter(|package| !package.found);
@@ -46,9 +46,9 @@ impl Deal<'_> {
     }
 
     /// The package is right, only its hold is not.
-    pub(crate) fn change_hold(&self, changes: &mut Vec<Change>) -> anyhow::Result<Database> {
-        changes.extend(self.before.installed(self.name, false).map(Change::Hold));
-        let Some(state) = self.shop.state else {
+    pub(crate) fn change_hold(&self, changes: &mut Vec<PackageChange>) -> anyhow::Result<Database> {
+        changes.extend(self.before.installed(self.name, false).map(PackageChange::Hold));
+        let Some(state) = self.inputs.state else {
             return Ok(transaction::simulated(
                 &self.before,
                 &Transaction::default(),
@@ -56,9 +56,9 @@ impl Deal<'_> {
                 self.package.hold,
             ));
         };
-        recovery::claim(state, self.name, &self.before, self.earlier, &Transaction::default())?;
-        let request = Request::offline(self.shop.patience);
-        let mut session = Session::open(self.shop.root, Access::Change, true, Vec::new(), request)?;
+        recovery::record(state, self.name, &self.before, self.earlier, &Transaction::default())?;
+        let options = Options::offline(self.inputs.lock_timeout);
+        let mut session = Session::open(self.inputs.root, Access::Change, true, Vec::new(), options)?;
         session.hold(self.name, self.package.hold)?;
         Ok(session.database(&[self.name])?)
     }
@@ -67,17 +67,17 @@ impl Deal<'_> {
     pub(crate) fn transact(
         &self,
         sources: Option<(&Origin, &[u8])>,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<PackageChange>,
     ) -> anyhow::Result<Database> {
-        let Deal { shop, package, name, before, earlier } = self;
-        let files = files(shop, package)?;
+        let Installation { inputs, package, name, before, earlier } = self;
+        let files = files(inputs, package)?;
         let remote = files.is_empty();
         let mut session = self.open(files, sources)?;
         if remote {
-            shop.fetcher.progress.step(&format!("reading the package lists for {name}"));
+            inputs.fetcher.progress.step(&format!("reading the package lists for {name}"));
             session.refresh()?;
         }
-        let targets = session.targets(name, shop.spec.package_version().as_deref(), before)?;
+        let targets = session.targets(name, inputs.spec.package_version().as_deref(), before)?;
         let transaction = session.simulate(&targets)?;
         conflicts::refuse_removals(name, &transaction, earlier)?;
         changes.extend(transaction::planned(&transaction, before));
@@ -85,20 +85,20 @@ impl Deal<'_> {
             changes.extend(
                 transaction::simulated(before, &transaction, name, package.hold)
                     .installed(name, false)
-                    .map(Change::Hold),
+                    .map(PackageChange::Hold),
             );
         }
-        let Some(state) = shop.state else {
+        let Some(state) = inputs.state else {
             return Ok(transaction::simulated(before, &transaction, name, package.hold));
         };
-        let refused = recovery::refused(shop.root)?;
-        recovery::claim(state, name, before, earlier, &transaction)?;
+        let leftovers = recovery::config_leftovers(inputs.root)?;
+        recovery::record(state, name, before, earlier, &transaction)?;
         self.install(&mut session, &targets, &transaction)?;
         let names: Vec<&str> = transaction.installed.iter().map(|package| package.name.as_str()).collect();
         let after = session.database(&[&[*name], names.as_slice()].concat())?;
         drop(session);
-        recovery::release(shop.root, state, &refused)?;
-        label(shop.root, &after)?;
+        recovery::clean_up(inputs.root, state, &leftovers)?;
+        label(inputs.root, &after)?;
         interrupt::check()?;
         Ok(after)
     }
@@ -108,22 +108,22 @@ impl Deal<'_> {
         files: Vec<(PathBuf, Digest)>,
         sources: Option<(&Origin, &[u8])>,
     ) -> anyhow::Result<Session<'_>> {
-        let Deal { shop, name, before, .. } = self;
+        let Installation { inputs, name, before, .. } = self;
         let remote = files.is_empty();
-        if shop.fetcher.offline && remote {
+        if inputs.fetcher.offline && remote {
             let message = format!("package {name} has to be fetched, and `--offline` was given");
             let help = "give package files: `repository: {path: ./packages}`";
             return Err(Failure::new(Kind::Fetch, message).help(help).into());
         }
-        let mut request = Request::online(shop.root, &shop.fetcher.network, shop.patience)?;
-        request.root_sources = remote;
-        if let Some(state) = shop.state.filter(|_| remote) {
-            recovery::claim_resolver(shop.root, state)?;
+        let mut options = Options::online(inputs.root, &inputs.fetcher.network, inputs.lock_timeout)?;
+        options.root_sources = remote;
+        if let Some(state) = inputs.state.filter(|_| remote) {
+            recovery::place_resolv_conf(inputs.root, state)?;
         }
-        let access = if shop.state.is_some() { Access::Change } else { Access::Look };
-        let mut session = Session::open(shop.root, access, shop.fetcher.offline, files, request)?;
+        let access = if inputs.state.is_some() { Access::Change } else { Access::Look };
+        let mut session = Session::open(inputs.root, access, inputs.fetcher.offline, files, options)?;
         if let Some((origin, key)) = sources {
-            session.add(origin, key, shop.arch)?;
+            session.add(origin, key, inputs.arch)?;
         }
         if before.is_interrupted || before.records.values().any(|record| !record.is_whole) {
             session.repair()?;
@@ -142,7 +142,7 @@ impl Deal<'_> {
     ) -> Result<(), Failure> {
         if !transaction.installed.is_empty() {
             let all: Vec<String> = transaction.installed.iter().map(ToString::to_string).collect();
-            self.shop.fetcher.progress.step(&format!("installing {}", all.join(", ")));
+            self.inputs.fetcher.progress.step(&format!("installing {}", all.join(", ")));
             session.download(targets)?;
             session.install(targets)?;
         }

@@ -22,37 +22,38 @@ use crate::state::State;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Where package managers put a configuration file of theirs that does not replace ours.
-const REFUSED: [&str; 2] = ["/etc/containerd/config.toml.dpkg-dist", "/etc/containerd/config.toml.rpmnew"];
+const CONFIG_LEFTOVERS: [&str; 2] =
+    ["/etc/containerd/config.toml.dpkg-dist", "/etc/containerd/config.toml.rpmnew"];
 
 /// Makes durable what `transaction` is about to bring for the package called `name`, beside what `earlier`
 /// runs have brought.
-pub(crate) fn claim(
+pub(crate) fn record(
     state: &State,
     name: &str,
     before: &Database,
     earlier: &[Installed],
     transaction: &Transaction,
 ) -> Result<(), Failure> {
-    let mut claimed: BTreeMap<String, Installed> = BTreeMap::new();
+    let mut recorded: BTreeMap<String, Installed> = BTreeMap::new();
     for installed in &transaction.installed {
         let found = before.get(&installed.name).is_some();
         if !found || installed.name == name {
-            claimed.insert(installed.name.clone(), Installed { found, ..installed.clone() });
+            recorded.insert(installed.name.clone(), Installed { found, ..installed.clone() });
         }
     }
-    claimed.extend(earlier.iter().map(|package| (package.name.clone(), package.clone())));
-    state.amend_intent(|intent| intent.packages = claimed.into_values().collect())
+    recorded.extend(earlier.iter().map(|package| (package.name.clone(), package.clone())));
+    state.amend_intent(|intent| intent.packages = recorded.into_values().collect())
 }
 
-/// Of `claimed` what is really there, as the database has it. What a killed run has left is told by it.
-pub(crate) fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Installed>, Failure> {
-    removal::put_back(root)?;
+/// Of `recorded` what is really there, as the database has it. What a killed run has left is told by it.
+pub(crate) fn reconcile(root: &Root, recorded: &[Installed]) -> Result<Vec<Installed>, Failure> {
+    removal::restore_config(root)?;
     let manager = Distribution::of(root)?.manager;
     if manager == Manager::Dnf {
         sweep(root, &rpm::torn(root)?)?;
     }
     let database = Session::look(root, manager, &[])?;
-    let kept = claimed.iter().filter_map(|package| {
+    let kept = recorded.iter().filter_map(|package| {
         let installed = database.installed(&package.name, package.found)?;
         Some(Installed { held: package.held, ..installed })
     });
@@ -60,7 +61,7 @@ pub(crate) fn reconcile(root: &Root, claimed: &[Installed]) -> Result<Vec<Instal
 }
 
 /// A file for the resolver to be mounted on, where the root has none.
-pub(crate) fn claim_resolver(root: &Root, state: &State) -> Result<(), Failure> {
+pub(crate) fn place_resolv_conf(root: &Root, state: &State) -> Result<(), Failure> {
     let path = ImagePath::fixed(RESOLV_CONF);
     if root.is_own()? || root.node(&path)?.is_some() {
         return Ok(());
@@ -71,19 +72,20 @@ pub(crate) fn claim_resolver(root: &Root, state: &State) -> Result<(), Failure> 
 
 /// What package managers have left that they should not have: the resolver's place, and their versions of
 /// files that are ours, unless they are in `earlier`.
-pub(crate) fn release(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), Failure> {
+pub(crate) fn clean_up(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), Failure> {
     if let Some(path) = state.intent()?.and_then(|intent| intent.placeholder) {
-        take_placeholder(root, &path)?;
+        remove_placeholder(root, &path)?;
         state.amend_intent(|intent| intent.placeholder = None)?;
     }
-    let left: Vec<ImagePath> = refused(root)?.into_iter().filter(|path| !earlier.contains(path)).collect();
+    let left: Vec<ImagePath> =
+        config_leftovers(root)?.into_iter().filter(|path| !earlier.contains(path)).collect();
     sweep(root, &left)
 }
 
 /// Versions of our files that package managers have put beside them.
-pub(crate) fn refused(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+pub(crate) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let mut paths = rpm::torn(root)?;
-    for path in REFUSED.map(ImagePath::fixed) {
+    for path in CONFIG_LEFTOVERS.map(ImagePath::fixed) {
         paths.extend(root.node(&path)?.map(|_| path));
     }
     Ok(paths)
@@ -94,7 +96,7 @@ fn sweep(root: &Root, paths: &[ImagePath]) -> Result<(), Failure> {
 }
 
 /// Takes away the empty file that stood where the resolver was mounted.
-pub(crate) fn take_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
+pub(crate) fn remove_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
     let is_empty = matches!(root.node(path)?, Some(Node::File { sha256, .. }) if sha256 == Digest::of(b""));
     if is_empty { root.remove_file(path) } else { Ok(()) }
 }

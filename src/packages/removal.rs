@@ -4,9 +4,9 @@ use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
 use crate::packages::manager::Session;
 use crate::packages::manager::database::{self, Database};
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::path::ImagePath;
-use crate::plan::brought::Change;
+use crate::plan::from_packages::PackageChange;
 use crate::process::protocol::Access;
 use crate::root::Root;
 use crate::runtime::containerd::{CONFIG, PACKAGED};
@@ -21,27 +21,27 @@ const RENAMED: &str = "/etc/containerd/config.toml.rpmsave";
 
 /// What is done about packages that are not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub(crate) enum Removal {
     /// The one that brings a containerd goes, or none: another takes its place.
-    Runtime,
+    Must,
     /// What other packages need by now stays, whatever it is.
-    Unneeded,
+    IfUnneeded,
 }
 
 /// Takes away those of `packages` that nodebake has brought; without `state` it only says which. What was
 /// there before the first bake stays, and loses the hold that nodebake has set.
-pub(crate) fn retire(
+pub(crate) fn remove_packages(
     root: &Root,
     state: Option<&State>,
     packages: &[Installed],
-    request: Request,
-    rule: Rule,
-) -> Result<Vec<Change>, Failure> {
+    options: Options,
+    rule: Removal,
+) -> Result<Vec<PackageChange>, Failure> {
     if packages.iter().all(|package| package.found && !package.held) {
         return Ok(Vec::new());
     }
     let access = if state.is_some() { Access::Change } else { Access::Look };
-    let mut session = Session::open(root, access, true, Vec::new(), request)?;
+    let mut session = Session::open(root, access, true, Vec::new(), options)?;
     let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
     let there = session.database(&names)?;
     let ours = packages.iter().filter(|package| !package.found && there.get(&package.name).is_some());
@@ -51,7 +51,7 @@ pub(crate) fn retire(
         let files = there.get(name).into_iter().flat_map(|record| &record.files);
         files.into_iter().any(|file| PACKAGED.contains(&file.as_str()))
     };
-    let stays = |name: &&String| rule == Rule::Runtime && !going.contains(name) && brings(name);
+    let stays = |name: &&String| rule == Removal::Must && !going.contains(name) && brings(name);
     if let Some(needed) = ours.iter().find(stays) {
         let message = format!(
             "package {needed} can't go from root `{}`: other packages need it",
@@ -61,8 +61,8 @@ pub(crate) fn retire(
             .help("take those away first, or keep `install: package`"));
     }
     let change = |package: &Installed| match going.contains(&package.name) {
-        true => Change::Remove(package.clone()),
-        false => Change::Leave(package.clone()),
+        true => PackageChange::Remove(package.clone()),
+        false => PackageChange::Leave(package.clone()),
     };
     let changes = packages.iter().filter(|package| ours.contains(&package.name)).map(change).collect();
     let Some(state) = state else { return Ok(changes) };
@@ -75,7 +75,7 @@ pub(crate) fn retire(
     if !going.is_empty() {
         match is_shipped(root, &ImagePath::fixed(CONFIG), &there)? {
             true => session.remove(&going)?,
-            false => keeping(root, || session.remove(&going))?,
+            false => keep_config_during(root, || session.remove(&going))?,
         }
     }
     Ok(changes)
@@ -97,7 +97,7 @@ fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool
 
 /// Package managers take their configuration file away, or rename it, also where what stands there is ours or
 /// somebody's edit: that is told apart later.
-fn keeping(root: &Root, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+fn keep_config_during(root: &Root, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let config = ImagePath::fixed(CONFIG);
     if root.node(&config)?.is_none() {
         return work();
@@ -105,13 +105,13 @@ fn keeping(root: &Root, work: impl FnOnce() -> Result<(), Failure>) -> Result<()
     root.duplicate(&config, &ImagePath::fixed(KEPT))?;
     root.sync_directory(config.parent().as_ref())?;
     let done = work();
-    put_back(root)?;
+    restore_config(root)?;
     done
 }
 
 /// Has the configuration in its place again that stands beside it while its package goes away: for a run that
 /// was killed meanwhile, the next one does it.
-pub(crate) fn put_back(root: &Root) -> Result<(), Failure> {
+pub(crate) fn restore_config(root: &Root) -> Result<(), Failure> {
     let [config, kept, renamed] = [CONFIG, KEPT, RENAMED].map(ImagePath::fixed);
     let Some(content) = root.node(&kept)? else { return Ok(()) };
     match root.node(&config)? {

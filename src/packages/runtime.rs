@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use crate::error::{Failure, Kind};
 use crate::format::systemd;
 use crate::node::Node;
-use crate::packages::inputs::Shop;
+use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::database::{self, Database};
 use crate::packages::manager::version;
 use crate::path::ImagePath;
-use crate::plan::brought::Runtime;
+use crate::plan::from_packages::PackagedRuntime;
 use crate::printable::printable;
 use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::containerd::{self, settings, unit};
@@ -18,7 +18,11 @@ use crate::runtime::containerd::{self, settings, unit};
 const PACKAGED_CNI: [&str; 2] = ["/usr/lib/cni", "/usr/libexec/cni"];
 
 /// The containerd that the package has brought, or would bring where only the plan is asked for.
-pub(crate) fn runtime(shop: &Shop, name: &str, database: &Database) -> anyhow::Result<Runtime> {
+pub(crate) fn runtime(
+    inputs: &PackageInputs,
+    name: &str,
+    database: &Database,
+) -> anyhow::Result<PackagedRuntime> {
     let record = database.get(name).cloned().unwrap_or_default();
     let version = version::upstream(&record.version).ok_or_else(|| {
         Failure::new(
@@ -30,7 +34,7 @@ pub(crate) fn runtime(shop: &Shop, name: &str, database: &Database) -> anyhow::R
         Failure::new(Kind::Unsupported, format!("package {name} {} brings no {what}", record.version))
             .help("name one that does: `containerd.package.name`")
     };
-    let guessed = shop.state.is_none() && record.files.is_empty();
+    let guessed = inputs.state.is_none() && record.files.is_empty();
     let path = |known: &[&'static str], what: &str| -> Result<ImagePath, Failure> {
         match known.iter().find(|path| record.files.iter().any(|file| file.as_str() == **path)) {
             Some(path) => Ok(ImagePath::fixed(path)),
@@ -41,15 +45,15 @@ pub(crate) fn runtime(shop: &Shop, name: &str, database: &Database) -> anyhow::R
     let binary = path(&containerd::PACKAGED, "/usr/bin/containerd")?;
     let unit = path(&unit::PACKAGED, "unit containerd.service")?;
     let present = [&binary, &unit].map(|path| (path.clone(), name.to_owned())).to_vec();
-    let staged = shop.spec.wants("cni-plugins");
+    let staged = inputs.spec.wants("cni-plugins");
     let mut cni_bin = None;
     for directory in PACKAGED_CNI {
         let loopback = ImagePath::new(&format!("{directory}/loopback"))?;
-        if !staged && cni_bin.is_none() && shop.root.file(&loopback)?.is_some() {
+        if !staged && cni_bin.is_none() && inputs.root.file(&loopback)?.is_some() {
             cni_bin = Some(directory);
         }
     }
-    Ok(Runtime { version: version.to_owned(), present, unit, cni_bin })
+    Ok(PackagedRuntime { version: version.to_owned(), present, unit, cni_bin })
 }
 
 /// Files where nodebake's will be and that only the package has put there.
@@ -74,7 +78,7 @@ pub(crate) fn shipped(root: &Root, name: &str, database: &Database) -> anyhow::R
 
 /// What the package's own configuration would do to a node, and ours does not.
 pub(crate) fn say_what_is_wrong(
-    shop: &Shop,
+    inputs: &PackageInputs,
     name: &str,
     shipped: &BTreeSet<ImagePath>,
 ) -> Result<(), Failure> {
@@ -82,9 +86,9 @@ pub(crate) fn say_what_is_wrong(
     if !shipped.contains(&config) {
         return Ok(());
     }
-    let text = shop.root.text(&config, LONGEST_TEXT)?.unwrap_or_default();
+    let text = inputs.root.text(&config, LONGEST_TEXT)?.unwrap_or_default();
     for wrong in settings::flaws(&text) {
-        shop.fetcher.progress.step(&format!("{config} of package {name} {wrong}: it is replaced"));
+        inputs.fetcher.progress.step(&format!("{config} of package {name} {wrong}: it is replaced"));
     }
     Ok(())
 }

@@ -2,8 +2,8 @@
 //!
 //! A plan never says how to get there: `state/mod.rs` compares it with a root, `bake/job.rs` acts.
 
-pub(crate) mod brought;
 pub(crate) mod crictl;
+pub(crate) mod from_packages;
 pub(crate) mod kernel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +14,8 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::node::{Content, EXECUTABLE, Want};
 use crate::path::{ImagePath, LONGEST_COMPONENT};
-use crate::plan::brought::Supply;
-use crate::runtime::containerd::{self, Basis, Release, hosts, unit};
+use crate::plan::from_packages::FromPackages;
+use crate::runtime::containerd::{self, ConfigInputs, Release, hosts, unit};
 use crate::spec::Spec;
 
 /// What belongs in a root: sorted by path, each path once.
@@ -70,7 +70,7 @@ pub(crate) struct Inputs<'a> {
     /// What `containerd config default` printed, for `base: default`.
     pub default_config: Option<&'a str>,
     /// What packages bring.
-    pub supply: Option<&'a Supply>,
+    pub from_packages: Option<&'a FromPackages>,
 }
 
 /// Makes the plan for one root.
@@ -82,12 +82,12 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
         let content = Content::Member { artifact, name, sha256 };
         plan.add(path, Want::File { mode: EXECUTABLE, content }, &component)?;
     }
-    if let Some(supply) = inputs.supply {
-        plan.packages.clone_from(&supply.packages);
-        plan.shipped.clone_from(&supply.shipped);
-        plan.add_all(supply.entries.clone(), "packages")?;
+    if let Some(from_packages) = inputs.from_packages {
+        plan.packages.clone_from(&from_packages.packages);
+        plan.shipped.clone_from(&from_packages.shipped);
+        plan.add_all(from_packages.entries.clone(), "packages")?;
     }
-    let packaged = inputs.supply.and_then(|supply| supply.runtime.as_ref());
+    let packaged = inputs.from_packages.and_then(|from_packages| from_packages.runtime.as_ref());
     for (path, package) in packaged.iter().flat_map(|runtime| &runtime.present) {
         plan.add(path.clone(), Want::Present { package: package.clone() }, "containerd")?;
     }
@@ -96,7 +96,7 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     if let Some(version) = version {
         let release = Release::parse(version)?;
         let cni_bin = packaged.and_then(|runtime| runtime.cni_bin);
-        let basis = Basis { release, default: inputs.default_config, cni_bin };
+        let basis = ConfigInputs { release, default: inputs.default_config, cni_bin };
         plan.add_all(containerd::entries(containerd::config(&spec.containerd.config, basis)?), "containerd")?;
         let unit = packaged.map(|runtime| &runtime.unit);
         plan.add_all(unit::entries(release, &spec.containerd, unit), "containerd")?;

@@ -19,26 +19,26 @@ use crate::error::{Failure, Kind, describe, errno};
 use crate::interrupt;
 use crate::printable::printable;
 use crate::process;
-use crate::process::protocol::{Access, Answer, Arrangement, COMMAND, Call, Refusal, Request};
+use crate::process::protocol::{Access, Answer, Arrangement, COMMAND, Call, ChrootError, ChrootRequest};
 use crate::root::Root;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// A running enclosure.
-pub(crate) struct Enclosure {
+/// A running chroot.
+pub(crate) struct Chroot {
     first: Child,
     requests: Option<ChildStdin>,
     answers: Receiver<String>,
 }
 
-impl Enclosure {
+impl Chroot {
     /// Arranges one around `root`. [`Kind::Unsupported`] where this host does not let it.
     pub(crate) fn open(
         root: &Root,
         access: Access,
         offline: bool,
         files: Vec<(PathBuf, Digest)>,
-    ) -> Result<Enclosure, Failure> {
+    ) -> Result<Chroot, Failure> {
         let host = std::fs::canonicalize(root.host()).map_err(|error| {
             Failure::filesystem("opening root", root.host().display(), crate::error::errno(&error))
         })?;
@@ -59,14 +59,14 @@ impl Enclosure {
                 }
             }
         });
-        let mut enclosure = Enclosure { first, requests, answers };
-        enclosure.ask::<()>(&arrangement, Duration::from_secs(600), true)?;
-        Ok(enclosure)
+        let mut chroot = Chroot { first, requests, answers };
+        chroot.ask::<()>(&arrangement, Duration::from_secs(600), true)?;
+        Ok(chroot)
     }
 
     /// Writes `bytes` to the file `name` below [`OWN`].
     pub(crate) fn write(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<(), Failure> {
-        let request = Request::Write { name: name.to_owned(), bytes: bytes.into() };
+        let request = ChrootRequest::Write { name: name.to_owned(), bytes: bytes.into() };
         self.ask(&request, Duration::from_secs(60), true)
     }
 
@@ -75,9 +75,9 @@ impl Enclosure {
     /// [`Kind::Interrupted`] where a signal arrived meanwhile, and [`Kind::Unsupported`] where the
     /// program could not run or took longer than it may.
     pub(crate) fn run(&mut self, call: Call) -> Result<Answer, Failure> {
-        // It is killed from inside after its limit; this one is for an enclosure that does not answer.
+        // It is killed from inside after its limit; this one is for a chroot that does not answer.
         let (limit, to_its_end) = (Duration::from_secs(call.limit + 30), call.to_its_end);
-        self.ask(&Request::Run(call), limit, to_its_end)
+        self.ask(&ChrootRequest::Run(call), limit, to_its_end)
     }
 
     fn ask<T: for<'de> Deserialize<'de>>(
@@ -111,7 +111,7 @@ impl Enclosure {
                 Err(RecvTimeoutError::Timeout) => interrupt::check()?,
             }
         };
-        match serde_json::from_str::<Result<T, Refusal>>(&answer) {
+        match serde_json::from_str::<Result<T, ChrootError>>(&answer) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(refusal)) => Err(refusal.into()),
             Err(error) => Err(broken(&format!("answered `{}`: {error}", printable(&answer)))),
@@ -119,7 +119,7 @@ impl Enclosure {
     }
 }
 
-impl Drop for Enclosure {
+impl Drop for Chroot {
     /// All that runs in it has ended, and all that is mounted is gone, when this returns.
     fn drop(&mut self) {
         // Without requests the second process ends by itself; a signal makes the first end it.
@@ -146,8 +146,8 @@ mod tests {
         let first = process::start(Command::new("sleep").arg("600")).unwrap();
         let full = OwnedFd::from(File::options().write(true).open("/dev/full").unwrap());
         let (_never, answers) = mpsc::channel();
-        let mut enclosure = Enclosure { first, requests: Some(full.into()), answers };
-        let failure = enclosure.write("apt.conf", "").unwrap_err();
+        let mut chroot = Chroot { first, requests: Some(full.into()), answers };
+        let failure = chroot.write("apt.conf", "").unwrap_err();
         assert!(
             failure.to_string().ends_with("enclosure can't be asked: no space left on device"),
             "{failure}"

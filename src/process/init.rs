@@ -1,4 +1,4 @@
-//! Inside an enclosure: makes the namespaces, arranges what is mounted, and runs what it is asked.
+//! Inside a chroot: makes the namespaces, arranges what is mounted, and runs what it is asked.
 //!
 //! Requests come as lines of JSON on stdin, answers go to stdout. All mounts are made after the chroot,
 //! so that no link of the root leads one of them out, and none of them is seen outside. It must not
@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::digest::{BUFFER, Hasher};
 use crate::error::{Failure, Kind, describe, errno};
 use crate::process;
-use crate::process::protocol::{Access, Answer, Arrangement, Call, OWN, Refusal, Request};
+use crate::process::protocol::{Access, Answer, Arrangement, Call, ChrootError, ChrootRequest, OWN};
 
 /// What the second process is called with.
 const SECOND: &str = "--second";
@@ -30,16 +30,16 @@ const SECOND: &str = "--second";
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Directories whose changes go away again where the enclosure may only look.
+/// Directories whose changes go away again where the chroot may only look.
 const KEPT_AS_THEY_ARE: [&str; 3] = ["/etc", "/usr", "/var"];
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The first process: new namespaces, and a second process as the first one in them.
-pub(crate) fn first() -> Result<u8, Failure> {
+pub(crate) fn unshare() -> Result<u8, Failure> {
     die_with_parent();
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
-    if let Err(errno) = unshare(flags) {
+    if let Err(errno) = unshare_namespaces(flags) {
         return say::<()>(Err(Failure::new(
             Kind::Unsupported,
             format!("making a mount namespace: {}", describe(errno)),
@@ -55,7 +55,7 @@ pub(crate) fn first() -> Result<u8, Failure> {
 }
 
 /// The second process: arranges what is mounted and serves requests until there are no more.
-pub(crate) fn second() -> Result<u8, Failure> {
+pub(crate) fn init() -> Result<u8, Failure> {
     die_with_parent();
     let mut lines = std::io::stdin().lock().lines();
     let mut next = || lines.next().and_then(Result::ok);
@@ -68,8 +68,8 @@ pub(crate) fn second() -> Result<u8, Failure> {
         && let Some(line) = next()
     {
         code = match serde_json::from_str(&line) {
-            Ok(Request::Write { name, bytes }) => say(write(&name, &bytes))?,
-            Ok(Request::Run(call)) => say(carry_out(&call))?,
+            Ok(ChrootRequest::Write { name, bytes }) => say(write(&name, &bytes))?,
+            Ok(ChrootRequest::Run(call)) => say(carry_out(&call))?,
             Err(error) => say::<()>(Err(Failure::new(Kind::Unsupported, error.to_string())))?,
         };
     }
@@ -81,7 +81,7 @@ fn die_with_parent() {
 }
 
 #[expect(deprecated, reason = "unsafe only for UnshareFlags::FILES, which is not among them")]
-fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
+fn unshare_namespaces(flags: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(flags)
 }
 
@@ -95,7 +95,7 @@ fn arrange(arrangement: &Arrangement) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, Failure>>()?;
     let resolver = std::fs::read(RESOLV_CONF).unwrap_or_default();
     if *offline {
-        unshare(UnshareFlags::NEWNET)
+        unshare_namespaces(UnshareFlags::NEWNET)
             .map_err(|errno| Failure::filesystem("making", "a network namespace", errno))?;
     }
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -271,13 +271,13 @@ fn carry_out(call: &Call) -> Result<Answer, Failure> {
     let ended = process::run(&mut command, variables, Duration::from_secs(*limit))
         .map_err(|why| Failure::new(Kind::Unsupported, format!("running {program} of the root: {why}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Answer { code: ended.code, output: text(&ended.stdout), complaints: text(&ended.stderr) })
+    Ok(Answer { code: ended.code, stdout: text(&ended.stdout), stderr: text(&ended.stderr) })
 }
 
 /// One line to the process outside. Gives this one's exit code.
 fn say<T: Serialize>(result: Result<T, Failure>) -> Result<u8, Failure> {
     let code = u8::from(result.is_err());
-    let result = result.map_err(|failure| Refusal {
+    let result = result.map_err(|failure| ChrootError {
         exit_code: failure.kind.exit_code(),
         why: failure.to_string(),
         help: failure.help,

@@ -1,4 +1,4 @@
-//! What an enclosure is asked, and what it answers: lines of JSON between two processes of this program.
+//! What a chroot is asked, and what it answers: lines of JSON between two processes of this program.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 
-/// The folder in an enclosure that is its own and holds what it is given.
+/// The folder in a chroot that is its own and holds what it is given.
 pub(crate) const OWN: &str = "/tmp/nodebake";
 
 /// The hidden command that runs in it.
-pub(crate) const COMMAND: &str = "enclosed";
+pub(crate) const COMMAND: &str = "chroot-init";
 
-/// What an enclosure may do to its root.
+/// What a chroot may do to its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Access {
     /// Nothing: what is written to /etc, /usr and /var goes away with it.
@@ -22,7 +22,7 @@ pub(crate) enum Access {
     Change,
 }
 
-/// How an enclosure is arranged: the first line that the processes in it read.
+/// How a chroot is arranged: the first line that the processes in it read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Arrangement {
     /// The root on this host.
@@ -37,9 +37,9 @@ pub(crate) struct Arrangement {
     pub files: Vec<(PathBuf, Digest)>,
 }
 
-/// What an enclosure is asked to do.
+/// What a chroot is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Request {
+pub(crate) enum ChrootRequest {
     /// Writes a file below [`OWN`].
     Write {
         /// Its name, with folders.
@@ -70,14 +70,14 @@ pub(crate) struct Answer {
     /// Its exit code; none after a signal.
     pub code: Option<i32>,
     /// What it printed.
-    pub output: String,
+    pub stdout: String,
     /// What it complained of.
-    pub complaints: String,
+    pub stderr: String,
 }
 
-/// Why an enclosure could not be arranged, or a request not be carried out.
+/// Why a chroot could not be arranged, or a request not be carried out.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ChrootError {
     /// The exit code that it comes to.
     pub exit_code: u8,
     /// What went wrong.
@@ -86,8 +86,8 @@ pub struct Refusal {
     pub help: Option<String>,
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Failure {
+impl From<ChrootError> for Failure {
+    fn from(refusal: ChrootError) -> Failure {
         let kind = match refusal.exit_code {
             4 => Kind::Fetch,
             5 => Kind::Unverified,

@@ -63,7 +63,7 @@ fn in_root(host: &Path, binary: &ImagePath, arguments: &[&str]) -> Result<String
     ask(&mut chroot)
 }
 
-/// Of its complaints the last line says most: warnings stand before it.
+/// Of its stderr the last line says most: warnings stand before it.
 fn ask(command: &mut Command) -> Result<String, String> {
     process::text(command, DEADLINE).map_err(|why| why.lines().last().unwrap_or_default().to_owned())
 }

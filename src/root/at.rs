@@ -18,14 +18,14 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// A name in a directory that has been resolved.
-pub(crate) struct Place {
+pub(crate) struct At {
     /// Where the name is, or will be.
     pub directory: OwnedFd,
     /// One component.
     pub name: String,
 }
 
-impl Place {
+impl At {
     /// What is here, not followed; none where nothing is.
     pub(crate) fn stat(&self) -> Result<Option<Stat>, Errno> {
         match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {

@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
 use crate::error::Failure;
-use crate::format::file_contexts::Kind;
+use crate::format::file_contexts::FileKind;
 use crate::path::ImagePath;
 use crate::root::Root;
-use crate::root::at::Place;
-use crate::root::resolver::Inside;
+use crate::root::at::At;
+use crate::root::resolver::Resolver;
 use crate::root::selinux::{Comparison, Labelled, Labels, RELABEL};
 
 /// The labels of one root, where its files lie.
@@ -22,7 +22,7 @@ pub(crate) struct Labelling<'a> {
     /// What they should be.
     pub labels: &'a Labels,
     /// The root.
-    pub inside: &'a Inside,
+    pub resolver: &'a Resolver,
 }
 
 impl Labelling<'_> {
@@ -30,9 +30,9 @@ impl Labelling<'_> {
     pub(crate) fn label(
         &self,
         made: &Labelled,
-        place: &Place,
+        place: &At,
         path: &ImagePath,
-        kind: Kind,
+        kind: FileKind,
     ) -> Result<(), Errno> {
         if self.labels.are_wanted() {
             return self.labels.set(made, &self.named(place, &path.settled()), kind);
@@ -47,7 +47,7 @@ impl Labelling<'_> {
     }
 
     /// Gives what is at `place` the label that belongs at `final_path`, where it is going to be moved.
-    pub(crate) fn label_as(&self, place: &Place, final_path: &ImagePath) -> Result<(), Errno> {
+    pub(crate) fn label_as(&self, place: &At, final_path: &ImagePath) -> Result<(), Errno> {
         match open(place)? {
             Some((found, kind)) => self.labels.set(&Labelled::open(&found), final_path.as_str(), kind),
             None => Ok(()),
@@ -55,11 +55,11 @@ impl Labelling<'_> {
     }
 
     /// Compares the label at `place` with the policy's. None where nothing is that has one.
-    pub(crate) fn compare(&self, place: &Place, path: &ImagePath) -> Result<Option<Comparison>, Errno> {
+    pub(crate) fn compare(&self, place: &At, path: &ImagePath) -> Result<Option<Comparison>, Errno> {
         let Some(stat) = place.stat()? else { return Ok(None) };
         let named = self.named(place, path);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-            return self.labels.compare(&link(place), &named, Kind::Link).map(Some);
+            return self.labels.compare(&link(place), &named, FileKind::Link).map(Some);
         }
         let Some((found, kind)) = open(place)? else { return Ok(None) };
         self.labels.compare(&Labelled::open(&found), &named, kind).map(Some)
@@ -67,13 +67,13 @@ impl Labelling<'_> {
 
     /// Where `path` really lies inside the root, links on its way resolved: what a boot that labels the
     /// root will call it. `place` is the directory that was opened for it.
-    fn named(&self, place: &Place, path: &ImagePath) -> String {
+    fn named(&self, place: &At, path: &ImagePath) -> String {
         let real = |directory: &OwnedFd| {
             let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
             rustix::fs::readlink(name, Vec::new()).ok()?.into_string().ok()
         };
         let inside = || {
-            let (root, directory) = (real(self.inside.directory())?, real(&place.directory)?);
+            let (root, directory) = (real(self.resolver.directory())?, real(&place.directory)?);
             let below = directory.strip_prefix(root.trim_end_matches('/'))?.trim_end_matches('/').to_owned();
             (below.is_empty() || below.starts_with('/')).then(|| format!("{below}/{}", path.name()))
         };
@@ -82,12 +82,12 @@ impl Labelling<'_> {
 }
 
 /// The symlink at `place`. Without /proc it is not found.
-pub(super) fn link(place: &Place) -> Labelled<'static> {
+pub(super) fn link(place: &At) -> Labelled<'static> {
     Labelled::Link(format!("/proc/self/fd/{}/{}", place.directory.as_raw_fd(), place.name))
 }
 
 /// Makes `to` the same symlink as `from`, of which `stat` is known: its target, label and owner.
-pub(super) fn copy_link(from: &Place, to: &Place, stat: &Stat) -> Result<(), Errno> {
+pub(super) fn copy_link(from: &At, to: &At, stat: &Stat) -> Result<(), Errno> {
     rustix::fs::symlinkat(from.target()?, &to.directory, &to.name)?;
     if let Ok(Some(label)) = link(from).label() {
         link(to).set(&label)?;
@@ -97,21 +97,21 @@ pub(super) fn copy_link(from: &Place, to: &Place, stat: &Stat) -> Result<(), Err
 }
 
 /// The label of `name` beside `place`, if it is of that kind and has one that can be read.
-fn label_beside(place: &Place, name: &str, kind: Kind) -> Option<Vec<u8>> {
-    let other = Place { directory: place.directory.try_clone().ok()?, name: name.to_owned() };
-    if kind == Kind::Link {
+fn label_beside(place: &At, name: &str, kind: FileKind) -> Option<Vec<u8>> {
+    let other = At { directory: place.directory.try_clone().ok()?, name: name.to_owned() };
+    if kind == FileKind::Link {
         return link(&other).label().ok()?;
     }
     Labelled::open(&other.open().ok()?).label().ok()?
 }
 
 /// The file or directory at `place`, open. None for anything else.
-fn open(place: &Place) -> Result<Option<(OwnedFd, Kind)>, Errno> {
+fn open(place: &At) -> Result<Option<(OwnedFd, FileKind)>, Errno> {
     let Ok(found) = place.open() else { return Ok(None) };
     let stat = rustix::fs::fstat(&found)?;
     Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Some((found, Kind::File)),
-        FileType::Directory => Some((found, Kind::Directory)),
+        FileType::RegularFile => Some((found, FileKind::File)),
+        FileType::Directory => Some((found, FileKind::Directory)),
         _ => None,
     })
 }
@@ -119,7 +119,7 @@ fn open(place: &Place) -> Result<Option<(OwnedFd, Kind)>, Errno> {
 impl Root {
     /// What the root's own SELinux policy says of its files.
     pub(crate) fn labels(&self) -> &Labels {
-        self.labels.get_or_init(|| Labels::read(&self.inside))
+        self.labels.get_or_init(|| Labels::read(&self.resolver))
     }
 
     /// Gives what is at `path` the label that belongs at `final_path`, where it is going to be moved.
@@ -127,14 +127,14 @@ impl Root {
         if !self.labels().are_wanted() {
             return Ok(());
         }
-        let Some(place) = self.inside.place(path)? else { return Ok(()) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(()) };
         let set = self.labelling().label_as(&place, final_path);
         set.map_err(|errno| self.failed("labelling", path, errno))
     }
 
     /// Compares the label at `path`, nothing followed, with the policy's. None where nothing is.
     pub(crate) fn compare_label(&self, path: &ImagePath) -> Result<Option<Comparison>, Failure> {
-        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
         let compared = self.labelling().compare(&place, path);
         compared.map_err(|errno| self.failed("reading the label of", path, errno))
     }
@@ -153,6 +153,6 @@ impl Root {
     }
 
     pub(crate) fn labelling(&self) -> Labelling<'_> {
-        Labelling { labels: self.labels(), inside: &self.inside }
+        Labelling { labels: self.labels(), resolver: &self.resolver }
     }
 }

@@ -13,7 +13,7 @@ use crate::root::{Root, at};
 impl Root {
     /// Opens or creates the file `path` for [`Root::try_lock`].
     pub(crate) fn lock_file(&self, path: &ImagePath) -> Result<File, Failure> {
-        let place = self.inside.existing_place(path)?;
+        let place = self.resolver.existing_place(path)?;
         // Reading is enough for flock, and works where nothing can be written.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = || rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty());
@@ -38,8 +38,8 @@ impl Root {
     pub(crate) fn lock_above(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
         let above = path.parent();
         let shown = above.as_ref().map_or("/", ImagePath::as_str);
-        let opened = self.inside.open_readable(above.as_ref().map_or(".", ImagePath::relative));
-        let directory = opened.map_err(|errno| self.inside.refused(shown, errno))?;
+        let opened = self.resolver.open_readable(above.as_ref().map_or(".", ImagePath::relative));
+        let directory = opened.map_err(|errno| self.resolver.refused(shown, errno))?;
         let locked = at::try_lock(&directory);
         let locked = locked.map_err(|errno| self.failed("locking the parent of", path, errno))?;
         Ok(locked.then_some(directory))
@@ -53,7 +53,7 @@ impl Root {
             return Ok(Some(false));
         }
         let held = rustix::fs::fstat(file).map_err(|e| self.failed("reading", path, e))?;
-        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
         let named = self.stat_at(&place, path)?;
         let same = named.is_some_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino));
         Ok(same.then_some(true))

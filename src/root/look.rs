@@ -15,7 +15,7 @@ use crate::root::{Root, at};
 impl Root {
     /// What is at `path`, the last component not followed. A regular file is hashed.
     pub(crate) fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
-        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
         let Some(stat) = self.stat_at(&place, path)? else { return Ok(None) };
         let mode = Octal(stat.st_mode & 0o7777);
         let owner = Owner(stat.st_uid, stat.st_gid);
@@ -35,17 +35,17 @@ impl Root {
 
     /// Whether a directory is at `path`, through symlinks inside the root.
     pub(crate) fn is_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
-        Ok(self.inside.directory_at(path)?.is_some())
+        Ok(self.resolver.directory_at(path)?.is_some())
     }
 
     /// The regular file at `path`, through symlinks inside the root; none where there is none.
     pub(crate) fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
-        self.inside.file(path.relative()).map_err(|errno| self.inside.refused(path, errno))
+        self.resolver.file(path.relative()).map_err(|errno| self.resolver.refused(path, errno))
     }
 
     /// The text of the regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
     pub(crate) fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
-        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
         self.open_at(&place, path)?.map(|file| self.read(path, file, limit)).transpose()
     }
 
@@ -56,7 +56,7 @@ impl Root {
 
     /// The regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
     pub(crate) fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
         let Some(file) = self.open_at(&place, path)? else { return Ok(None) };
         self.read_bytes(path, file, limit)
     }
@@ -86,7 +86,7 @@ impl Root {
 
     /// The names in a directory, sorted; none where there is no directory.
     pub(crate) fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
-        let Some(directory) = self.inside.directory_at(path)? else { return Ok(None) };
+        let Some(directory) = self.resolver.directory_at(path)? else { return Ok(None) };
         at::names(&directory).map(Some).map_err(|errno| self.failed("listing", path, errno))
     }
 
@@ -97,11 +97,11 @@ impl Root {
     pub(crate) fn missing_directories(&self, path: &ImagePath) -> Result<Vec<ImagePath>, Failure> {
         let above = path.ancestors();
         let mut first_missing = above.len();
-        while first_missing > 0 && self.inside.directory_at(&above[first_missing - 1])?.is_none() {
+        while first_missing > 0 && self.resolver.directory_at(&above[first_missing - 1])?.is_none() {
             first_missing -= 1;
         }
         if let Some(missing) = above.get(first_missing)
-            && let Some(place) = self.inside.place(missing)?
+            && let Some(place) = self.resolver.place(missing)?
             && self.stat_at(&place, missing)?.is_some()
         {
             let target = self.link_at(&place, missing).unwrap_or_default();
@@ -119,7 +119,7 @@ impl Root {
     /// Whether two paths are names of one file.
     pub(crate) fn is_same_file(&self, a: &ImagePath, b: &ImagePath) -> Result<bool, Failure> {
         let identity = |path: &ImagePath| -> Result<Option<(u64, u64)>, Failure> {
-            let Some(place) = self.inside.place(path)? else { return Ok(None) };
+            let Some(place) = self.resolver.place(path)? else { return Ok(None) };
             Ok(self.stat_at(&place, path)?.map(|stat| (stat.st_dev, stat.st_ino)))
         };
         let (a, b) = (identity(a)?, identity(b)?);
@@ -128,9 +128,9 @@ impl Root {
 
     /// The directory on the way to `path` below which another filesystem is mounted, if one is.
     pub(crate) fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
-        let own = at::mount(self.inside.directory());
+        let own = at::mount(self.resolver.directory());
         for above in path.ancestors() {
-            let Some(directory) = self.inside.directory_at(&above)? else { break };
+            let Some(directory) = self.resolver.directory_at(&above)? else { break };
             if at::is_another(own, at::mount(&directory)) {
                 return Ok(Some(above));
             }
@@ -140,15 +140,15 @@ impl Root {
 
     /// Whether another filesystem is mounted on the directory at `path`.
     pub(crate) fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
-        let Some(place) = self.inside.place(path)? else { return Ok(false) };
-        let Some(directory) = self.inside.directory_at(path)? else { return Ok(false) };
+        let Some(place) = self.resolver.place(path)? else { return Ok(false) };
+        let Some(directory) = self.resolver.directory_at(path)? else { return Ok(false) };
         Ok(at::is_another(at::mount(&place.directory), at::mount(&directory)))
     }
 
     /// What identifies the directory entry that `path` resolves to: two paths with the same
     /// identity are one file. None where the parent does not exist yet.
-    pub(crate) fn entry(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
-        let Some(place) = self.inside.place(path)? else { return Ok(None) };
+    pub(crate) fn entry_identity(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
+        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
         let stat = rustix::fs::fstat(&place.directory).map_err(|e| self.failed("reading", path, e))?;
         Ok(Some((stat.st_dev, stat.st_ino, place.name)))
     }

@@ -25,8 +25,8 @@ use rustix::io::Errno;
 
 use crate::error::{Failure, Kind, errno};
 use crate::path::ImagePath;
-use crate::root::at::Place;
-use crate::root::resolver::Inside;
+use crate::root::at::At;
+use crate::root::resolver::Resolver;
 use crate::root::selinux::Labels;
 
 /// A limit for [`Root::text`] that no text which people write comes near.
@@ -34,7 +34,7 @@ pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 
 /// A root filesystem, open.
 pub(crate) struct Root {
-    inside: Inside,
+    resolver: Resolver,
     /// Read when the first file is made.
     labels: OnceLock<Labels>,
 }
@@ -48,7 +48,7 @@ impl Root {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(host, flags, Mode::empty()) {
-            Ok(directory) => Ok(Root { inside: Inside::new(directory, host), labels: OnceLock::new() }),
+            Ok(directory) => Ok(Root { resolver: Resolver::new(directory, host), labels: OnceLock::new() }),
             Err(Errno::NOENT) => Err(refuse("does not exist")),
             Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
             Err(errno) => Err(Failure::filesystem("opening root", host.display(), errno)),
@@ -57,12 +57,13 @@ impl Root {
 
     /// Where it is on this host, as the user gave it.
     pub(crate) fn host(&self) -> &Path {
-        self.inside.host()
+        self.resolver.host()
     }
 
     /// Device and inode: the same for two spellings of one root.
     pub(crate) fn identity(&self) -> Result<(u64, u64), Failure> {
-        let stat = rustix::fs::fstat(self.inside.directory()).map_err(|e| self.failed("reading", "/", e))?;
+        let stat =
+            rustix::fs::fstat(self.resolver.directory()).map_err(|e| self.failed("reading", "/", e))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
@@ -72,11 +73,11 @@ impl Root {
         Ok(self.identity()? == (own.st_dev, own.st_ino))
     }
 
-    pub(crate) fn stat_at(&self, place: &Place, path: &ImagePath) -> Result<Option<Stat>, Failure> {
+    pub(crate) fn stat_at(&self, place: &At, path: &ImagePath) -> Result<Option<Stat>, Failure> {
         place.stat().map_err(|errno| self.failed("reading", path, errno))
     }
 
-    pub(crate) fn link_at(&self, place: &Place, path: &ImagePath) -> Result<String, Failure> {
+    pub(crate) fn link_at(&self, place: &At, path: &ImagePath) -> Result<String, Failure> {
         place.target().map_err(|errno| match errno {
             // It was a link a moment ago.
             Errno::INVAL => self.failed("reading the link", path, Errno::NOTDIR),
@@ -84,26 +85,26 @@ impl Root {
         })
     }
 
-    pub(crate) fn open_at(&self, place: &Place, path: &ImagePath) -> Result<Option<File>, Failure> {
+    pub(crate) fn open_at(&self, place: &At, path: &ImagePath) -> Result<Option<File>, Failure> {
         place.regular_file().map_err(|errno| self.failed("opening", path, errno))
     }
 
     pub(crate) fn create(&self, path: &ImagePath) -> Result<File, Failure> {
-        self.inside.existing_place(path)?.create().map_err(|errno| self.failed("creating", path, errno))
+        self.resolver.existing_place(path)?.create().map_err(|errno| self.failed("creating", path, errno))
     }
 
     /// `path` as it is found on this host, for messages.
     pub(crate) fn shown(&self, path: impl Display) -> String {
-        self.inside.shown(path)
+        self.resolver.shown(path)
     }
 
     /// The refusal of a root that changes under a run.
     pub(crate) fn moved(&self, path: &ImagePath) -> Failure {
-        self.inside.moved(path)
+        self.resolver.moved(path)
     }
 
     pub(crate) fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
-        self.inside.failed(doing, path, errno)
+        self.resolver.failed(doing, path, errno)
     }
 
     pub(crate) fn no_file(&self, path: &ImagePath) -> Failure {

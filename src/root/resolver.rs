@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::error::{Failure, Kind, errno};
 use crate::path::ImagePath;
 use crate::printable::printable;
-use crate::root::at::{Place, regular};
+use crate::root::at::{At, regular};
 
 /// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
 const RACES: u32 = 128;
@@ -23,15 +23,15 @@ const RACES: u32 = 128;
 const MOVING: &str = "something else changes this root: stop it and run again";
 
 /// A directory that no path opened through it leads out of.
-pub(crate) struct Inside {
+pub(crate) struct Resolver {
     directory: OwnedFd,
     host: PathBuf,
 }
 
-impl Inside {
+impl Resolver {
     /// All paths are resolved below `directory`, which has the name `host`.
     pub(crate) fn new(directory: OwnedFd, host: &Path) -> Self {
-        Inside { directory, host: host.to_owned() }
+        Resolver { directory, host: host.to_owned() }
     }
 
     /// The directory itself.
@@ -69,16 +69,16 @@ impl Inside {
     }
 
     /// The parent of `path` as a descriptor and the name below it. None where there is no parent.
-    pub(crate) fn place(&self, path: &ImagePath) -> Result<Option<Place>, Failure> {
+    pub(crate) fn place(&self, path: &ImagePath) -> Result<Option<At>, Failure> {
         let directory = match path.parent() {
             Some(parent) => self.directory_at(&parent)?,
             None => Some(self.open_directory(".").map_err(|e| self.failed("opening", "/", e))?),
         };
-        Ok(directory.map(|directory| Place { directory, name: path.name().to_owned() }))
+        Ok(directory.map(|directory| At { directory, name: path.name().to_owned() }))
     }
 
-    /// As [`Inside::place`], where the parent must be there.
-    pub(crate) fn existing_place(&self, path: &ImagePath) -> Result<Place, Failure> {
+    /// As [`Resolver::place`], where the parent must be there.
+    pub(crate) fn existing_place(&self, path: &ImagePath) -> Result<At, Failure> {
         self.place(path)?.ok_or_else(|| self.moved(path))
     }
 

@@ -12,9 +12,9 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr, lgetxattr, lsetxattr};
 use rustix::io::Errno;
 
 use crate::error::errno;
-use crate::format::file_contexts::{FileContexts, Kind, Texts};
+use crate::format::file_contexts::{FileContexts, FileKind, Texts};
 use crate::path::ImagePath;
-use crate::root::resolver::Inside;
+use crate::root::resolver::Resolver;
 
 /// A boot with SELinux that finds this file labels the whole root, takes it away and starts once more.
 ///
@@ -70,7 +70,7 @@ pub(crate) enum Comparison {
 
 impl Labels {
     /// What the policy of the root says: that which its configuration names.
-    pub(crate) fn read(root: &Inside) -> Labels {
+    pub(crate) fn read(root: &Resolver) -> Labels {
         let policy = read(root).unwrap_or(Policy::Unreadable);
         Labels { policy, lacking: AtomicBool::new(false) }
     }
@@ -91,7 +91,7 @@ impl Labels {
     }
 
     /// Gives what lies at `path` the label of the policy. That it can't be set here is no error.
-    pub(crate) fn set(&self, on: &Labelled, path: &str, kind: Kind) -> Result<(), Errno> {
+    pub(crate) fn set(&self, on: &Labelled, path: &str, kind: FileKind) -> Result<(), Errno> {
         let wanted = match &self.policy {
             Policy::None => return Ok(()),
             Policy::Unreadable => Err(()),
@@ -110,7 +110,7 @@ impl Labels {
     }
 
     /// What the label of the thing at `path` is, by the policy. Only the type counts, as for restorecon.
-    pub(crate) fn compare(&self, found: &Labelled, path: &str, kind: Kind) -> Result<Comparison, Errno> {
+    pub(crate) fn compare(&self, found: &Labelled, path: &str, kind: FileKind) -> Result<Comparison, Errno> {
         let Policy::Known { contexts, customizable } = &self.policy else { return Ok(Comparison::Unknown) };
         let wanted = match contexts.label(path, kind) {
             Ok(Some(label)) => label.to_owned(),
@@ -169,7 +169,7 @@ impl Labelled<'_> {
     }
 }
 
-fn read(root: &Inside) -> Result<Policy, Errno> {
+fn read(root: &Resolver) -> Result<Policy, Errno> {
     let Some(config) = text(root, "/etc/selinux/config")? else { return Ok(Policy::None) };
     let folder = format!("/etc/selinux/{}/contexts", policy_type(&config));
     let file = |name: &str| text(root, &format!("{folder}/{name}"));
@@ -198,7 +198,7 @@ fn policy_type(config: &str) -> &str {
 }
 
 /// The text at `path`, through links inside the root. Other characters than UTF-8's match nothing of ours.
-fn text(root: &Inside, path: &str) -> Result<Option<String>, Errno> {
+fn text(root: &Resolver, path: &str) -> Result<Option<String>, Errno> {
     let Some(file) = file_in(root, path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| errno(&error))?;
@@ -209,7 +209,7 @@ fn text(root: &Inside, path: &str) -> Result<Option<String>, Errno> {
 }
 
 /// A part of a path is what the root's configuration says: no other than a plain path is opened.
-fn file_in(root: &Inside, path: &str) -> Result<Option<File>, Errno> {
+fn file_in(root: &Resolver, path: &str) -> Result<Option<File>, Errno> {
     let path = ImagePath::new(path).map_err(|_| Errno::INVAL)?;
     root.file(path.relative())
 }

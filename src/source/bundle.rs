@@ -20,7 +20,7 @@ use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::parallel;
 use crate::printable::printable;
-use crate::source::section::Extent;
+use crate::source::section::Section;
 
 /// A file with more entries is no bundle: there are a few for each architecture.
 const MOST_ENTRIES: usize = 1024;
@@ -113,10 +113,10 @@ impl Bundle {
     }
 
     /// The bytes that are said to have this digest; none where the bundle has none.
-    pub(crate) fn part(&self, digest: &Digest) -> Result<Option<Extent>, Failure> {
+    pub(crate) fn part(&self, digest: &Digest) -> Result<Option<Section>, Failure> {
         let Some(part) = self.parts.get(digest) else { return Ok(None) };
         let file = reopen(&self.path).map_err(|error| unreadable(&self.path, &error))?;
-        Ok(Some(Extent::part(file, part.start, part.size)))
+        Ok(Some(Section::part(file, part.start, part.size)))
     }
 
     /// The names of what it holds.

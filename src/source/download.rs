@@ -53,7 +53,7 @@ pub(super) struct Done {
 pub(super) struct NotFound;
 
 /// Why one try failed.
-enum Trouble {
+enum DownloadError {
     /// Try again, after this long if the server said so.
     Again(String, Option<Duration>),
     /// Trying again can't help.
@@ -84,11 +84,11 @@ impl Download<'_> {
                 Err(trouble) => trouble,
             };
             match trouble {
-                Trouble::Final(error) => return Err(error),
-                Trouble::Again(why, _) if attempt >= network.retries => {
+                DownloadError::Final(error) => return Err(error),
+                DownloadError::Again(why, _) if attempt >= network.retries => {
                     return Err(self.gave_up(&why, attempt + 1).into());
                 }
-                Trouble::Again(why, asked) => {
+                DownloadError::Again(why, asked) => {
                     let pause = asked.unwrap_or_else(|| back_off(if done > before { 0 } else { attempt }));
                     bar.note(&format!(
                         "{}: {why}; trying again in {:.1} s",
@@ -121,7 +121,7 @@ impl Download<'_> {
         bar: &Bar,
         done: &mut u64,
         etag: &mut Option<reqwest::header::HeaderValue>,
-    ) -> Result<Digest, Trouble> {
+    ) -> Result<Digest, DownloadError> {
         let mut request = client.get(self.url.clone());
         if *done > 0 {
             request = request.header(RANGE, format!("bytes={done}-"));
@@ -137,7 +137,7 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 *done = 0;
                 *etag = None;
-                return Err(Trouble::Again(
+                return Err(DownloadError::Again(
                     "the server answered with another range".to_owned(),
                     Some(Duration::ZERO),
                 ));
@@ -147,7 +147,7 @@ impl Download<'_> {
         *etag = response.headers().get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/")).cloned();
         self.file.set_len(*done).map_err(|error| unwritable(&error))?;
         bar.length(response.content_length().map(|rest| rest + *done));
-        let (mut pace, mut hasher) = (Pace::new(network.stall), Hasher::default());
+        let (mut throughput, mut hasher) = (Throughput::new(network.stall), Hasher::default());
         while let Some(chunk) = response.chunk().await.map_err(|error| self.trouble(&error))? {
             if *done + chunk.len() as u64 > self.largest {
                 let message = format!(
@@ -157,33 +157,36 @@ impl Download<'_> {
                 );
                 let failure = Failure::new(Kind::Unverified, message)
                     .help("it is another file than the one that was pinned");
-                return Err(Trouble::Final(failure.into()));
+                return Err(DownloadError::Final(failure.into()));
             }
             self.file.write_all_at(&chunk, *done).map_err(|error| unwritable(&error))?;
             hasher.update(&chunk);
             *done += chunk.len() as u64;
             bar.position(*done);
-            pace.keep(chunk.len() as u64)?;
+            throughput.require(chunk.len() as u64)?;
         }
         Ok(hasher.finish())
     }
 
-    fn trouble(&self, error: &reqwest::Error) -> Trouble {
+    fn trouble(&self, error: &reqwest::Error) -> DownloadError {
         let why = chain(error);
         if !error.is_redirect() && !error.is_builder() {
-            return Trouble::Again(why, None);
+            return DownloadError::Again(why, None);
         }
         let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: {why}", printable::shown(self.url)));
-        Trouble::Final(failure.help("give the URL that it should come from with --source").into())
+        DownloadError::Final(failure.help("give the URL that it should come from with --source").into())
     }
 
-    fn refused(&self, status: StatusCode, response: &reqwest::Response) -> Trouble {
+    fn refused(&self, status: StatusCode, response: &reqwest::Response) -> DownloadError {
         let again = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         if again {
             let seconds =
                 response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            return Trouble::Again(format!("the server answered {status}"), seconds.map(Duration::from_secs));
+            return DownloadError::Again(
+                format!("the server answered {status}"),
+                seconds.map(Duration::from_secs),
+            );
         }
         let failure = Failure::new(
             Kind::Fetch,
@@ -192,37 +195,37 @@ impl Download<'_> {
         let failure = failure.help("does this version exist there? a mirror has to keep upstream's paths");
         match status {
             StatusCode::NOT_FOUND | StatusCode::GONE => {
-                Trouble::Final(anyhow::Error::new(failure.absent()).context(NotFound))
+                DownloadError::Final(anyhow::Error::new(failure.absent()).context(NotFound))
             }
             // What S3 says of a missing file to those who may not list.
-            StatusCode::FORBIDDEN => Trouble::Final(failure.absent().into()),
-            _ => Trouble::Final(failure.into()),
+            StatusCode::FORBIDDEN => DownloadError::Final(failure.absent().into()),
+            _ => DownloadError::Final(failure.into()),
         }
     }
 }
 
 /// Ends a trickle: a server that gives one byte a second never runs into a read timeout.
-struct Pace {
+struct Throughput {
     window: Duration,
     since: Instant,
     bytes: u64,
 }
 
-impl Pace {
+impl Throughput {
     fn new(window: Duration) -> Self {
-        Pace { window, since: Instant::now(), bytes: 0 }
+        Throughput { window, since: Instant::now(), bytes: 0 }
     }
 
-    fn keep(&mut self, bytes: u64) -> Result<(), Trouble> {
+    fn require(&mut self, bytes: u64) -> Result<(), DownloadError> {
         self.bytes += bytes;
         if self.since.elapsed() < self.window {
             return Ok(());
         }
         let enough = self.bytes >= SLOWEST * self.window.as_secs().max(1);
-        *self = Pace::new(self.window);
+        *self = Throughput::new(self.window);
         match enough {
             true => Ok(()),
-            false => Err(Trouble::Again(format!("stalled: less than {SLOWEST} bytes a second"), None)),
+            false => Err(DownloadError::Again(format!("stalled: less than {SLOWEST} bytes a second"), None)),
         }
     }
 }
@@ -233,10 +236,10 @@ fn starts_at(response: &reqwest::Response, offset: u64) -> bool {
     start == Some(offset)
 }
 
-fn unwritable(error: &std::io::Error) -> Trouble {
+fn unwritable(error: &std::io::Error) -> DownloadError {
     let failure = Failure::filesystem("writing", "a download", errno(error))
         .help("choose another place with --cache-dir or TMPDIR");
-    Trouble::Final(failure.into())
+    DownloadError::Final(failure.into())
 }
 
 /// 0.5, 1, 2, 4 … seconds, each made up to a quarter longer so that a fleet does not come back at once.

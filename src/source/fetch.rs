@@ -22,7 +22,7 @@ use crate::source::bundle::Bundle;
 use crate::source::cache::{self, Partial, no_follow};
 use crate::source::client::Network;
 use crate::source::download::Download;
-use crate::source::section::Extent;
+use crate::source::section::Section;
 use crate::source::{Location, Source};
 
 /// Checksum files and keys are shorter.
@@ -33,7 +33,7 @@ pub(crate) struct Fetched {
     /// What it is.
     pub artifact: Artifact,
     /// Its bytes.
-    pub bytes: Extent,
+    pub bytes: Section,
     /// This run has made the file that they are in, and nobody without root's rights can ever have opened
     /// it: what was verified is what will be parsed.
     pub private: bool,
@@ -145,7 +145,7 @@ impl Fetcher {
         if !metadata.is_file() {
             return Ok(None);
         }
-        let bytes = Extent::whole(file, metadata.len());
+        let bytes = Section::whole(file, metadata.len());
         let fetched = Fetched { artifact: artifact.clone(), bytes, private: false };
         match verify(&fetched, None, &path.display().to_string()) {
             Ok(()) => {
@@ -210,7 +210,7 @@ impl Fetcher {
         let download = Download { url, file: &partial.file, largest, resume };
         let bar = self.progress.bar(&artifact.to_string(), artifact.size);
         let done = download.run(&self.network, &bar)?;
-        let bytes = Extent::whole(partial.file.try_clone()?, done.size);
+        let bytes = Section::whole(partial.file.try_clone()?, done.size);
         let fetched = Fetched { artifact: artifact.clone(), bytes, private: partial.private };
         let verified = verify(&fetched, done.sha256, &printable::shown(url));
         Ok((verified.map(|()| fetched), done.sha256.is_none()))
@@ -258,7 +258,7 @@ impl Fetched {
             return Err(failed("is not a regular file".to_owned()));
         }
         let file = File::open(path).map_err(|error| failed(format!("can't be opened: {error}")))?;
-        let bytes = Extent::whole(file, metadata.len());
+        let bytes = Section::whole(file, metadata.len());
         Ok(Fetched { artifact: artifact.clone(), bytes, private: false })
     }
 

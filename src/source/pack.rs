@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 
 use tar::{EntryType, Header};
 
-use crate::artifact::lockfile::Lock;
-use crate::artifact::matrix::{Architectures, Selection};
+use crate::artifact::lockfile::Lockfile;
+use crate::artifact::matrix::{Architectures, Matrix};
 use crate::artifact::{Artifact, resolve};
 use crate::digest::{BUFFER, Hashing};
 use crate::error::{Failure, Kind};
@@ -20,12 +20,12 @@ use crate::spec::Spec;
 /// Fetches and verifies what goes into a bundle: all that `spec` asks for, as it is pinned.
 pub(crate) fn gather(
     spec: &Spec,
-    lock: &Lock,
+    lock: &Lockfile,
     architectures: &Architectures,
     fetcher: &Fetcher,
 ) -> anyhow::Result<Vec<Fetched>> {
     const DONE: &str = "in the bundle";
-    let selected = Selection::new(spec, lock, architectures)?;
+    let selected = Matrix::new(spec, lock, architectures)?;
     // Before anything is fetched: what has no digest, and what could not be found again.
     let pinned = selected.map(1, &fetcher.progress, DONE, |candidate| {
         let artifact = resolve::pin(candidate, lock)?;

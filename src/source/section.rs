@@ -7,23 +7,23 @@ use std::os::unix::fs::FileExt;
 use crate::digest::Digest;
 
 /// Bytes of an open file, read by position: the descriptor's own offset stays as it is.
-pub(crate) struct Extent {
+pub(crate) struct Section {
     file: File,
     start: u64,
     size: u64,
     end: u64,
 }
 
-impl Extent {
+impl Section {
     /// `size` bytes from `start` on.
     pub(crate) fn part(file: File, start: u64, size: u64) -> Self {
-        Extent { file, start, size, end: start.saturating_add(size) }
+        Section { file, start, size, end: start.saturating_add(size) }
     }
 
     /// All of a file that has `size` bytes now. What is added to it is read as well: a file that grows is
     /// another one.
     pub(crate) fn whole(file: File, size: u64) -> Self {
-        Extent { file, start: 0, size, end: u64::MAX }
+        Section { file, start: 0, size, end: u64::MAX }
     }
 
     /// Bytes.
@@ -41,7 +41,7 @@ impl Extent {
 
     /// Reads it from its beginning.
     pub(crate) fn reader(&self) -> Reader<'_> {
-        Reader { extent: self, offset: 0 }
+        Reader { section: self, offset: 0 }
     }
 
     /// The digest of the whole stretch.
@@ -50,15 +50,15 @@ impl Extent {
     }
 }
 
-/// See [`Extent::reader`].
-pub(crate) struct Reader<'extent> {
-    extent: &'extent Extent,
+/// See [`Section::reader`].
+pub(crate) struct Reader<'section> {
+    section: &'section Section,
     offset: u64,
 }
 
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.extent.read_at(buffer, self.offset)?;
+        let count = self.section.read_at(buffer, self.offset)?;
         self.offset += count as u64;
         Ok(count)
     }
@@ -74,17 +74,17 @@ mod tests {
     fn a_stretch_ends_where_it_is_said_to_or_where_the_file_does() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"before, inside, after").unwrap();
-        let read = |extent: Extent| {
+        let read = |section: Section| {
             let mut text = String::new();
-            extent.reader().read_to_string(&mut text).unwrap();
-            assert_eq!(extent.digest().unwrap(), Digest::of(text.as_bytes()));
+            section.reader().read_to_string(&mut text).unwrap();
+            assert_eq!(section.digest().unwrap(), Digest::of(text.as_bytes()));
             text
         };
-        let part = |start, size| read(Extent::part(file.try_clone().unwrap(), start, size));
+        let part = |start, size| read(Section::part(file.try_clone().unwrap(), start, size));
         assert_eq!(part(8, 6), "inside");
         assert_eq!(part(16, 100), "after");
         assert_eq!(part(100, 1), "");
-        let whole = Extent::whole(file.try_clone().unwrap(), 21);
+        let whole = Section::whole(file.try_clone().unwrap(), 21);
         (&file).write_all(b", more").unwrap();
         assert_eq!((whole.size(), read(whole).as_str()), (21, "before, inside, after, more"));
     }

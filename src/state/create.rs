@@ -13,12 +13,12 @@ use crate::state::Intent;
 use crate::state::paths::{FILES, directory, inside};
 
 /// Its name while it is being built or taken away, beside its topmost new directory.
-const UNDER_WORK: &str = ".nodebake-state";
+const BUILDING: &str = ".nodebake-state";
 
 const POLL: Duration = Duration::from_millis(50);
 
 /// How long to wait for another run that is about to create or take away the state.
-const POLITE: Duration = Duration::from_secs(5);
+const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
 
 /// Keeps other runs from creating or taking away `top` at the same time.
 fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Failure> {
@@ -34,7 +34,7 @@ fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Fai
 pub(crate) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
     if Instant::now() >= deadline {
         let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
-        return Err(Failure::new(Kind::Locked, message).help("wait for it, or give --lock-timeout SECONDS"));
+        return Err(Failure::new(Kind::Pinned, message).help("wait for it, or give --lock-timeout SECONDS"));
     }
     interrupt::check()?;
     std::thread::sleep(POLL);
@@ -44,7 +44,7 @@ pub(crate) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
 /// Creates the state with an intent that names the directories above it that are new, all at once:
 /// a kill at any point leaves either the whole of it or one name that the next run clears. False:
 /// it was there.
-pub(crate) fn initialise(root: &Root, deadline: Instant) -> Result<bool, Failure> {
+pub(crate) fn create(root: &Root, deadline: Instant) -> Result<bool, Failure> {
     let lock = inside(".lock");
     let missing = root.missing_directories(&lock)?;
     let Some(top) = missing.first() else { return Ok(false) };
@@ -60,7 +60,7 @@ pub(crate) fn initialise(root: &Root, deadline: Instant) -> Result<bool, Failure
     }
     drop(guard);
     if let Err(failure) = root.sync_directory(top.parent().as_ref()) {
-        dismantle(root, &missing.into_iter().collect())?;
+        destroy_directory(root, &missing.into_iter().collect())?;
         return Err(failure);
     }
     Ok(true)
@@ -85,12 +85,12 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
         root.label_as(&new, path)?;
         root.sync_directory(Some(&new))
     })?;
-    root.rename_beside(&under_work(top), top)
+    root.rename_beside(&building(top), top)
 }
 
 /// Renames the state away in one step, with the directories of `created` that hold nothing else,
 /// and removes it: a kill leaves the whole of it or one name that the next run clears.
-pub(crate) fn dismantle(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
+pub(crate) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
     let mut top = directory();
     while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
         let alone = root.names(&parent)?.is_some_and(|names| names == [top.name()]);
@@ -99,10 +99,10 @@ pub(crate) fn dismantle(root: &Root, created: &BTreeSet<ImagePath>) -> Result<()
         }
         top = parent;
     }
-    let _guard = guard(root, &top, Instant::now() + POLITE)?;
-    let under_work = under_work(&top);
+    let _guard = guard(root, &top, Instant::now() + TAKEOVER_WAIT)?;
+    let building = building(&top);
     clear_tree(root, &top)?;
-    root.rename_beside(&top, &under_work)?;
+    root.rename_beside(&top, &building)?;
     let cleared = root.sync_directory(top.parent().as_ref()).and_then(|()| clear_tree(root, &top));
     match cleared {
         Ok(()) => Ok(()),
@@ -113,20 +113,20 @@ pub(crate) fn dismantle(root: &Root, created: &BTreeSet<ImagePath>) -> Result<()
     }
 }
 
-/// Removes what a killed [`initialise`] or [`State::destroy`] left.
-pub(crate) fn clear_under_work(root: &Root) -> Result<(), Failure> {
+/// Removes what a killed [`create`] or [`State::destroy`] left.
+pub(crate) fn clear_building(root: &Root) -> Result<(), Failure> {
     let missing = root.missing_directories(&inside(".lock"))?;
     let Some(top) = missing.first() else { return Ok(()) };
-    if root.node(&under_work(top))?.is_none() {
+    if root.node(&building(top))?.is_none() {
         return Ok(());
     }
-    let _guard = guard(root, top, Instant::now() + POLITE)?;
+    let _guard = guard(root, top, Instant::now() + TAKEOVER_WAIT)?;
     clear_tree(root, top)
 }
 
 /// Removes the state's own names below what stands for `top` while it is under work, if anything does.
 fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
-    if root.node(&under_work(top))?.is_none() {
+    if root.node(&building(top))?.is_none() {
         return Ok(());
     }
     for name in FILES {
@@ -141,13 +141,13 @@ fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
 
 /// `path`, which is `top` or below it, as long as `top` is under work.
 fn moved(path: &ImagePath, top: &ImagePath) -> Result<ImagePath, Failure> {
-    ImagePath::new(&path.as_str().replacen(top.as_str(), under_work(top).as_str(), 1))
+    ImagePath::new(&path.as_str().replacen(top.as_str(), building(top).as_str(), 1))
 }
 
-fn under_work(top: &ImagePath) -> ImagePath {
+fn building(top: &ImagePath) -> ImagePath {
     match top.parent() {
-        Some(parent) => ImagePath::new(&format!("{parent}/{UNDER_WORK}")),
-        None => ImagePath::new(&format!("/{UNDER_WORK}")),
+        Some(parent) => ImagePath::new(&format!("{parent}/{BUILDING}")),
+        None => ImagePath::new(&format!("/{BUILDING}")),
     }
     .unwrap_or_else(|_| directory())
 }

@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::root::Root;
-use crate::state::create::{clear_under_work, dismantle, initialise, wait};
+use crate::state::create::{clear_building, create, destroy_directory, wait};
 use crate::state::paths::{FILES, directory, inside};
 
 pub(crate) use intent::{Intent, Step};
@@ -53,17 +53,17 @@ pub(crate) fn is_mounted(root: &Root) -> Result<bool, Failure> {
 }
 
 impl<'root> State<'root> {
-    /// Opens or creates the state of `root` and takes its lock, waiting at most `patience`.
-    pub(crate) fn open(root: &'root Root, patience: Duration) -> Result<State<'root>, Failure> {
-        let deadline = Instant::now() + patience;
+    /// Opens or creates the state of `root` and takes its lock, waiting at most `lock_timeout`.
+    pub(crate) fn open(root: &'root Root, lock_timeout: Duration) -> Result<State<'root>, Failure> {
+        let deadline = Instant::now() + lock_timeout;
         loop {
-            let fresh = initialise(root, deadline)?;
+            let fresh = create(root, deadline)?;
             match State::lock(root, deadline) {
                 Ok(Some(state)) => return Ok(state),
                 Ok(None) => {}
-                Err(failure) if fresh && failure.kind != Kind::Locked => {
+                Err(failure) if fresh && failure.kind != Kind::Pinned => {
                     let created = intent(root)?.map(|intent| intent.directories).unwrap_or_default();
-                    dismantle(root, &created)?;
+                    destroy_directory(root, &created)?;
                     return Err(failure);
                 }
                 Err(failure) => return Err(failure),
@@ -74,12 +74,12 @@ impl<'root> State<'root> {
     /// Opens the state of a root that has one.
     pub(crate) fn open_existing(
         root: &'root Root,
-        patience: Duration,
+        lock_timeout: Duration,
     ) -> Result<Option<State<'root>>, Failure> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + lock_timeout;
         loop {
             if !root.is_directory(&directory())? {
-                clear_under_work(root)?;
+                clear_building(root)?;
                 return Ok(None);
             }
             if let Some(state) = State::lock(root, deadline)? {
@@ -167,7 +167,7 @@ impl<'root> State<'root> {
             self.clear("pending.json")?;
             return self.root.remove_file(&inside(".lock"));
         }
-        dismantle(self.root, created)
+        destroy_directory(self.root, created)
     }
 
     pub(crate) fn save(&self, name: &str, text: &str) -> Result<(), Failure> {
@@ -197,10 +197,10 @@ fn unreadable(failure: Failure, root: &Root, path: &ImagePath) -> Failure {
 }
 
 /// What is at every path that the receipt owns.
-pub(crate) type Found = BTreeMap<ImagePath, Option<Node>>;
+pub(crate) type Survey = BTreeMap<ImagePath, Option<Node>>;
 
 /// Looks at everything that `receipt` owns, files hashed side by side.
-pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Found, Failure> {
+pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Survey, Failure> {
     let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
     let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
     parallel::map(paths, parallel::processors(), look).into_iter().collect()

@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::archive::decode::{self, Place};
+use crate::archive::decode::{self, Destination};
 use crate::artifact::Artifact;
-use crate::artifact::lockfile::{Lock, Locked};
-use crate::artifact::matrix::{Architectures, Selection};
-use crate::artifact::resolve::Candidate;
+use crate::artifact::lockfile::{Lockfile, Pinned};
+use crate::artifact::matrix::{Architectures, Matrix};
+use crate::artifact::resolve::Unpinned;
 use crate::digest::Digest;
 use crate::error::Kind;
 use crate::packages::files::packages;
-use crate::parallel::Idle;
+use crate::parallel::IdleProcessors;
 use crate::printable;
 use crate::source::fetch::{Fetched, Fetcher};
 use crate::spec::Spec;
@@ -32,22 +32,22 @@ pub(crate) struct Pinner<'a> {
     /// Where archives are decoded, one at a time: a whole one has to fit.
     pub scratch: &'a Path,
     /// Held while one is.
-    pub decoding: Mutex<Idle>,
+    pub decoding: Mutex<IdleProcessors>,
 }
 
 /// Pins everything that `spec` asks for.
-pub(crate) fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lock> {
+pub(crate) fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lockfile> {
     // Nothing is open but what the spec leaves open: an older lock has no say.
-    let selected = Selection::new(spec, &Lock::default(), architectures)?;
+    let selected = Matrix::new(spec, &Lockfile::default(), architectures)?;
     let at_once = pinner.fetcher.at_once(selected.values().map(|candidate| candidate.url.as_str()));
     let locked =
         selected.map(at_once, &pinner.fetcher.progress, "pinned", |candidate| lock_one(candidate, pinner))?;
-    Ok(Lock::new(locked.into_values(), packages(spec)?))
+    Ok(Lockfile::new(locked.into_values(), packages(spec)?))
 }
 
-fn lock_one(candidate: Candidate, pinner: &Pinner) -> anyhow::Result<Locked> {
+fn lock_one(candidate: Unpinned, pinner: &Pinner) -> anyhow::Result<Pinned> {
     let (sha256, verified) = digest(&candidate, pinner.fetcher)?;
-    let Candidate { component, build, version, arch, url, .. } = candidate;
+    let Unpinned { component, build, version, arch, url, .. } = candidate;
     let (component, build, arch) = (component.to_owned(), build.to_owned(), arch.to_string());
     let artifact =
         Artifact { component, build, version, arch, url, sha256, size: None, members: BTreeMap::new() };
@@ -55,7 +55,7 @@ fn lock_one(candidate: Candidate, pinner: &Pinner) -> anyhow::Result<Locked> {
     let members = members(&fetched, pinner)?;
     let Artifact { build, version, arch, url, sha256, .. } = artifact;
     let url = printable::redacted(&url);
-    Ok(Locked { component: build, version, arch, url, size: fetched.bytes.size(), sha256, verified, members })
+    Ok(Pinned { component: build, version, arch, url, size: fetched.bytes.size(), sha256, verified, members })
 }
 
 /// The digests of what is installed of an archive. An artifact that a bake would refuse is pinned all
@@ -63,8 +63,8 @@ fn lock_one(candidate: Candidate, pinner: &Pinner) -> anyhow::Result<Locked> {
 fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String, Digest>> {
     let idle = pinner.decoding.lock().unwrap_or_else(PoisonError::into_inner);
     let _decoding = idle.work();
-    let spooled = match decode::spool(fetched, &Place::Scratch(pinner.scratch), &idle) {
-        Ok(spooled) => spooled,
+    let decoded = match decode::decode(fetched, &Destination::Scratch(pinner.scratch), &idle) {
+        Ok(decoded) => decoded,
         Err(error) => {
             let artifact = &fetched.artifact;
             // What somebody is writing to is no release.
@@ -87,6 +87,6 @@ fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String
         }
     };
     // What is no archive is its own and only member.
-    let members = spooled.members.into_iter().filter(|_| !fetched.artifact.catalogued().raw);
+    let members = decoded.members.into_iter().filter(|_| !fetched.artifact.catalogued().raw);
     Ok(members.map(|member| (member.name, member.sha256)).collect())
 }

@@ -1,7 +1,7 @@
 //! Who says what an artifact's digest is: the spec, the catalogue, or upstream beside the file.
 
 use crate::artifact;
-use crate::artifact::resolve::{self, Candidate};
+use crate::artifact::resolve::{self, Unpinned};
 use crate::catalog;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
@@ -9,8 +9,8 @@ use crate::format::checksums;
 use crate::source::fetch::Fetcher;
 
 /// The digest and where it came from.
-pub(crate) fn digest(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<(Digest, String)> {
-    let Candidate { build, version, arch, url, sha256, .. } = candidate;
+pub(crate) fn digest(candidate: &Unpinned, fetcher: &Fetcher) -> anyhow::Result<(Digest, String)> {
+    let Unpinned { build, version, arch, url, sha256, .. } = candidate;
     if let Some(digest) = sha256 {
         return Ok((*digest, "spec".to_owned()));
     }
@@ -32,13 +32,13 @@ pub(crate) fn digest(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result
     }
 }
 
-fn checksum_file(candidate: &Candidate) -> String {
+fn checksum_file(candidate: &Unpinned) -> String {
     let file = artifact::file_name(&candidate.url);
     catalog::component(candidate.build).checksum_file(file)
 }
 
 /// What the checksum file beside the artifact says.
-fn published(candidate: &Candidate, fetcher: &Fetcher) -> anyhow::Result<Option<(Digest, String)>> {
+fn published(candidate: &Unpinned, fetcher: &Fetcher) -> anyhow::Result<Option<(Digest, String)>> {
     let file = artifact::file_name(&candidate.url);
     let name = checksum_file(candidate);
     let base = candidate.url.split(['?', '#']).next().unwrap_or_default();

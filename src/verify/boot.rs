@@ -7,7 +7,7 @@ use crate::path::ImagePath;
 use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::containerd::{self, unit};
 use crate::state::Receipt;
-use crate::verify::finding::{APPLY, Finding, Outcome};
+use crate::verify::finding::{APPLY, CheckResult, Finding};
 
 /// Where systemd looks for presets, in the order in which a name hides the same name later.
 const PRESETS: [&str; 4] = [
@@ -18,9 +18,9 @@ const PRESETS: [&str; 4] = [
 ];
 
 /// The service starts at boot: the link leads to a unit, the unit to a binary, and nothing hides it.
-pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (Some(_), Some(binary)) = (unit::unit_of(&receipt.paths), containerd::binary(&receipt.paths)) else {
-        return Ok(Outcome::Skipped("containerd is not one of the components".to_owned()));
+        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
     };
     let mut findings = Vec::new();
     let wants = ImagePath::fixed(unit::WANTS);
@@ -44,13 +44,13 @@ pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure
             "remove it, for example with systemctl --root=DIR unmask containerd.service",
         ));
     }
-    Ok(Outcome::of(findings, "the link leads to the unit, the unit to the binary"))
+    Ok(CheckResult::of(findings, "the link leads to the unit, the unit to the binary"))
 }
 
 /// No preset before ours turns the service off.
-pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     if !receipt.paths.contains_key(unit::PRESET) {
-        return Ok(Outcome::Skipped("containerd is not one of the components".to_owned()));
+        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
     }
     let mut files: std::collections::BTreeMap<String, ImagePath> = std::collections::BTreeMap::new();
     for directory in PRESETS {
@@ -70,10 +70,10 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure>
             let verb = words.next().unwrap_or_default();
             let matches = words.next().is_some_and(|pattern| glob(pattern, "containerd.service"));
             match verb {
-                "enable" if matches => return Ok(Outcome::Passed(format!("decided by {path}"))),
+                "enable" if matches => return Ok(CheckResult::Passed(format!("decided by {path}"))),
                 "disable" | "ignore" if matches => {
                     let problem = format!("`{}` stands before ours and decides", line.trim());
-                    return Ok(Outcome::Found(vec![Finding::new(
+                    return Ok(CheckResult::Found(vec![Finding::new(
                         "preset",
                         Some(path),
                         problem,
@@ -84,5 +84,5 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure>
             }
         }
     }
-    Ok(Outcome::Passed("none names the service".to_owned()))
+    Ok(CheckResult::Passed("none names the service".to_owned()))
 }

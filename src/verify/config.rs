@@ -13,17 +13,17 @@ use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::containerd::settings::Settings;
 use crate::runtime::containerd::{self, CONFIG};
 use crate::state::Receipt;
-use crate::verify::finding::{APPLY, Finding, Outcome};
+use crate::verify::finding::{APPLY, CheckResult, Finding};
 
 pub(crate) fn owns(receipt: &Receipt, path: &'static str) -> bool {
     receipt.paths.contains_key(path)
 }
 
 /// config.toml is TOML and names one directory for registries.
-pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let path = ImagePath::fixed(CONFIG);
     if !owns(receipt, CONFIG) {
-        return Ok(Outcome::Skipped("containerd is not one of the components".to_owned()));
+        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
     }
     let Some(text) = root.text(&path, LONGEST_TEXT)? else { return Ok(missing(&path)) };
     let problem = match text.parse::<DocumentMut>() {
@@ -36,16 +36,16 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure>
         }
     };
     let findings = problem.map(|problem| Finding::new("config", Some(&path), problem, APPLY));
-    Ok(Outcome::of(findings.into_iter().collect(), "TOML, with one registry directory"))
+    Ok(CheckResult::of(findings.into_iter().collect(), "TOML, with one registry directory"))
 }
 
 /// The check of the receipt says so.
-fn missing(path: &ImagePath) -> Outcome {
-    Outcome::Skipped(format!("{path} is missing"))
+fn missing(path: &ImagePath) -> CheckResult {
+    CheckResult::Skipped(format!("{path} is missing"))
 }
 
 /// Every hosts.toml is TOML, and every certificate that it names is there.
-pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count) = (Vec::new(), 0);
     for path in receipt.paths.keys().filter(|path| path.name() == "hosts.toml") {
         let Some(text) = root.text(path, LONGEST_TEXT)? else { continue };
@@ -76,7 +76,7 @@ pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> 
             }
         }
     }
-    Ok(Outcome::of(findings, format!("registries with mirrors: {count}")))
+    Ok(CheckResult::of(findings, format!("registries with mirrors: {count}")))
 }
 
 fn certificates(item: &Item, named: &mut Vec<String>) {
@@ -98,13 +98,13 @@ fn strings(value: Option<&toml_edit::Value>, named: &mut Vec<String>) {
 }
 
 /// What the staged containerd itself makes of its configuration, asked in a chroot as nobody.
-pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let binary = containerd::binary(&receipt.paths).filter(|_| owns(receipt, CONFIG));
     let Some(binary) = binary else {
-        return Ok(Outcome::Skipped("containerd is not one of the components".to_owned()));
+        return Ok(CheckResult::Skipped("containerd is not one of the components".to_owned()));
     };
     if Arch::of_host().is_none_or(|host| host.name() != receipt.arch) {
-        return Ok(Outcome::Skipped(format!(
+        return Ok(CheckResult::Skipped(format!(
             "containerd for {} can't run on this host",
             printable(&receipt.arch)
         )));
@@ -115,16 +115,16 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<Outcome
     };
     let is_packages = matches!(owned.node, Node::Present { .. });
     if !is_packages && root.node(&binary)?.as_ref() != Some(&owned.node) {
-        return Ok(Outcome::Skipped(
+        return Ok(CheckResult::Skipped(
             "containerd is not the one that was installed: it is not run".to_owned(),
         ));
     }
     let dump = match staged::config_dump(root.host(), &binary) {
         Ok(dump) => dump,
-        Err(why) => return Ok(Outcome::Skipped(format!("`containerd config dump` can't run: {why}"))),
+        Err(why) => return Ok(CheckResult::Skipped(format!("`containerd config dump` can't run: {why}"))),
     };
     let (Ok(written), Ok(effective)) = (text.parse::<DocumentMut>(), dump.parse::<DocumentMut>()) else {
-        return Ok(Outcome::Skipped("`containerd config dump` printed no TOML".to_owned()));
+        return Ok(CheckResult::Skipped("`containerd config dump` printed no TOML".to_owned()));
     };
     let mut lost = Vec::new();
     if let (Some(written), Some(effective)) = (written.get("plugins"), effective.get("plugins")) {
@@ -138,5 +138,5 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<Outcome
             "see containerd's documentation for this version's keys",
         )
     });
-    Ok(Outcome::of(findings.collect(), "containerd takes over every key"))
+    Ok(CheckResult::of(findings.collect(), "containerd takes over every key"))
 }

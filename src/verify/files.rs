@@ -7,17 +7,17 @@ use crate::node::Node;
 use crate::printable::printable;
 use crate::root::{Root, target};
 use crate::state::{self, Receipt};
-use crate::verify::finding::{APPLY, Finding, Outcome};
+use crate::verify::finding::{APPLY, CheckResult, Finding};
 
 /// Every owned path is as it was put there.
-pub(crate) fn drift(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn drift(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let found = state::survey(root, receipt)?;
     let differing = receipt.paths.iter().filter_map(|(path, owned)| {
         let node = found.get(path).cloned().flatten();
         let problem = difference(&owned.node, node.as_ref())?;
         Some(Finding::new("receipt", Some(path), problem, APPLY))
     });
-    Ok(Outcome::of(differing.collect(), format!("{} paths as they were baked", receipt.paths.len())))
+    Ok(CheckResult::of(differing.collect(), format!("{} paths as they were baked", receipt.paths.len())))
 }
 
 /// What `found` has else than `wanted`.
@@ -52,9 +52,9 @@ fn kind(node: &Node) -> &'static str {
 }
 
 /// Every executable is for the root's architecture and finds a C library that is new enough.
-pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let Ok(arch) = receipt.arch.parse::<Arch>() else {
-        return Ok(Outcome::Skipped(format!(
+        return Ok(CheckResult::Skipped(format!(
             "unknown architecture `{}` in the receipt",
             printable(&receipt.arch)
         )));
@@ -81,5 +81,5 @@ pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<Outcome, Fail
             },
         }
     }
-    Ok(Outcome::of(findings, format!("{count} executables for {arch}")))
+    Ok(CheckResult::of(findings, format!("{count} executables for {arch}")))
 }

@@ -55,7 +55,7 @@ pub(crate) struct Verdict {
 
 /// What one check came to.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum CheckResult {
     /// All is well: what it saw.
     Passed(String),
     /// What is wrong.
@@ -64,12 +64,12 @@ pub(crate) enum Outcome {
     Skipped(String),
 }
 
-impl Outcome {
+impl CheckResult {
     /// Passed with what was seen, unless there are findings.
-    pub(crate) fn of(findings: Vec<Finding>, saw: impl Into<String>) -> Outcome {
+    pub(crate) fn of(findings: Vec<Finding>, saw: impl Into<String>) -> CheckResult {
         match findings.is_empty() {
-            true => Outcome::Passed(saw.into()),
-            false => Outcome::Found(findings),
+            true => CheckResult::Passed(saw.into()),
+            false => CheckResult::Found(findings),
         }
     }
 }
@@ -93,11 +93,11 @@ impl Finding {
 
 impl Verdict {
     /// Adds what `check` came to.
-    pub(crate) fn add(&mut self, check: &'static str, outcome: Outcome) {
+    pub(crate) fn add(&mut self, check: &'static str, outcome: CheckResult) {
         match outcome {
-            Outcome::Passed(saw) => self.passed.push(Passed { check, saw: printable(&saw) }),
-            Outcome::Found(findings) => self.findings.extend(findings),
-            Outcome::Skipped(why) => self.skipped.push(Skipped { check, why: printable(&why) }),
+            CheckResult::Passed(saw) => self.passed.push(Passed { check, saw: printable(&saw) }),
+            CheckResult::Found(findings) => self.findings.extend(findings),
+            CheckResult::Skipped(why) => self.skipped.push(Skipped { check, why: printable(&why) }),
         }
     }
 }

@@ -65,12 +65,12 @@ impl Expected {
 #[derive(Serialize)]
 struct Gossfile {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    package: BTreeMap<String, Package>,
+    package: BTreeMap<String, GossPackage>,
     file: BTreeMap<String, File>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    service: BTreeMap<&'static str, Service>,
+    service: BTreeMap<&'static str, GossService>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    command: BTreeMap<String, Command>,
+    command: BTreeMap<String, GossCommand>,
     #[serde(rename = "kernel-param", skip_serializing_if = "BTreeMap::is_empty")]
     kernel_param: BTreeMap<String, Parameter>,
 }
@@ -93,13 +93,13 @@ struct File {
 }
 
 #[derive(Serialize)]
-struct Package {
+struct GossPackage {
     installed: bool,
     versions: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Service {
+struct GossService {
     enabled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     running: Option<bool>,
@@ -107,7 +107,7 @@ struct Service {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Command {
+struct GossCommand {
     exec: String,
     exit_status: u8,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -125,29 +125,29 @@ struct Parameter {
 pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let Expected { paths, artifacts, packages, sysctl } = expected;
     let has_service = unit::unit_of(paths).is_some();
-    let service = Service { enabled: true, running: live.then_some(true) };
-    let mut command: BTreeMap<String, Command> =
+    let service = GossService { enabled: true, running: live.then_some(true) };
+    let mut command: BTreeMap<String, GossCommand> =
         artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
     if let Some((binary, brought)) = containerd::packaged(paths.iter()) {
         let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
         let said = version.and_then(|version| version::upstream(version)).map(said).unwrap_or_default();
-        let run = Command::new(&format!("{binary} --version"), &[&said]);
+        let run = GossCommand::new(&format!("{binary} --version"), &[&said]);
         command.insert("containerd --version".to_owned(), run);
     }
     if paths.contains_key("/opt/cni/bin/loopback") {
         // Without a command it says which protocol it speaks.
-        command.insert("cni-plugins".to_owned(), Command::new("/opt/cni/bin/loopback", &[]));
+        command.insert("cni-plugins".to_owned(), GossCommand::new("/opt/cni/bin/loopback", &[]));
     }
     if live && has_service {
         let answers = ["/Server:/"].as_slice();
         command.insert(
             "containerd answers".to_owned(),
-            Command::new("ctr --connect-timeout 10s version", answers),
+            GossCommand::new("ctr --connect-timeout 10s version", answers),
         );
         let loaded = [r"/io\.containerd\.grpc\.v1\s+cri\s.*\sok/"].as_slice();
         command.insert(
             "the CRI is loaded".to_owned(),
-            Command::new("ctr --connect-timeout 10s plugins ls", loaded),
+            GossCommand::new("ctr --connect-timeout 10s plugins ls", loaded),
         );
     }
     let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
@@ -192,12 +192,12 @@ fn file(node: &Node) -> File {
     }
 }
 
-fn expected_package(package: &Installed) -> (String, Package) {
-    (package.name.clone(), Package { installed: true, versions: vec![package.version.clone()] })
+fn expected_package(package: &Installed) -> (String, GossPackage) {
+    (package.name.clone(), GossPackage { installed: true, versions: vec![package.version.clone()] })
 }
 
 /// The program of a component runs and is of the version that was installed.
-fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(String, Command)> {
+fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(String, GossCommand)> {
     let component = artifact.component.as_str();
     let program = match component {
         "containerd" => containerd::BINARY.to_owned(),
@@ -210,7 +210,7 @@ fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(St
     };
     paths.contains_key(program.as_str()).then(|| {
         let said = said(&artifact.version);
-        (format!("{component} --version"), Command::new(&format!("{program} --version"), &[&said]))
+        (format!("{component} --version"), GossCommand::new(&format!("{program} --version"), &[&said]))
     })
 }
 
@@ -219,9 +219,9 @@ fn said(version: &str) -> String {
     format!(r"/\bv?{}\b/", version.replace('.', r"\.").replace('+', r"\+"))
 }
 
-impl Command {
-    fn new(exec: &str, stdout: &[&str]) -> Command {
+impl GossCommand {
+    fn new(exec: &str, stdout: &[&str]) -> GossCommand {
         let stdout = stdout.iter().map(|&line| line.to_owned()).collect();
-        Command { exec: exec.to_owned(), exit_status: 0, stdout, timeout: TIMEOUT_MS }
+        GossCommand { exec: exec.to_owned(), exit_status: 0, stdout, timeout: TIMEOUT_MS }
     }
 }

@@ -5,21 +5,21 @@ use crate::path::ImagePath;
 use crate::root::Root;
 use crate::root::selinux::{Comparison, RELABEL};
 use crate::state::{Before, Receipt};
-use crate::verify::finding::{Finding, Outcome};
+use crate::verify::finding::{CheckResult, Finding};
 
 /// The remedy for a label: a bake changes none of what is in place.
 const RELABEL_HELP: &str = "run `restorecon` on it on the node, or create /.autorelabel in the root";
 
 /// What nodebake put there carries the label that the root's SELinux policy has for it.
-pub(crate) fn labels(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn labels(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     if !root.labels().are_wanted() {
-        return Ok(Outcome::Passed("the root has no SELinux policy".to_owned()));
+        return Ok(CheckResult::Passed("the root has no SELinux policy".to_owned()));
     }
     if !root.labels().are_known() {
-        return Ok(Outcome::Skipped("the root's SELinux policy can't be read".to_owned()));
+        return Ok(CheckResult::Skipped("the root's SELinux policy can't be read".to_owned()));
     }
     if root.node(&ImagePath::fixed(RELABEL))?.is_some() {
-        return Ok(Outcome::Skipped(format!("{RELABEL} is set: the next boot labels the root")));
+        return Ok(CheckResult::Skipped(format!("{RELABEL} is set: the next boot labels the root")));
     }
     let (mut findings, mut unknown) = (Vec::new(), 0);
     // A directory that was there before belongs to somebody else, and so does its label.
@@ -36,7 +36,7 @@ pub(crate) fn labels(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure>
         }
     }
     if findings.is_empty() && unknown > 0 {
-        return Ok(Outcome::Skipped(format!("the labels of {unknown} paths can't be told here")));
+        return Ok(CheckResult::Skipped(format!("the labels of {unknown} paths can't be told here")));
     }
-    Ok(Outcome::of(findings, "as the root's SELinux policy says"))
+    Ok(CheckResult::of(findings, "as the root's SELinux policy says"))
 }

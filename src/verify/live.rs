@@ -17,7 +17,7 @@ use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::containerd::settings::Settings;
 use crate::runtime::containerd::{self, unit};
 use crate::state::Receipt;
-use crate::verify::finding::{APPLY, Finding, Outcome, Verdict};
+use crate::verify::finding::{APPLY, CheckResult, Finding, Verdict};
 use crate::verify::{pod, pull};
 
 const RESTART: &str = "run `systemctl restart containerd`, or `nodebake apply --start`";
@@ -47,7 +47,7 @@ impl Live {
         for (check, _) in
             [("pod", self.pod), ("pull", self.pull.is_some())].iter().filter(|(_, asked)| *asked)
         {
-            verdict.add(check, Outcome::Skipped(why.to_owned()));
+            verdict.add(check, CheckResult::Skipped(why.to_owned()));
         }
     }
 }
@@ -62,7 +62,7 @@ pub(crate) fn check(
     verdict.add("kernel", kernel(root, receipt)?);
     let (Some(expected), Some(binary)) = (unit::unit_of(&receipt.paths), containerd::binary(&receipt.paths))
     else {
-        verdict.add("service", Outcome::Skipped("containerd is not one of the components".to_owned()));
+        verdict.add("service", CheckResult::Skipped("containerd is not one of the components".to_owned()));
         live.skip("containerd is not one of the components", verdict);
         return Ok(());
     };
@@ -71,7 +71,7 @@ pub(crate) fn check(
     verdict.add(
         "service",
         state.map_or_else(
-            |why| Outcome::Skipped(format!("systemctl show: {why}")),
+            |why| CheckResult::Skipped(format!("systemctl show: {why}")),
             |state| unit(state, &expected),
         ),
     );
@@ -81,7 +81,7 @@ pub(crate) fn check(
     let (mut cri, condition) = match asked {
         Ok(answering) => answering,
         Err(why) => {
-            verdict.add("cri", Outcome::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]));
+            verdict.add("cri", CheckResult::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]));
             live.skip("the CRI does not answer", verdict);
             return Ok(());
         }
@@ -99,7 +99,7 @@ pub(crate) fn check(
 }
 
 /// Modules and parameters that the image sets at boot are in force.
-fn kernel(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+fn kernel(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count) = (Vec::new(), 0);
     for (path, look) in [(kernel::MODULES, module as Look), (kernel::SYSCTL, parameter as Look)] {
         if !receipt.paths.contains_key(path) {
@@ -115,7 +115,7 @@ fn kernel(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
             }));
         }
     }
-    Ok(Outcome::of(findings, format!("{count} modules and parameters in force")))
+    Ok(CheckResult::of(findings, format!("{count} modules and parameters in force")))
 }
 
 /// What is wrong with a line of a kernel file.
@@ -138,7 +138,7 @@ fn parameter(line: &str) -> Option<String> {
 }
 
 /// systemd runs our unit, and will at the next boot.
-fn unit(state: Service, expected: &ImagePath) -> Outcome {
+fn unit(state: Service, expected: &ImagePath) -> CheckResult {
     let Service { load, active, sub, enabled, fragment, needs_reload, .. } = state;
     let mut findings = Vec::new();
     let mut found = |problem: String, help: &str| findings.push(Finding::new("service", None, problem, help));
@@ -158,23 +158,23 @@ fn unit(state: Service, expected: &ImagePath) -> Outcome {
     if enabled != "enabled" {
         found(format!("containerd.service is {enabled}, not enabled"), APPLY);
     }
-    Outcome::of(findings, format!("{active} ({sub}), {enabled}, from {fragment}"))
+    CheckResult::of(findings, format!("{active} ({sub}), {enabled}, from {fragment}"))
 }
 
 /// What runs is the staged binary with the files as they are now.
-fn running(root: &Root, process: Option<u32>, binary: &ImagePath) -> Result<Outcome, Failure> {
+fn running(root: &Root, process: Option<u32>, binary: &ImagePath) -> Result<CheckResult, Failure> {
     let Some(process) = process else {
-        return Ok(Outcome::Skipped("containerd does not run".to_owned()));
+        return Ok(CheckResult::Skipped("containerd does not run".to_owned()));
     };
     let executable = service::executable(process);
     if !service::runs(process, root, binary)? {
         let problem = format!("process {process} runs `{executable}`, expected the installed `{binary}`");
-        return Ok(Outcome::Found(vec![Finding::new("process", None, problem, RESTART)]));
+        return Ok(CheckResult::Found(vec![Finding::new("process", None, problem, RESTART)]));
     }
     let changed = service::changed_since_start(process, root)?.map(|path| {
         Finding::new("process", Some(&path), format!("has changed since process {process} read it"), RESTART)
     });
-    Ok(Outcome::of(changed.into_iter().collect(), format!("process {process} runs {executable}")))
+    Ok(CheckResult::of(changed.into_iter().collect(), format!("process {process} runs {executable}")))
 }
 
 /// The settings of config.toml; what it does not say is not compared.
@@ -185,10 +185,10 @@ fn settings(root: &Root) -> Result<Settings, Failure> {
 }
 
 /// The CRI answers, as the version that was installed, and calls itself ready.
-fn runtime(receipt: &Receipt, cri: &mut Cri, condition: &Condition) -> Outcome {
+fn runtime(receipt: &Receipt, cri: &mut Cri, condition: &Condition) -> CheckResult {
     let runtime = match cri.version() {
         Ok(runtime) => runtime,
-        Err(why) => return Outcome::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]),
+        Err(why) => return CheckResult::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]),
     };
     let mut findings = Vec::new();
     if let Some(version) = installed(receipt).filter(|version| !is_version(&runtime.version, version)) {
@@ -198,7 +198,7 @@ fn runtime(receipt: &Receipt, cri: &mut Cri, condition: &Condition) -> Outcome {
     if let Err(why) = &condition.runtime {
         findings.push(Finding::new("cri", None, format!("RuntimeReady is false: {why}"), LOG));
     }
-    Outcome::of(findings, format!("{} {}, RuntimeReady", runtime.name, runtime.version))
+    CheckResult::of(findings, format!("{} {}, RuntimeReady", runtime.name, runtime.version))
 }
 
 /// Upstream's version of what was installed, from an archive or a package.
@@ -221,17 +221,17 @@ fn is_version(said: &str, version: &str) -> bool {
 
 /// No finding: until the CNI add-on writes its configuration a node has no pod network, and that is
 /// right. The reverse proves nothing of the plugins.
-fn network(condition: &Condition) -> Outcome {
+fn network(condition: &Condition) -> CheckResult {
     match &condition.network {
-        Ok(()) => Outcome::Passed("NetworkReady: a CNI configuration is there".to_owned()),
-        Err(why) => Outcome::Skipped(format!(
+        Ok(()) => CheckResult::Passed("NetworkReady: a CNI configuration is there".to_owned()),
+        Err(why) => CheckResult::Skipped(format!(
             "NetworkReady is false until a CNI add-on writes its configuration: {why}"
         )),
     }
 }
 
 /// The daemon works with what config.toml says.
-fn running_config(settings: &Settings, cri: &mut Cri, condition: &Condition) -> Outcome {
+fn running_config(settings: &Settings, cri: &mut Cri, condition: &Condition) -> CheckResult {
     let mut running = Settings::of_status(&condition.config);
     // containerd 2.x says it in an answer of its own.
     if let Ok(Some(systemd)) = cri.systemd_cgroup() {
@@ -239,7 +239,7 @@ fn running_config(settings: &Settings, cri: &mut Cri, condition: &Condition) -> 
     }
     let both = settings.beside(&running);
     if both.is_empty() {
-        return Outcome::Skipped("the CRI does not show its configuration".to_owned());
+        return CheckResult::Skipped("the CRI does not show its configuration".to_owned());
     }
     let path = ImagePath::fixed(containerd::CONFIG);
     let differing =
@@ -248,7 +248,7 @@ fn running_config(settings: &Settings, cri: &mut Cri, condition: &Condition) -> 
             Finding::new("running-config", Some(&path), problem, RESTART)
         });
     let names: Vec<&str> = both.iter().map(|(name, ..)| *name).collect();
-    Outcome::of(differing.collect(), format!("runs with config.toml's {}", names.join(", ")))
+    CheckResult::of(differing.collect(), format!("runs with config.toml's {}", names.join(", ")))
 }
 
 #[cfg(test)]

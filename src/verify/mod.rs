@@ -18,7 +18,7 @@ use crate::state::{self, Receipt};
 use crate::verify::boot::{enabled, preset};
 use crate::verify::config::{config, effective_config, hosts};
 use crate::verify::files::{drift, executable};
-use crate::verify::finding::{Finding, Outcome, Verdict};
+use crate::verify::finding::{CheckResult, Finding, Verdict};
 use crate::verify::labels::labels;
 use crate::verify::live::Live;
 use crate::verify::packages::packages;
@@ -39,7 +39,7 @@ pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failur
         let problem = format!("root `{}` has no receipt: nodebake has not baked it", root.host().display());
         verdict.add(
             "receipt",
-            Outcome::Found(vec![Finding::new("receipt", None, problem, "run `nodebake apply`")]),
+            CheckResult::Found(vec![Finding::new("receipt", None, problem, "run `nodebake apply`")]),
         );
         return Ok(verdict);
     };
@@ -54,7 +54,7 @@ pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failur
 }
 
 /// A check of `root`, of which the receipt owns something.
-pub(crate) type Check = fn(&Root, &Receipt) -> Result<Outcome, Failure>;
+pub(crate) type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
 
 /// Every check, in the order in which they run.
 pub(crate) const CHECKS: [(&str, Check); 9] = [

@@ -6,20 +6,20 @@ use crate::packages::manager::distribution::Distribution;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::state::Receipt;
-use crate::verify::finding::{APPLY, Finding, Outcome};
+use crate::verify::finding::{APPLY, CheckResult, Finding};
 
 /// The packages that containerd came with are in the package manager's database as they came, and their
 /// files as they shipped them.
-pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<Outcome, Failure> {
+pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     if receipt.packages.is_empty() {
-        return Ok(Outcome::Passed("containerd came from no package".to_owned()));
+        return Ok(CheckResult::Passed("containerd came from no package".to_owned()));
     }
     let names: Vec<&str> = receipt.packages.iter().map(|package| package.name.as_str()).collect();
     let manager = Distribution::of(root)?.manager;
     let database = match Session::look(root, manager, &names) {
         Ok(database) => database,
         Err(failure) if failure.kind == Kind::Unsupported => {
-            return Ok(Outcome::Skipped(failure.to_string()));
+            return Ok(CheckResult::Skipped(failure.to_string()));
         }
         Err(failure) => return Err(failure),
     };
@@ -46,5 +46,5 @@ pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<Outcome, Failur
         }
     }
     let saw: Vec<String> = receipt.packages.iter().map(ToString::to_string).collect();
-    Ok(Outcome::of(findings, saw.join(", ")))
+    Ok(CheckResult::of(findings, saw.join(", ")))
 }

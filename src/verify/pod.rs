@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::error::Failure;
 use crate::interrupt;
-use crate::live::cri::{Cri, Refusal, v1};
+use crate::live::cri::{Cri, CriError, v1};
 use crate::live::service;
 use crate::runtime::containerd::settings::Settings;
-use crate::verify::finding::{Finding, Outcome};
+use crate::verify::finding::{CheckResult, Finding};
 
 /// The kubelet waits longer; a node that needs more is not ready.
 const SANDBOX: Duration = Duration::from_secs(120);
@@ -33,15 +33,15 @@ const LABEL: (&str, &str) = ("io.nodebake", "verify");
 const SLICE: &str = "system.slice";
 
 /// What went wrong, and how to mend it.
-type Trouble = (String, &'static str);
+type PodFailure = (String, &'static str);
 
 /// Runs the pod; without a pod network it runs in the node's.
-pub(super) fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<Outcome, Failure> {
+pub(super) fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<CheckResult, Failure> {
     // Two would take away each other's.
     let lock = File::create(LOCK).map_err(|error| error.to_string());
     let Ok(_lock) = lock.and_then(|file| file.try_lock().map(|()| file).map_err(|error| error.to_string()))
     else {
-        return Ok(Outcome::Skipped(format!("another `verify --pod` runs, or {LOCK} can't be made")));
+        return Ok(CheckResult::Skipped(format!("another `verify --pod` runs, or {LOCK} can't be made")));
     };
     let mut result = run_and_sweep(cri, settings, networked);
     // A kubelet takes away what it does not know within seconds; a pod lives for one.
@@ -53,27 +53,27 @@ pub(super) fn check(cri: &mut Cri, settings: &Settings, networked: bool) -> Resu
     }
     interrupt::check()?;
     Ok(match result {
-        Ok(saw) => Outcome::Passed(saw),
-        Err((problem, help)) => Outcome::Found(vec![Finding::new("pod", None, problem, help)]),
+        Ok(saw) => CheckResult::Passed(saw),
+        Err((problem, help)) => CheckResult::Found(vec![Finding::new("pod", None, problem, help)]),
     })
 }
 
-fn run_and_sweep(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, Trouble> {
+fn run_and_sweep(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, PodFailure> {
     let saw = sweep(cri).and_then(|()| run(cri, settings, networked));
     let swept = sweep(cri);
     saw.and_then(|saw| swept.map(|()| saw))
 }
 
 /// Takes away our pods, also one that a killed run has left.
-fn sweep(cri: &mut Cri) -> Result<(), Trouble> {
-    let failed = |why: Refusal| (format!("removing the pod: {why}"), "see journalctl -u containerd");
+fn sweep(cri: &mut Cri) -> Result<(), PodFailure> {
+    let failed = |why: CriError| (format!("removing the pod: {why}"), "see journalctl -u containerd");
     for id in cri.sandboxes(&labels()).map_err(failed)? {
         cri.remove_sandbox(&id, CONTAINER).map_err(failed)?;
     }
     Ok(())
 }
 
-fn run(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, Trouble> {
+fn run(cri: &mut Cri, settings: &Settings, networked: bool) -> Result<String, PodFailure> {
     let Some(image) = &settings.sandbox_image else {
         return Err(("config.toml names no sandbox image".to_owned(), "set containerd.config.sandbox_image"));
     };
@@ -138,7 +138,7 @@ fn sandbox_config(settings: &Settings, networked: bool) -> v1::PodSandboxConfig 
 
 /// Where the container's process is accounted. With the systemd driver it is a scope that systemd
 /// knows; the kubelet's limits reach it only there.
-fn control_group(process: u32, container: &str, settings: &Settings) -> Result<String, Trouble> {
+fn control_group(process: u32, container: &str, settings: &Settings) -> Result<String, PodFailure> {
     let groups = fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
     let paths: Vec<&str> = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).collect();
     let own = paths.iter().find(|path| path.contains(container)).copied().unwrap_or("no cgroup of its own");
@@ -158,7 +158,7 @@ fn control_group(process: u32, container: &str, settings: &Settings) -> Result<S
 }
 
 /// The runtime's own words, and what they mean for a node.
-fn trouble(doing: &str, why: &Refusal) -> Trouble {
+fn trouble(doing: &str, why: &CriError) -> PodFailure {
     let why = why.to_string();
     let no_image =
         "the pause image is not there and can't be pulled: preload it, or give a mirror that has it";

@@ -14,9 +14,9 @@ use crate::interrupt;
 use crate::live::cri::Cri;
 use crate::path::ImagePath;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::lookup::{self, Candidate};
+use crate::runtime::containerd::lookup::{self, Host};
 use crate::runtime::containerd::settings::Settings;
-use crate::verify::finding::{Finding, Outcome};
+use crate::verify::finding::{CheckResult, Finding};
 
 /// Large images on slow lines take their time; the kubelet has no limit at all.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -28,7 +28,7 @@ pub(super) fn check(
     settings: &Settings,
     process: Option<u32>,
     image: &str,
-) -> Result<Outcome, Failure> {
+) -> Result<CheckResult, Failure> {
     let candidates = candidates(root, settings, image)?;
     let before = process.map(connections).unwrap_or_default();
     let mut peers = BTreeMap::new();
@@ -46,13 +46,13 @@ pub(super) fn check(
             let tried: Vec<&str> = candidates.iter().map(|candidate| candidate.url.as_str()).collect();
             let problem = format!("{image}: {why}; asked in this order: {}", tried.join(", "));
             let help = "see whether the mirror answers and has the image, and journalctl -u containerd";
-            Outcome::Found(vec![Finding::new("pull", None, problem, help)])
+            CheckResult::Found(vec![Finding::new("pull", None, problem, help)])
         }
     })
 }
 
 /// The hosts that containerd asks for `image`, in order.
-fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Candidate>, Failure> {
+fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Host>, Failure> {
     let registry = lookup::of_image(image);
     let mut text = None;
     if let Some(directory) = settings.registry_config_path.as_deref().filter(|path| !path.is_empty()) {
@@ -74,12 +74,12 @@ fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Candi
 /// closed network may not know.
 fn judge(
     pulled: &str,
-    candidates: &[Candidate],
+    candidates: &[Host],
     spoken: &BTreeSet<SocketAddr>,
-    addresses: impl Fn(&Candidate) -> Vec<SocketAddr>,
-) -> Outcome {
+    addresses: impl Fn(&Host) -> Vec<SocketAddr>,
+) -> CheckResult {
     if spoken.is_empty() {
-        return Outcome::Passed(format!("{pulled}; which host served it could not be seen"));
+        return CheckResult::Passed(format!("{pulled}; which host served it could not be seen"));
     }
     let (mirrors, upstreams): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| candidate.is_mirror);
     let mut unexplained = spoken.clone();
@@ -98,19 +98,19 @@ fn judge(
             let problem = format!("{pulled}: {upstream} was asked, past the mirrors{rest}");
             let help =
                 "journalctl -u containerd says why a mirror was passed over; `strict: true` forbids it";
-            Outcome::Found(vec![Finding::new("pull", None, problem, help)])
+            CheckResult::Found(vec![Finding::new("pull", None, problem, help)])
         }
-        (Some(mirror), _) => Outcome::Passed(format!("{pulled}, served by the mirror {mirror}{rest}")),
-        (None, Some(upstream)) => Outcome::Passed(format!("{pulled}, served by {upstream}{rest}")),
-        (None, None) => Outcome::Passed(format!("{pulled}{rest}")),
+        (Some(mirror), _) => CheckResult::Passed(format!("{pulled}, served by the mirror {mirror}{rest}")),
+        (None, Some(upstream)) => CheckResult::Passed(format!("{pulled}, served by {upstream}{rest}")),
+        (None, None) => CheckResult::Passed(format!("{pulled}{rest}")),
     }
 }
 
 /// Those of `hosts` that explain a peer, which is taken away.
 fn asked<'a>(
-    hosts: &[&'a Candidate],
+    hosts: &[&'a Host],
     unexplained: &mut BTreeSet<SocketAddr>,
-    addresses: &impl Fn(&Candidate) -> Vec<SocketAddr>,
+    addresses: &impl Fn(&Host) -> Vec<SocketAddr>,
 ) -> Vec<&'a str> {
     let peers = unexplained.clone();
     let mut names = Vec::new();
@@ -125,7 +125,7 @@ fn asked<'a>(
     names
 }
 
-fn addresses(candidate: &Candidate) -> Vec<SocketAddr> {
+fn addresses(candidate: &Host) -> Vec<SocketAddr> {
     let Ok(url) = reqwest::Url::parse(&candidate.url) else { return Vec::new() };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };
     (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten().collect()
@@ -174,8 +174,8 @@ fn ip(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::{addresses, judge, peer};
 
-    use crate::runtime::containerd::lookup::Candidate;
-    use crate::verify::finding::Outcome;
+    use crate::runtime::containerd::lookup::Host;
+    use crate::verify::finding::CheckResult;
 
     #[test]
     #[cfg(target_endian = "little")]
@@ -191,14 +191,14 @@ mod tests {
 
     #[test]
     fn a_pull_past_the_mirrors_is_a_finding() {
-        let mirror = Candidate { url: "http://127.0.0.1:5000".to_owned(), is_mirror: true, resolves: true };
-        let upstream = Candidate { url: "https://127.0.0.2".to_owned(), is_mirror: false, resolves: true };
-        let judged = |candidates: &[Candidate], peers: &[&str]| {
+        let mirror = Host { url: "http://127.0.0.1:5000".to_owned(), is_mirror: true, resolves: true };
+        let upstream = Host { url: "https://127.0.0.2".to_owned(), is_mirror: false, resolves: true };
+        let judged = |candidates: &[Host], peers: &[&str]| {
             let spoken = peers.iter().map(|peer| peer.parse().unwrap()).collect();
             match judge("img", candidates, &spoken, addresses) {
-                Outcome::Passed(saw) => saw,
-                Outcome::Found(findings) => format!("FAILED {}", findings[0].problem),
-                Outcome::Skipped(why) => why,
+                CheckResult::Passed(saw) => saw,
+                CheckResult::Found(findings) => format!("FAILED {}", findings[0].problem),
+                CheckResult::Skipped(why) => why,
             }
         };
         let both = [mirror.clone(), upstream.clone()];
@@ -211,11 +211,11 @@ mod tests {
         assert_eq!(judged(&both, &[]), "img; which host served it could not be seen");
         assert_eq!(judged(&both[1..], &["127.0.0.2:443"]), "img, served by https://127.0.0.2");
         // A mirror that knows no tags leaves them to upstream, as the spec says.
-        let without_tags = [Candidate { resolves: false, ..mirror.clone() }, upstream.clone()];
+        let without_tags = [Host { resolves: false, ..mirror.clone() }, upstream.clone()];
         let served = judged(&without_tags, &["127.0.0.1:5000", "127.0.0.2:443"]);
         assert_eq!(served, "img, served by the mirror http://127.0.0.1:5000");
         // One address for both, as behind an ingress: nothing tells them apart.
-        let shared = [mirror, Candidate { url: "http://127.0.0.1:5000/".to_owned(), ..upstream }];
+        let shared = [mirror, Host { url: "http://127.0.0.1:5000/".to_owned(), ..upstream }];
         assert!(judged(&shared, &["127.0.0.1:5000"]).contains("served by the mirror"));
     }
 }

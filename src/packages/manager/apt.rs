@@ -7,7 +7,7 @@
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
 use crate::packages::manager::failure::{self, CHOOSE, DISTRUST, Meaning, SPACE};
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::packages::manager::transaction::Transaction;
 use crate::process::protocol::{Answer, Call, OWN};
 
@@ -25,7 +25,7 @@ pub(crate) const REINSTALL: &str = "--reinstall";
 /// The first that applies.
 const MEANINGS: [Meaning; 5] = [
     Meaning {
-        kind: Kind::Locked,
+        kind: Kind::Pinned,
         help: "wait for the other package manager, or give --lock-timeout",
         said: &[
             "Could not get lock",
@@ -94,33 +94,33 @@ pub(crate) fn configuration() -> String {
 }
 
 /// Reads the sources anew.
-pub(crate) fn refresh(request: &Request) -> Call {
-    call(request, &["update"], DOWNLOAD, false)
+pub(crate) fn refresh(options: &Options) -> Call {
+    call(options, &["update"], DOWNLOAD, false)
 }
 
 /// Shows what installing would change.
-pub(crate) fn simulate(request: &Request, targets: &[String]) -> Call {
+pub(crate) fn simulate(options: &Options, targets: &[String]) -> Call {
     let words = [&["install", "--simulate"][..], &words(targets)].concat();
-    call(request, &words, QUESTION, false)
+    call(options, &words, QUESTION, false)
 }
 
 /// Fetches what installing needs.
-pub(crate) fn download(request: &Request, targets: &[String]) -> Call {
+pub(crate) fn download(options: &Options, targets: &[String]) -> Call {
     let words = [&["install", "--download-only"][..], &words(targets)].concat();
-    call(request, &words, DOWNLOAD, false)
+    call(options, &words, DOWNLOAD, false)
 }
 
 /// Installs what was fetched, or package files.
-pub(crate) fn install(request: &Request, targets: &[String]) -> Call {
+pub(crate) fn install(options: &Options, targets: &[String]) -> Call {
     let words = [&["install"][..], &words(targets)].concat();
-    call(request, &words, TRANSACTION, true)
+    call(options, &words, TRANSACTION, true)
 }
 
 /// Ends what an interrupted run of dpkg has begun, as far as it was unpacked. What was not is installed
 /// again: see [`REINSTALL`].
-pub(crate) fn repair(request: &Request) -> Call {
+pub(crate) fn repair(options: &Options) -> Call {
     program(
-        request,
+        options,
         &["dpkg", "--force-confold", "--force-confdef", "--configure", "--pending"],
         TRANSACTION,
         true,
@@ -128,36 +128,36 @@ pub(crate) fn repair(request: &Request) -> Call {
 }
 
 /// Which packages would go if those called `names` did.
-pub(crate) fn simulate_removal(request: &Request, names: &[String]) -> Call {
+pub(crate) fn simulate_removal(options: &Options, names: &[String]) -> Call {
     let words = [&["purge", "--simulate"][..], &words(names)].concat();
-    call(request, &words, QUESTION, true)
+    call(options, &words, QUESTION, true)
 }
 
 /// Takes packages away, with their configuration files; also what a killed run has left half unpacked.
-pub(crate) fn remove(request: &Request, names: &[String]) -> Call {
+pub(crate) fn remove(options: &Options, names: &[String]) -> Call {
     let words = [&["dpkg", "--force-remove-reinstreq", "--purge"][..], &words(names)].concat();
-    program(request, &words, TRANSACTION, true)
+    program(options, &words, TRANSACTION, true)
 }
 
 /// Sets or lifts the hold of a package.
-pub(crate) fn hold(request: &Request, name: &str, held: bool) -> Call {
+pub(crate) fn hold(options: &Options, name: &str, held: bool) -> Call {
     let verb = if held { "hold" } else { "unhold" };
-    let options = options(request);
-    program(request, &[&["apt-mark"][..], &words(&options), &[verb, name]].concat(), QUESTION, true)
+    let arguments = arguments(options);
+    program(options, &[&["apt-mark"][..], &words(&arguments), &[verb, name]].concat(), QUESTION, true)
 }
 
 /// Which versions of a package the sources have.
-pub(crate) fn versions(request: &Request, name: &str) -> Call {
+pub(crate) fn versions(options: &Options, name: &str) -> Call {
     let mut words = vec!["apt-cache".to_owned()];
-    words.extend(options(request));
+    words.extend(arguments(options));
     words.extend(["madison".to_owned(), name.to_owned()]);
-    Call { words, variables: variables(request), limit: QUESTION, to_its_end: false }
+    Call { words, variables: variables(options), limit: QUESTION, to_its_end: false }
 }
 
 /// The versions in the answer to [`versions`], the newest first.
 pub(crate) fn read_versions(answer: &Answer) -> Vec<String> {
     let line = |line: &str| line.split('|').nth(1).map(|version| version.trim().to_owned());
-    answer.output.lines().filter_map(line).collect()
+    answer.stdout.lines().filter_map(line).collect()
 }
 
 /// How apt is told of a package in one version.
@@ -168,7 +168,7 @@ pub(crate) fn target(name: &str, version: Option<&str>) -> String {
 /// `Inst NAME [OLD] (NEW SOURCES [ARCH])`, `Remv NAME [OLD]`.
 pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     let mut transaction = Transaction::default();
-    for line in answer.output.lines() {
+    for line in answer.stdout.lines() {
         let mut words = line.split_whitespace();
         match (words.next(), words.next()) {
             (Some("Inst"), Some(name)) => {
@@ -203,22 +203,22 @@ fn words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+fn call(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let mut all = vec!["apt-get".to_owned()];
-    all.extend(options(request));
+    all.extend(arguments(options));
     all.extend(words.iter().map(|&word| word.to_owned()));
-    Call { words: all, variables: variables(request), limit, to_its_end }
+    Call { words: all, variables: variables(options), limit, to_its_end }
 }
 
-fn program(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+fn program(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let words = words.iter().map(|&word| word.to_owned()).collect();
-    Call { words, variables: variables(request), limit, to_its_end }
+    Call { words, variables: variables(options), limit, to_its_end }
 }
 
 /// Lists, packages and sources of this run's own; configuration files of ours are never replaced, and
 /// nothing is asked.
-fn options(request: &Request) -> Vec<String> {
-    let mut options = vec![
+fn arguments(options: &Options) -> Vec<String> {
+    let mut arguments = vec![
         format!("Dir::State::Lists={OWN}/lists"),
         format!("Dir::Cache={OWN}/cache"),
         "APT::Update::Error-Mode=any".to_owned(),
@@ -227,25 +227,25 @@ fn options(request: &Request) -> Vec<String> {
         "APT::Get::Allow-Change-Held-Packages=true".to_owned(),
         "APT::Install-Recommends=false".to_owned(),
         "Acquire::Languages=none".to_owned(),
-        format!("Acquire::Retries={}", request.retries),
-        format!("Acquire::http::Timeout={}", request.stall),
-        format!("Acquire::https::Timeout={}", request.stall),
-        format!("DPkg::Lock::Timeout={}", request.patience),
+        format!("Acquire::Retries={}", options.retries),
+        format!("Acquire::http::Timeout={}", options.stall),
+        format!("Acquire::https::Timeout={}", options.stall),
+        format!("DPkg::Lock::Timeout={}", options.lock_timeout),
         "Dpkg::Use-Pty=0".to_owned(),
         "Dpkg::Options::=--force-confold".to_owned(),
         "Dpkg::Options::=--force-confdef".to_owned(),
     ];
-    if !request.root_sources {
-        options.push("Dir::Etc::SourceList=/dev/null".to_owned());
+    if !options.root_sources {
+        arguments.push("Dir::Etc::SourceList=/dev/null".to_owned());
     }
-    options.push(format!("Dir::Etc::SourceParts={OWN}/sources"));
-    if request.certificates.is_some() {
-        options.push(format!("Acquire::https::CAInfo={OWN}/certificates.pem"));
+    arguments.push(format!("Dir::Etc::SourceParts={OWN}/sources"));
+    if options.certificates.is_some() {
+        arguments.push(format!("Acquire::https::CAInfo={OWN}/certificates.pem"));
     }
-    options.into_iter().flat_map(|option| ["-o".to_owned(), option]).collect()
+    arguments.into_iter().flat_map(|argument| ["-o".to_owned(), argument]).collect()
 }
 
-fn variables(request: &Request) -> Vec<(String, String)> {
+fn variables(options: &Options) -> Vec<(String, String)> {
     let own = [
         ("DEBIAN_FRONTEND", "noninteractive"),
         ("APT_LISTCHANGES_FRONTEND", "none"),
@@ -254,7 +254,7 @@ fn variables(request: &Request) -> Vec<(String, String)> {
         ("APT_CONFIG", "/tmp/nodebake/apt.conf"),
     ];
     let own = own.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-    own.chain(request.variables.iter().cloned()).collect()
+    own.chain(options.variables.iter().cloned()).collect()
 }
 
 #[cfg(test)]
@@ -265,8 +265,8 @@ mod tests {
     use crate::packages::manager::dpkg::record;
     use crate::process::protocol::Answer;
 
-    fn answer(output: &str, complaints: &str) -> Answer {
-        Answer { code: Some(100), output: output.to_owned(), complaints: complaints.to_owned() }
+    fn answer(output: &str, stderr: &str) -> Answer {
+        Answer { code: Some(100), stdout: output.to_owned(), stderr: stderr.to_owned() }
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
             ("E: Unable to correct problems, you have held broken packages.", Kind::Unsupported),
             (
                 "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 297 (perl)",
-                Kind::Locked,
+                Kind::Pinned,
             ),
             ("E: You don't have enough free space in /tmp/nodebake/cache/archives/.", Kind::Filesystem),
         ];

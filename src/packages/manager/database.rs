@@ -32,7 +32,7 @@ pub(crate) struct Record {
     pub is_whole: bool,
     /// Its files are as it ships them, as far as that was looked at.
     pub is_intact: bool,
-    /// Kept from upgrades.
+    /// SavedEdits from upgrades.
     pub is_held: bool,
     /// Its files and directories, where they were asked for.
     pub files: Vec<ImagePath>,

@@ -1,12 +1,12 @@
 //! dnf (or yum) and rpm in a root: what they have installed and how they are asked to change it.
 //!
-//! rpm's database is asked through rpm, in an enclosure: its format is rpm's own business.
+//! rpm's database is asked through rpm, in a chroot: its format is rpm's own business.
 //! Sources: dnf(8), dnf.conf(5), rpm(8); the messages are those of dnf 4.14 in LC_ALL=C.
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
 use crate::packages::manager::failure::{self, CHOOSE, DISTRUST, Meaning, SPACE};
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::packages::manager::transaction::Transaction;
 use crate::path::ImagePath;
 use crate::process::protocol::{Answer, Call, OWN};
@@ -56,7 +56,7 @@ const MEANINGS: [Meaning; 6] = [
         ],
     },
     Meaning {
-        kind: Kind::Locked,
+        kind: Kind::Pinned,
         help: "wait for the other package manager",
         said: &["can't create transaction lock", "waiting for process"],
     },
@@ -92,54 +92,54 @@ pub(crate) fn program(root: &Root) -> Result<&'static str, Failure> {
 }
 
 /// Reads the repositories anew.
-pub(crate) fn refresh(request: &Request, program: &str) -> Call {
-    dnf(request, program, &["makecache"], DOWNLOAD, false)
+pub(crate) fn refresh(options: &Options, program: &str) -> Call {
+    dnf(options, program, &["makecache"], DOWNLOAD, false)
 }
 
 /// Shows what installing would change.
-pub(crate) fn simulate(request: &Request, program: &str, targets: &[String]) -> Call {
+pub(crate) fn simulate(options: &Options, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeno"][..], &words(targets)].concat();
-    dnf(request, program, &words, QUESTION, false)
+    dnf(options, program, &words, QUESTION, false)
 }
 
 /// Fetches what installing needs.
-pub(crate) fn download(request: &Request, program: &str, targets: &[String]) -> Call {
+pub(crate) fn download(options: &Options, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeyes", "--downloadonly"][..], &words(targets)].concat();
-    dnf(request, program, &words, DOWNLOAD, false)
+    dnf(options, program, &words, DOWNLOAD, false)
 }
 
 /// Installs what was fetched.
-pub(crate) fn install(request: &Request, program: &str, targets: &[String]) -> Call {
+pub(crate) fn install(options: &Options, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeyes", "--cacheonly"][..], &words(targets)].concat();
-    dnf(request, program, &words, TRANSACTION, true)
+    dnf(options, program, &words, TRANSACTION, true)
 }
 
 /// Ends what an interrupted transaction has begun.
-pub(crate) fn repair(request: &Request, program: &str) -> Vec<Call> {
+pub(crate) fn repair(options: &Options, program: &str) -> Vec<Call> {
     vec![
-        call(request, &["rpm", "--rebuilddb"], TRANSACTION, true),
-        dnf(request, program, &["remove", "--assumeyes", "--duplicates"], TRANSACTION, true),
+        call(options, &["rpm", "--rebuilddb"], TRANSACTION, true),
+        dnf(options, program, &["remove", "--assumeyes", "--duplicates"], TRANSACTION, true),
     ]
 }
 
 /// Whether those called `names` could go.
-pub(crate) fn simulate_removal(request: &Request, names: &[String]) -> Call {
-    call(request, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, true)
+pub(crate) fn simulate_removal(options: &Options, names: &[String]) -> Call {
+    call(options, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, true)
 }
 
 /// Takes packages away.
-pub(crate) fn remove(request: &Request, names: &[String]) -> Call {
-    call(request, &[&["rpm", "--erase"][..], &words(names)].concat(), TRANSACTION, true)
+pub(crate) fn remove(options: &Options, names: &[String]) -> Call {
+    call(options, &[&["rpm", "--erase"][..], &words(names)].concat(), TRANSACTION, true)
 }
 
 /// Sets or lifts the hold of a package.
-pub(crate) fn hold(request: &Request, program: &str, name: &str, held: bool) -> Call {
-    dnf(request, program, &["versionlock", if held { "add" } else { "delete" }, name], QUESTION, true)
+pub(crate) fn hold(options: &Options, program: &str, name: &str, held: bool) -> Call {
+    dnf(options, program, &["versionlock", if held { "add" } else { "delete" }, name], QUESTION, true)
 }
 
 /// Which versions of a package the repositories have.
-pub(crate) fn versions(request: &Request, program: &str, name: &str) -> Call {
-    dnf(request, program, &["list", "--available", "--showduplicates", name], QUESTION, false)
+pub(crate) fn versions(options: &Options, program: &str, name: &str) -> Call {
+    dnf(options, program, &["list", "--available", "--showduplicates", name], QUESTION, false)
 }
 
 /// The versions in the answer to [`versions`], the newest first: `NAME.ARCH VERSION REPOSITORY` a line.
@@ -149,7 +149,7 @@ pub(crate) fn read_versions(answer: &Answer, name: &str) -> Vec<String> {
         let (of, version) = (words.next()?, words.next()?);
         (of.rsplit_once('.')?.0 == name).then(|| version.to_owned())
     };
-    answer.output.lines().rev().filter_map(line).collect()
+    answer.stdout.lines().rev().filter_map(line).collect()
 }
 
 /// How dnf is told of a package in one version.
@@ -163,7 +163,7 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     let mut transaction = Transaction::default();
     let mut section = "";
     let rows = answer
-        .output
+        .stdout
         .lines()
         .skip_while(|line| !line.starts_with("===="))
         .take_while(|line| *line != "Transaction Summary");
@@ -205,12 +205,12 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
 
 /// Whether dnf only stopped because it was not to go on.
 pub(crate) fn was_simulated(answer: &Answer) -> bool {
-    answer.code == Some(0) || format!("{}{}", answer.output, answer.complaints).contains("Operation aborted")
+    answer.code == Some(0) || format!("{}{}", answer.stdout, answer.stderr).contains("Operation aborted")
 }
 
 /// dnf calls it a success when a package's script has failed.
 pub(crate) fn has_failed_script(answer: &Answer) -> bool {
-    format!("{}{}", answer.output, answer.complaints).contains("scriptlet failed")
+    format!("{}{}", answer.stdout, answer.stderr).contains("scriptlet failed")
 }
 
 /// What a failure of dnf or rpm means.
@@ -228,29 +228,29 @@ fn verb(targets: &[String]) -> &'static str {
     if targets.iter().any(|target| target == REINSTALL) { "reinstall" } else { "install" }
 }
 
-fn dnf(request: &Request, program: &str, words: &[&str], limit: u64, to_its_end: bool) -> Call {
-    let mut options = vec![
+fn dnf(options: &Options, program: &str, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+    let mut arguments = vec![
         program.to_owned(),
         format!("--setopt=cachedir={OWN}/cache"),
         format!("--setopt=logdir={OWN}/log"),
         format!("--setopt=reposdir={OWN}/sources"),
-        format!("--setopt=retries={}", request.retries),
-        format!("--setopt=timeout={}", request.stall),
+        format!("--setopt=retries={}", options.retries),
+        format!("--setopt=timeout={}", options.stall),
         "--setopt=install_weak_deps=False".to_owned(),
         "--setopt=*.skip_if_unavailable=False".to_owned(),
         "--setopt=keepcache=True".to_owned(),
         "--disableplugin=generate_completion_cache".to_owned(),
     ];
-    if request.certificates.is_some() {
-        options.push(format!("--setopt=sslcacert={OWN}/certificates.pem"));
+    if options.certificates.is_some() {
+        arguments.push(format!("--setopt=sslcacert={OWN}/certificates.pem"));
     }
-    let all = options.into_iter().chain(words.iter().map(|&word| word.to_owned())).collect();
-    Call { words: all, variables: request.variables.clone(), limit, to_its_end }
+    let all = arguments.into_iter().chain(words.iter().map(|&word| word.to_owned())).collect();
+    Call { words: all, variables: options.variables.clone(), limit, to_its_end }
 }
 
-pub(crate) fn call(request: &Request, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+pub(crate) fn call(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let words = words.iter().map(|&word| word.to_owned()).collect();
-    Call { words, variables: request.variables.clone(), limit, to_its_end }
+    Call { words, variables: options.variables.clone(), limit, to_its_end }
 }
 
 #[cfg(test)]
@@ -262,7 +262,7 @@ mod tests {
     use crate::process::protocol::Answer;
 
     fn answer(output: &str) -> Answer {
-        Answer { code: Some(1), output: output.to_owned(), complaints: String::new() }
+        Answer { code: Some(1), stdout: output.to_owned(), stderr: String::new() }
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
                 "Error: \n Problem: conflicting requests\n  - nothing provides x needed by y",
                 Kind::Unsupported,
             ),
-            ("error: can't create transaction lock on /var/lib/rpm/.rpm.lock", Kind::Locked),
+            ("error: can't create transaction lock on /var/lib/rpm/.rpm.lock", Kind::Pinned),
         ];
         for (text, kind) in cases {
             assert_eq!(failure("installing", &answer(text)).kind, kind, "{text}");

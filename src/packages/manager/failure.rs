@@ -39,7 +39,7 @@ pub(super) fn failure(
     meanings: &[Meaning],
     [starts, words]: [&[&str]; 2],
 ) -> Failure {
-    let all = format!("{}\n{}", answer.complaints, answer.output);
+    let all = format!("{}\n{}", answer.stderr, answer.stdout);
     let meaning = meanings.iter().find(|meaning| meaning.said.iter().any(|text| all.contains(text)));
     let (kind, help) = meaning.map_or(
         (Kind::Unsupported, "see what the package manager says above, and its log in the root"),

@@ -1,4 +1,4 @@
-//! One use of a root's package manager: an enclosure, and the same questions for apt and for dnf.
+//! One use of a root's package manager: a chroot, and the same questions for apt and for dnf.
 //!
 //! It must not decide anything: `packages/inputs.rs` does.
 
@@ -23,11 +23,11 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::packages::manager::database::{Database, Record};
 use crate::packages::manager::distribution::{Distribution, Manager};
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::packages::manager::repository::Origin;
 use crate::packages::manager::transaction::Transaction;
 use crate::path::ImagePath;
-use crate::process::chroot::Enclosure;
+use crate::process::chroot::Chroot;
 use crate::process::protocol::{Access, Answer, Call, OWN};
 use crate::root::{LONGEST_TEXT, Root};
 
@@ -37,20 +37,20 @@ pub(crate) struct Session<'a> {
     manager: Manager,
     /// `dnf` or `yum`; `apt-get`.
     program: &'static str,
-    request: Request,
-    enclosure: Enclosure,
+    options: Options,
+    chroot: Chroot,
     /// Package files that were brought in.
     files: Vec<String>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens an enclosure around `root`, with the package files in `files`, each checked against its digest.
+    /// Opens a chroot around `root`, with the package files in `files`, each checked against its digest.
     pub(crate) fn open(
         root: &'a Root,
         access: Access,
         offline: bool,
         files: Vec<(PathBuf, Digest)>,
-        request: Request,
+        options: Options,
     ) -> Result<Session<'a>, Failure> {
         let manager = Distribution::of(root)?.manager;
         let program = match manager {
@@ -64,8 +64,8 @@ impl<'a> Session<'a> {
         };
         let names = files.iter().filter_map(|(path, _)| path.file_name());
         let brought = names.map(|name| format!("{OWN}/packages/{}", name.to_string_lossy())).collect();
-        let enclosure = Enclosure::open(root, access, offline, files)?;
-        let mut session = Session { root, manager, program, request, enclosure, files: brought };
+        let chroot = Chroot::open(root, access, offline, files)?;
+        let mut session = Session { root, manager, program, options, chroot, files: brought };
         session.furnish()?;
         Ok(session)
     }
@@ -75,8 +75,8 @@ impl<'a> Session<'a> {
         match manager {
             Manager::Apt => dpkg::database(root, names),
             Manager::Dnf => {
-                let request = Request::offline(Duration::ZERO);
-                Session::open(root, Access::Look, true, Vec::new(), request)?.database(names)
+                let options = Options::offline(Duration::ZERO);
+                Session::open(root, Access::Look, true, Vec::new(), options)?.database(names)
             }
         }
     }
@@ -86,9 +86,9 @@ impl<'a> Session<'a> {
         match self.manager {
             Manager::Apt => dpkg::database(self.root, names),
             Manager::Dnf => {
-                let calls = rpm::questions(&self.request, names);
+                let calls = rpm::questions(&self.options, names);
                 let answers: Result<Vec<_>, _> =
-                    calls.into_iter().map(|call| self.enclosure.run(call)).collect();
+                    calls.into_iter().map(|call| self.chroot.run(call)).collect();
                 rpm::database(self.root, names, &answers?)
             }
         }
@@ -97,22 +97,22 @@ impl<'a> Session<'a> {
     /// The folders, settings and sources that the package manager is told of.
     fn furnish(&mut self) -> Result<(), Failure> {
         for directory in ["sources", "lists/partial", "cache/archives/partial"] {
-            self.enclosure.write(&format!("{directory}/.keep"), "")?;
+            self.chroot.write(&format!("{directory}/.keep"), "")?;
         }
-        self.enclosure.write("apt.conf", apt::configuration())?;
-        if let Some(certificates) = &self.request.certificates {
-            self.enclosure.write("certificates.pem", certificates.as_str())?;
+        self.chroot.write("apt.conf", apt::configuration())?;
+        if let Some(certificates) = &self.options.certificates {
+            self.chroot.write("certificates.pem", certificates.as_str())?;
         }
         let (directory, endings) = match self.manager {
             Manager::Apt => ("/etc/apt/sources.list.d", [".list", ".sources"]),
             Manager::Dnf => ("/etc/yum.repos.d", [".repo", ".repo"]),
         };
         let directory = ImagePath::fixed(directory);
-        let names = if self.request.root_sources { self.root.names(&directory)? } else { None };
+        let names = if self.options.root_sources { self.root.names(&directory)? } else { None };
         for name in names.unwrap_or_default() {
             if endings.iter().any(|end| name.ends_with(end)) {
                 let text = self.root.linked_text(&directory.join(&name)?, LONGEST_TEXT)?.unwrap_or_default();
-                self.enclosure.write(&format!("sources/{name}"), text)?;
+                self.chroot.write(&format!("sources/{name}"), text)?;
             }
         }
         Ok(())
@@ -121,20 +121,20 @@ impl<'a> Session<'a> {
     /// Adds a repository; a sources file of the root that has its name does not count.
     pub(crate) fn add(&mut self, origin: &Origin, key: &[u8], arch: Arch) -> Result<(), Failure> {
         let name = origin.key_path(self.manager, key)?.name().to_owned();
-        self.enclosure.write(&name, key)?;
+        self.chroot.write(&name, key)?;
         let text = origin.sources(self.manager, arch, &format!("{OWN}/{name}"));
-        self.enclosure.write(&format!("sources/{}", origin.sources_path(self.manager)?.name()), text)
+        self.chroot.write(&format!("sources/{}", origin.sources_path(self.manager)?.name()), text)
     }
 
     /// Ends what an interrupted run has begun.
     pub(crate) fn repair(&mut self) -> Result<(), Failure> {
         let calls = match self.manager {
-            Manager::Apt => vec![apt::repair(&self.request)],
-            Manager::Dnf => dnf::repair(&self.request, self.program),
+            Manager::Apt => vec![apt::repair(&self.options)],
+            Manager::Dnf => dnf::repair(&self.options, self.program),
         };
         for call in calls {
             // What stays broken is said by what comes next.
-            self.enclosure.run(call)?;
+            self.chroot.run(call)?;
         }
         Ok(())
     }
@@ -142,8 +142,8 @@ impl<'a> Session<'a> {
     /// Reads the repositories anew.
     pub(crate) fn refresh(&mut self) -> Result<(), Failure> {
         let call = match self.manager {
-            Manager::Apt => apt::refresh(&self.request),
-            Manager::Dnf => dnf::refresh(&self.request, self.program),
+            Manager::Apt => apt::refresh(&self.options),
+            Manager::Dnf => dnf::refresh(&self.options, self.program),
         };
         self.succeed("reading the package lists", call).map(drop)
     }
@@ -198,10 +198,10 @@ impl<'a> Session<'a> {
     /// The newest version of `name` that is what was asked for.
     fn version(&mut self, name: &str, wanted: &str) -> Result<String, Failure> {
         let known = match self.manager {
-            Manager::Apt => apt::read_versions(&self.enclosure.run(apt::versions(&self.request, name))?),
+            Manager::Apt => apt::read_versions(&self.chroot.run(apt::versions(&self.options, name))?),
             Manager::Dnf => {
-                let call = dnf::versions(&self.request, self.program, name);
-                dnf::read_versions(&self.enclosure.run(call)?, name)
+                let call = dnf::versions(&self.options, self.program, name);
+                dnf::read_versions(&self.chroot.run(call)?, name)
             }
         };
         let found = known.iter().find(|version| version::satisfies(version, wanted)).cloned();
@@ -213,11 +213,11 @@ impl<'a> Session<'a> {
         const DOING: &str = "resolving the package's dependencies";
         match self.manager {
             Manager::Apt => {
-                let call = apt::simulate(&self.request, targets);
+                let call = apt::simulate(&self.options, targets);
                 self.succeed(DOING, call).map(|answer| apt::read_transaction(&answer))
             }
             Manager::Dnf => {
-                let answer = self.enclosure.run(dnf::simulate(&self.request, self.program, targets))?;
+                let answer = self.chroot.run(dnf::simulate(&self.options, self.program, targets))?;
                 match dnf::was_simulated(&answer) {
                     true => Ok(dnf::read_transaction(&answer)),
                     false => Err(dnf::failure(DOING, &answer)),
@@ -232,8 +232,8 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let call = match self.manager {
-            Manager::Apt => apt::download(&self.request, targets),
-            Manager::Dnf => dnf::download(&self.request, self.program, targets),
+            Manager::Apt => apt::download(&self.options, targets),
+            Manager::Dnf => dnf::download(&self.options, self.program, targets),
         };
         self.succeed("fetching packages", call).map(drop)
     }
@@ -241,8 +241,8 @@ impl<'a> Session<'a> {
     /// Installs `targets`, to its end whatever signal arrives.
     pub(crate) fn install(&mut self, targets: &[String]) -> Result<(), Failure> {
         let call = match self.manager {
-            Manager::Apt => apt::install(&self.request, targets),
-            Manager::Dnf => dnf::install(&self.request, self.program, targets),
+            Manager::Apt => apt::install(&self.options, targets),
+            Manager::Dnf => dnf::install(&self.options, self.program, targets),
         };
         let answer = self.succeed("installing packages", call)?;
         match self.manager == Manager::Dnf && dnf::has_failed_script(&answer) {
@@ -263,8 +263,8 @@ impl<'a> Session<'a> {
     /// Sets or lifts the hold of a package.
     pub(crate) fn hold(&mut self, name: &str, held: bool) -> Result<(), Failure> {
         let call = match self.manager {
-            Manager::Apt => apt::hold(&self.request, name, held),
-            Manager::Dnf => dnf::hold(&self.request, self.program, name, held),
+            Manager::Apt => apt::hold(&self.options, name, held),
+            Manager::Dnf => dnf::hold(&self.options, self.program, name, held),
         };
         self.succeed(&format!("holding {name}"), call).map(drop)
     }
@@ -302,14 +302,14 @@ impl<'a> Session<'a> {
     fn others_lost(&mut self, names: &[String]) -> Result<usize, Failure> {
         match self.manager {
             Manager::Apt => {
-                let call = apt::simulate_removal(&self.request, names);
+                let call = apt::simulate_removal(&self.options, names);
                 let answer = self.succeed("looking for what depends on the packages", call)?;
                 let removed = apt::read_transaction(&answer).removed;
                 Ok(removed.iter().filter(|name| !names.contains(name)).count())
             }
             Manager::Dnf => {
-                let answer = self.enclosure.run(dnf::simulate_removal(&self.request, names))?;
-                Ok(answer.complaints.lines().filter(|line| line.contains("is needed by")).count())
+                let answer = self.chroot.run(dnf::simulate_removal(&self.options, names))?;
+                Ok(answer.stderr.lines().filter(|line| line.contains("is needed by")).count())
             }
         }
     }
@@ -317,14 +317,14 @@ impl<'a> Session<'a> {
     /// Takes packages away.
     pub(crate) fn remove(&mut self, names: &[String]) -> Result<(), Failure> {
         let call = match self.manager {
-            Manager::Apt => apt::remove(&self.request, names),
-            Manager::Dnf => dnf::remove(&self.request, names),
+            Manager::Apt => apt::remove(&self.options, names),
+            Manager::Dnf => dnf::remove(&self.options, names),
         };
         self.succeed("taking packages away", call).map(drop)
     }
 
     fn succeed(&mut self, doing: &str, call: Call) -> Result<Answer, Failure> {
-        let answer = self.enclosure.run(call)?;
+        let answer = self.chroot.run(call)?;
         match (answer.code, self.manager) {
             (Some(0), _) => Ok(answer),
             (_, Manager::Apt) => Err(apt::failure(doing, &answer)),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Failure;
 use crate::packages::manager::database::{Database, Record};
 use crate::packages::manager::dnf::{QUESTION, call, failure};
-use crate::packages::manager::options::Request;
+use crate::packages::manager::options::Options;
 use crate::path::ImagePath;
 use crate::process::protocol::{Answer, Call};
 use crate::root::{LONGEST_TEXT, Root};
@@ -25,10 +25,10 @@ const TORN: [&str; 4] = ["/usr/bin", "/usr/sbin", "/usr/lib/systemd/system", "/e
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
 /// What to ask rpm for [`database`]: all packages, then the files of those called `names`.
-pub(crate) fn questions(request: &Request, names: &[&str]) -> Vec<Call> {
+pub(crate) fn questions(options: &Options, names: &[&str]) -> Vec<Call> {
     let all = ["rpm", "--query", "--all", "--queryformat", QUERY];
-    let files = names.iter().map(|name| call(request, &["rpm", "--query", "--dump", name], QUESTION, true));
-    std::iter::once(call(request, &all, QUESTION, true)).chain(files).collect()
+    let files = names.iter().map(|name| call(options, &["rpm", "--query", "--dump", name], QUESTION, true));
+    std::iter::once(call(options, &all, QUESTION, true)).chain(files).collect()
 }
 
 /// The answers to [`questions`].
@@ -39,7 +39,7 @@ pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Resul
     }
     let held = held(root)?;
     let mut database = Database::default();
-    for line in all.output.lines() {
+    for line in all.stdout.lines() {
         let mut fields = line.split('\t');
         let (Some(name), Some(version), Some(architecture)) = (fields.next(), fields.next(), fields.next())
         else {
@@ -59,7 +59,7 @@ pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Resul
     }
     for (name, answer) in names.iter().zip(files).filter(|(_, answer)| answer.code == Some(0)) {
         if let Some(record) = database.records.get_mut(*name) {
-            (record.files, record.digests) = dump(&answer.output);
+            (record.files, record.digests) = dump(&answer.stdout);
         }
     }
     Ok(database)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::artifact::Installed;
 use crate::packages::manager::database::Database;
-use crate::plan::brought::Change;
+use crate::plan::from_packages::PackageChange;
 
 /// What a package manager would do.
 #[derive(Debug, Clone, Default)]
@@ -16,16 +16,20 @@ pub(crate) struct Transaction {
 }
 
 /// The changes that a transaction makes to packages.
-pub(crate) fn planned(transaction: &Transaction, before: &Database) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
+pub(crate) fn planned(transaction: &Transaction, before: &Database) -> Vec<PackageChange> {
+    let mut changes: Vec<PackageChange> = Vec::new();
     for installed in &transaction.installed {
         changes.push(match before.get(&installed.name) {
-            Some(record) => Change::Upgrade(installed.clone(), record.version.clone()),
-            None => Change::Install(installed.clone()),
+            Some(record) => PackageChange::Upgrade(installed.clone(), record.version.clone()),
+            None => PackageChange::Install(installed.clone()),
         });
     }
     changes.extend(
-        transaction.removed.iter().filter_map(|name| before.installed(name, false)).map(Change::Remove),
+        transaction
+            .removed
+            .iter()
+            .filter_map(|name| before.installed(name, false))
+            .map(PackageChange::Remove),
     );
     changes
 }

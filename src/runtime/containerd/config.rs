@@ -10,7 +10,7 @@ use crate::spec::{Base, Config};
 
 /// What config.toml is made from, beside the spec.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Basis<'a> {
+pub(crate) struct ConfigInputs<'a> {
     /// Which containerd reads it.
     pub release: Release,
     /// What its `config default` printed, for `base: default`.
@@ -20,8 +20,8 @@ pub(crate) struct Basis<'a> {
 }
 
 /// The text of config.toml.
-pub(crate) fn config(config: &Config, basis: Basis) -> Result<String, Failure> {
-    let Basis { release, default, cni_bin } = basis;
+pub(crate) fn config(config: &Config, basis: ConfigInputs) -> Result<String, Failure> {
+    let ConfigInputs { release, default, cni_bin } = basis;
     let mut document = match (config.base, default) {
         (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
         _ => DocumentMut::new(),
@@ -103,7 +103,7 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Basis, config as text_of};
+    use super::{ConfigInputs, config as text_of};
 
     use crate::runtime::containerd::Release;
     use crate::spec::{Base, Config};
@@ -113,7 +113,7 @@ mod tests {
         from: &Config,
         default: Option<&str>,
     ) -> Result<String, crate::error::Failure> {
-        text_of(from, Basis { release: release?, default, cni_bin: None })
+        text_of(from, ConfigInputs { release: release?, default, cni_bin: None })
     }
 
     fn minimal(version: &str) -> String {

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use crate::node::{Node, Want};
 use crate::path::ImagePath;
 
-pub(crate) use config::{Basis, config};
+pub(crate) use config::{ConfigInputs, config};
 pub(crate) use release::Release;
 
 /// Its configuration.

@@ -8,13 +8,13 @@ use crate::path::ImagePath;
 
 /// What packages bring into one root.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Supply {
+pub(crate) struct FromPackages {
     /// What the receipt will say of packages.
     pub packages: Vec<Installed>,
     /// What the package manager has done, or would do.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PackageChange>,
     /// The containerd that comes with them.
-    pub runtime: Option<Runtime>,
+    pub runtime: Option<PackagedRuntime>,
     /// The repository's files.
     pub entries: Vec<(ImagePath, Want)>,
     /// Files that are as a package of ours has brought them: nobody's original.
@@ -23,7 +23,7 @@ pub(crate) struct Supply {
 
 /// A containerd that a package brought.
 #[derive(Debug, Clone)]
-pub(crate) struct Runtime {
+pub(crate) struct PackagedRuntime {
     /// Upstream's X.Y.Z.
     pub version: String,
     /// Files that a node depends on, and their package.
@@ -36,7 +36,7 @@ pub(crate) struct Runtime {
 
 /// What happens to a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum PackageChange {
     /// It comes.
     Install(Installed),
     /// It comes in another version; the one that was there.
