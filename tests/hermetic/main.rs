@@ -1,7 +1,7 @@
 //! Needs only the build: small roots, archives and servers that the tests make themselves.
 //!
 //! Needs root. What is `#[ignore]`d needs more, and says what. One test:
-//! `cargo test --test hermetic roots::r1_`.
+//! `cargo test --test hermetic roots::links::r1_`.
 
 #![allow(
     clippy::unwrap_used,

@@ -18,12 +18,10 @@ use std::process::Command;
 use crate::kit;
 use crate::kit::http::{Identity, Reply, Request, Server};
 use crate::kit::{CNI, CONTAINERD, Component, Lab, Machine, Member, RUNC, Run, elf, gzip, run, sha256, tar};
+
 const RUNC_FILE: &str = RUNC.file;
-
 const RUNC_PATH: &str = "/opencontainers/runc/releases/download/v1.3.6/runc.amd64";
-
 const ONE_RETRY: [&str; 4] = ["--retries", "1", "--stall-timeout", "1"];
-
 const TWO_RETRIES: [&str; 4] = ["--retries", "2", "--stall-timeout", "1"];
 
 fn apply(lab: &Lab, source: &str, flags: &[&str]) -> Run {

@@ -21,10 +21,8 @@ use crate::kit::{Lab, Run};
 /// A refusal, or anything else that must not hang.
 const AT_ONCE: Duration = Duration::from_secs(5);
 const RUNC_PATH: &str = "/usr/local/sbin/runc";
-
 const CONFIG: &str = "/etc/containerd/config.toml";
 const ENABLEMENT: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
-
 const RECEIPT: &str = "/var/lib/nodebake/receipt.json";
 
 /// A fresh lab after one apply.

@@ -16,14 +16,11 @@ use crate::kit::repository::outside_the_database;
 use crate::kit::{NODEBAKE, assert_same, paths, times, tree};
 
 pub const BINARY: &str = "/usr/bin/containerd";
-
 pub const CONFIG: &str = "/etc/containerd/config.toml";
-
 pub const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
 
 /// A container may be without CAP_SYS_RESOURCE, and then no process can lower its OOM score.
 pub const IN_A_CONTAINER_1: &str = "  config:\n    merge: |\n      [plugins.\"io.containerd.grpc.v1.cri\"]\n      restrict_oom_score_adj = true\n";
-
 pub const IN_A_CONTAINER_2: &str = "  config:\n    merge: |\n      [plugins.\"io.containerd.cri.v1.runtime\"]\n      restrict_oom_score_adj = true\n";
 
 pub fn in_a_container(version: &str) -> &'static str {
