@@ -2,10 +2,12 @@
 //! this machine's apt is configured with, and with packages in the shape of Docker's from the lab's own
 //! signed repositories. Needs `tests/lab/prepare` and `make dist`; run by `make test`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -1198,8 +1200,15 @@ fn assert_no_mounts(node: &Node) {
     wait_until("the end of all processes in the root", || !lives());
 }
 
+/// [`outside_the_database`] of a root that nothing was done to.
 fn pristine(root: &str) -> String {
-    outside_the_database(&Node::new(root, "2.1", ""))
+    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    if let Some(tree) = KNOWN.lock().unwrap().get(root) {
+        return tree.clone();
+    }
+    let tree = outside_the_database(&Node::new(root, "2.1", ""));
+    KNOWN.lock().unwrap().insert(root.to_owned(), tree.clone());
+    tree
 }
 
 #[test]
