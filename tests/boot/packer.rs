@@ -1,7 +1,7 @@
 //! The templates of `packer/` as they stand, run by Debian's Packer 1.6.6: the provisioner over ssh
-//! into a chroot, the build of a root filesystem, the build of a machine in QEMU (`make test-all`, since it takes
-//! minutes). Both disks boot and run a pod. Each build prints its time. Needs `make dist` and
-//! `tests/lab/prepare`; run by `make test`.
+//! into a chroot, the build of a root filesystem, the build of a machine in QEMU. Both disks boot and
+//! run a pod. Each build prints its time. Needs `make dist` and `tests/lab/prepare`; run by `make test`,
+//! the machine in QEMU by `make test-all` only: it takes minutes.
 //!
 //! Of the examples for clouds only their validity is shown, and `plugins.pkr.hcl` is for a later Packer.
 
