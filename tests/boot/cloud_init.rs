@@ -1,8 +1,9 @@
 //! The files of `cloud-init/` as they stand: machines that hold the static binary and the archives
 //! boot for the first time, without a network, with Debian's cloud-init or none.
 //!
-//! In a container every way, and what goes wrong in it; in QEMU each way once, booted twice, with a
-//! real NoCloud seed. Needs `make dist` and `tests/lab/prepare`; run by `make test`.
+//! In a container every way, booted twice too, and what goes wrong in it: run by `make test`. In QEMU each way
+//! once, booted twice, with a real NoCloud seed: run by `make test-all`. Needs `make dist` and
+//! `tests/lab/prepare`.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::kit::guest::{Layer, Report, boot, carry_cni_configuration, carry_node
 use crate::kit::lab::{lab, repository};
 use crate::kit::node::{Folder, Node, artifacts, spec, versions};
 use crate::kit::ready::{PROOF, complaints};
+use crate::nspawn::in_a_container;
 
 /// A Debian with its cloud-init, and a containerd whose runc runs on it.
 #[derive(Clone, Copy)]
@@ -264,45 +266,102 @@ fn a_containerd_that_does_not_start_is_reported_by_the_second_unit() {
     assert!(journal.contains("help: see journalctl -u containerd"), "{report}");
 }
 
-// --- in QEMU, twice ----------------------------------------------------------------------------------
+// --- twice -------------------------------------------------------------------------------------------
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn booted_twice_with_user_data() {
-    let [first, second] = boot_twice(&image(BOOKWORM), &[("user-data", &user_data(BOOKWORM))]);
-    assert_ready(&first);
-    assert_unchanged(&first, &second);
+    assert_lasts(Layer::CONTAINER, BOOKWORM, Way::UserData);
 }
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn booted_twice_with_vendor_data() {
-    let files = [("user-data", OWNER), ("vendor-data", &vendor_data(TRIXIE))];
-    let [first, second] = boot_twice(&image(TRIXIE), &files);
-    assert_ready(&first);
-    assert_unchanged(&first, &second);
+    assert_lasts(Layer::CONTAINER, TRIXIE, Way::VendorData);
 }
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn booted_twice_with_a_spec_in_user_data() {
-    let node = image(BOOKWORM);
-    let user_data = multipart(&node, &[&bare_spec(BOOKWORM)]);
-    let [first, second] = boot_twice(&node, &[("user-data", &user_data)]);
-    assert_ready(&first);
-    assert_unchanged(&first, &second);
+    assert_lasts(Layer::CONTAINER, BOOKWORM, Way::Spec);
 }
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn booted_twice_with_the_first_boot_unit() {
-    let node = image(TRIXIE);
-    enable_units(&node);
-    put(&node, SPEC, &bare_spec(TRIXIE));
-    let [first, second] = boot_twice(&node, &[]);
-    assert_units(&first, ["active", "active"]);
+    assert_lasts(Layer::CONTAINER, TRIXIE, Way::FirstBootUnit);
+}
+
+/// In QEMU: the root's own kernel, and a seed that cloud-init finds on a disk.
+mod slow {
+    use super::{BOOKWORM, Layer, TRIXIE, Way, assert_lasts};
+
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn booted_twice_with_user_data_on_a_disk() {
+        assert_lasts(Layer::MACHINE, BOOKWORM, Way::UserData);
+    }
+
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn booted_twice_with_vendor_data_on_a_disk() {
+        assert_lasts(Layer::MACHINE, TRIXIE, Way::VendorData);
+    }
+
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn booted_twice_with_a_spec_in_user_data_on_a_disk() {
+        assert_lasts(Layer::MACHINE, BOOKWORM, Way::Spec);
+    }
+
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn booted_twice_with_the_first_boot_unit_on_its_own_kernel() {
+        assert_lasts(Layer::MACHINE, TRIXIE, Way::FirstBootUnit);
+    }
+}
+
+/// How a machine learns of its spec.
+#[derive(Clone, Copy)]
+enum Way {
+    UserData,
+    VendorData,
+    /// In user-data, beside the handler.
+    Spec,
+    /// In the image, without cloud-init's help.
+    FirstBootUnit,
+}
+
+/// The first boot makes the node in full, and the second changes nothing.
+#[track_caller]
+fn assert_lasts(layer: Layer, debian: Debian, way: Way) {
+    let node = image(debian);
+    let (files, units) = match way {
+        Way::UserData => (vec![("user-data", booted(layer, debian, &user_data(debian)))], None),
+        Way::VendorData => {
+            let vendor_data = booted(layer, debian, &vendor_data(debian));
+            (vec![("user-data", OWNER.to_owned()), ("vendor-data", vendor_data)], None)
+        }
+        Way::Spec => {
+            let spec = booted(layer, debian, &bare_spec(debian));
+            (vec![("user-data", multipart(&node, &[&spec]))], None)
+        }
+        Way::FirstBootUnit => {
+            enable_units(&node);
+            put(&node, SPEC, &booted(layer, debian, &bare_spec(debian)));
+            (vec![], Some([["active", "active"], ["inactive", "active"]]))
+        }
+    };
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let [first, second] = boot_twice(&node, layer, &files);
+    match units {
+        None => assert_ready(&first),
+        Some([at_first, _]) => assert_units(&first, at_first),
+    }
     assert_unchanged(&first, &second);
-    assert_units(&second, ["inactive", "active"]);
+    if let Some([_, at_second]) = units {
+        assert_units(&second, at_second);
+    }
 }
 
 // --- what a boot came to -----------------------------------------------------------------------------
@@ -390,6 +449,18 @@ fn pinned(debian: Debian, text: &str) -> String {
     let lines: Vec<String> = text.lines().map(|line| pin(line).unwrap_or_else(|| line.to_owned())).collect();
     assert_eq!(replaced, 3, "{text}");
     lines.join("\n") + "\n"
+}
+
+/// `text` with what the spec in it needs on `layer`.
+fn booted(layer: Layer, debian: Debian, text: &str) -> String {
+    if layer != Layer::CONTAINER {
+        return text.to_owned();
+    }
+    let before = text.split_once("components:\n").unwrap().0;
+    let indent = before.rsplit_once('\n').map_or(before, |(_, indent)| indent);
+    let more: String =
+        in_a_container(debian.generation).lines().map(|line| format!("{line}\n{indent}")).collect();
+    text.replacen("components:\n", &format!("{more}components:\n"), 1)
 }
 
 fn with_a_wrong_digest(debian: Debian, text: &str) -> String {
@@ -535,16 +606,19 @@ fn first_boot(node: &Node) -> Report {
     boot(node, Layer::CONTAINER, &[], &[], &script).remove(0)
 }
 
-/// Two boots of one disk in QEMU, the seed on an ISO image.
-fn boot_twice(node: &Node, seed: &[(&str, &str)]) -> [Report; 2] {
+/// Two boots of one tree, the seed in the image, or of one disk, the seed on an ISO image.
+fn boot_twice(node: &Node, layer: Layer, files: &[(&str, &str)]) -> [Report; 2] {
     carry_cni_configuration(node);
     let folder = node.folder.path().join("seed");
-    write_seed(&folder, seed);
-    // Another test may run beside it, on as few as two processors.
-    let mut options = vec!["--boots", "2", "--timeout", "600"];
-    if !seed.is_empty() {
-        options.extend(["--seed", folder.to_str().unwrap()]);
+    let mut options = vec!["--boots", "2"];
+    match (layer, files) {
+        (_, []) => {}
+        (Layer::CONTAINER, _) => seed(node, files),
+        _ => {
+            write_seed(&folder, files);
+            options.extend(["--seed", folder.to_str().unwrap()]);
+        }
     }
     let script = format!("if [[ $1 == 1 ]]; then\n{PROOF}\nfi\n{FACTS}{OWNED}");
-    boot(node, Layer::MACHINE, &[], &options, &script).try_into().unwrap_or_else(|_| panic!("two boots"))
+    boot(node, layer, &[], &options, &script).try_into().unwrap_or_else(|_| panic!("two boots"))
 }

@@ -1,6 +1,7 @@
 //! The templates of `packer/` as they stand, run by Debian's Packer 1.6.6: the provisioner over ssh
 //! into a chroot, the build of a root filesystem, the build of a machine in QEMU. Both disks boot and
-//! run a pod. Each build prints its time. Needs `make dist` and `tests/lab/prepare`; run by `make test`.
+//! run a pod. Each build prints its time. Needs `make dist` and `tests/lab/prepare`; run by `make test`,
+//! the machine in QEMU by `make test-all` only: it takes minutes.
 //!
 //! Of the examples for clouds only their validity is shown, and `plugins.pkr.hcl` is for a later Packer.
 
@@ -253,55 +254,69 @@ fn a_build_of_a_root_filesystem_fails_with_nodebakes_words() {
 
 // --- a machine ----------------------------------------------------------------------------------------
 
-#[test]
-#[ignore = "needs tests/lab/prepare"]
-fn a_machine_in_qemu_becomes_a_disk_that_boots_ready() {
-    let build = Build::new("bookworm-cloud", "2.1");
-    carry_cni_configuration(&build.node);
-    // As a cloud image, but with a kernel that has NVMe built in and looks for a seed on the CD.
-    let arguments = "console=ttyS0 ds=nocloud";
-    run("sh", &[&build.word("packer/disk.sh"), &build.word("root"), &build.word("base.raw"), "", arguments]);
-    run("sh", &[&build.word("packer/seed.sh"), &build.word("seed")]);
-    fs::write(build.path("lab.pkrvars.hcl"), EMULATED).unwrap();
-    let said = build.packer(
-        &[],
-        "build",
-        "nodebake.qemu.*",
-        &["-var-file=lab.pkrvars.hcl", "-var=spec=nodebake.yaml"],
-    );
-    said.succeeds().prints_time("a machine in QEMU, emulated");
+mod slow {
+    use std::fs;
 
-    let disk = build.path("output/machine/node.raw");
-    let partition = build.word("partition");
-    run(
-        "dd",
-        &["bs=1M", "skip=257", "conv=sparse", &format!("if={}", disk.display()), &format!("of={partition}")],
-    );
-    let inside = |command: &str| run("debugfs", &["-R", command, &partition]);
-    assert_eq!(inside("cat /etc/machine-id"), "");
-    assert_eq!(inside("cat /home/debian/.ssh/authorized_keys"), "", "the build's key");
-    for (folder, leftover) in [
-        ("/tmp", "nodebake"),
-        ("/tmp", "script_"),
-        ("/etc/ssh", "ssh_host_"),
-        ("/var/lib/cloud", "instance"),
-        ("/var/lib/systemd", "random-seed"),
-        ("/var/log", "cloud-init"),
-        ("/var/log", "wtmp"),
-    ] {
-        let listing = inside(&format!("ls -p {folder}"));
-        assert!(listing.contains("/./") && !listing.contains(leftover), "{folder}: {listing}");
+    use super::{Build, carry_cni_configuration, run};
+
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn a_machine_in_qemu_becomes_a_disk_that_boots_ready() {
+        let build = Build::new("bookworm-cloud", "2.1");
+        carry_cni_configuration(&build.node);
+        // As a cloud image, but with a kernel that has NVMe built in and looks for a seed on the CD.
+        let arguments = "console=ttyS0 ds=nocloud";
+        run(
+            "sh",
+            &[&build.word("packer/disk.sh"), &build.word("root"), &build.word("base.raw"), "", arguments],
+        );
+        run("sh", &[&build.word("packer/seed.sh"), &build.word("seed")]);
+        fs::write(build.path("lab.pkrvars.hcl"), EMULATED).unwrap();
+        let said = build.packer(
+            &[],
+            "build",
+            "nodebake.qemu.*",
+            &["-var-file=lab.pkrvars.hcl", "-var=spec=nodebake.yaml"],
+        );
+        said.succeeds().prints_time("a machine in QEMU, emulated");
+
+        let disk = build.path("output/machine/node.raw");
+        let partition = build.word("partition");
+        run(
+            "dd",
+            &[
+                "bs=1M",
+                "skip=257",
+                "conv=sparse",
+                &format!("if={}", disk.display()),
+                &format!("of={partition}"),
+            ],
+        );
+        let inside = |command: &str| run("debugfs", &["-R", command, &partition]);
+        assert_eq!(inside("cat /etc/machine-id"), "");
+        assert_eq!(inside("cat /home/debian/.ssh/authorized_keys"), "", "the build's key");
+        for (folder, leftover) in [
+            ("/tmp", "nodebake"),
+            ("/tmp", "script_"),
+            ("/etc/ssh", "ssh_host_"),
+            ("/var/lib/cloud", "instance"),
+            ("/var/lib/systemd", "random-seed"),
+            ("/var/log", "cloud-init"),
+            ("/var/log", "wtmp"),
+        ] {
+            let listing = inside(&format!("ls -p {folder}"));
+            assert!(listing.contains("/./") && !listing.contains(leftover), "{folder}: {listing}");
+        }
+        assert_eq!(
+            inside("ls -p /var/log/journal").lines().filter(|line| !line.is_empty()).count(),
+            2,
+            ". and .."
+        );
+        build.boots_ready(&disk);
     }
-    assert_eq!(
-        inside("ls -p /var/log/journal").lines().filter(|line| !line.is_empty()).count(),
-        2,
-        ". and .."
-    );
-    build.boots_ready(&disk);
-}
 
-/// What emulation and Packer 1.6.6 need. `virtio-scsi` is a drive that a device of ours can take.
-const EMULATED: &str = r#"
+    /// What emulation and Packer 1.6.6 need. `virtio-scsi` is a drive that a device of ours can take.
+    const EMULATED: &str = r#"
 disk           = "base.raw"
 disk_checksum  = "none"
 format         = "raw"
@@ -314,6 +329,7 @@ qemuargs = [
   ["-device", "virtio-net,netdev=user.0,romfile="],
 ]
 "#;
+}
 
 // --- how a user calls Packer --------------------------------------------------------------------------
 

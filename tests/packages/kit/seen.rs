@@ -1,8 +1,10 @@
 //! What is seen from outside of a root with packages.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -186,6 +188,13 @@ pub fn signed(server: &Server, folder: &str, key: &str, fingerprint: &str) -> St
     )
 }
 
+/// [`outside_the_database`] of a root that nothing was done to.
 pub fn pristine(root: &str) -> String {
-    outside_the_database(&Node::new(root, "2.1", ""))
+    static KNOWN: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    if let Some(tree) = KNOWN.lock().unwrap().get(root) {
+        return tree.clone();
+    }
+    let tree = outside_the_database(&Node::new(root, "2.1", ""));
+    KNOWN.lock().unwrap().insert(root.to_owned(), tree.clone());
+    tree
 }
