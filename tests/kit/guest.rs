@@ -7,15 +7,23 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::real::{Node, repository, static_binary};
+use super::lab::{repository, static_binary};
+use super::node::Node;
 
-/// Where a root is booted.
+/// Where a root is booted: the program of tests/lab that does it, and how the guest reaches this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
+pub struct Layer {
+    pub program: &'static str,
+    /// The option that gives the guest a network with nothing but this machine.
+    pub network: &'static str,
+    /// The registry as the guest sees it.
+    pub registry: &'static str,
+}
+
+impl Layer {
     /// systemd-nspawn: seconds; this machine's kernel.
-    Container,
-    /// QEMU without hardware virtualisation: about a minute; the root's own kernel.
-    Machine,
+    pub const CONTAINER: Layer =
+        Layer { program: "nspawn", network: "--keep-net", registry: "http://127.0.0.1:15080" };
 }
 
 /// What every guest script starts with: `t NAME COMMAND…` prints what a command says and its code.
@@ -101,10 +109,7 @@ const CNI: &str = r#"{"cniVersion": "1.0.0", "name": "lab", "plugins": [
 /// Boots the node's root and runs `script` in it. `options` go to tests/lab/nspawn or tests/lab/qemu;
 /// `around` stands before it, such as a registry in the same network.
 pub fn boot(node: &Node, layer: Layer, around: &[&str], options: &[&str], script: &str) -> Vec<Report> {
-    let program = repository().join("tests/lab").join(match layer {
-        Layer::Container => "nspawn",
-        Layer::Machine => "qemu",
-    });
+    let program = repository().join("tests/lab").join(layer.program);
     let mut words: Vec<&str> = around.to_vec();
     words.push(program.to_str().unwrap());
     words.extend(options);
@@ -112,28 +117,19 @@ pub fn boot(node: &Node, layer: Layer, around: &[&str], options: &[&str], script
 }
 
 /// [`boot`] in a network with nothing but a registry that has docker.io's nginx:alpine, at
-/// [`registry_url`]; also gives what the registry was asked.
+/// [`Layer::registry`]; also gives what the registry was asked.
 pub fn boot_beside_registry(node: &Node, layer: Layer, script: &str) -> (Report, String) {
     let registry = repository().join("tests/lab/registry");
     let folder = node.folder.path().join("registry");
     let (registry, folder) = (registry.to_str().unwrap(), folder.to_str().unwrap());
     let around = ["unshare", "--net", registry, folder, "--port", "15080", "--"];
-    let network = if layer == Layer::Container { "--keep-net" } else { "--net" };
-    let report = boot(node, layer, &around, &[network], script).remove(0);
+    let report = boot(node, layer, &around, &[layer.network], script).remove(0);
     (report, fs::read_to_string(format!("{folder}/access.log")).unwrap())
-}
-
-/// The registry as a guest of the layer sees it.
-pub fn registry_url(layer: Layer) -> &'static str {
-    match layer {
-        Layer::Container => "http://127.0.0.1:15080",
-        Layer::Machine => "http://10.0.2.2:15080",
-    }
 }
 
 /// A spec's mirror for everything.
 pub fn mirror(layer: Layer) -> String {
-    format!("registries: {{_default: {{mirrors: [{{url: '{}'}}]}}}}\n", registry_url(layer))
+    format!("registries: {{_default: {{mirrors: [{{url: '{}'}}]}}}}\n", layer.registry)
 }
 
 /// The pulls of the tutorial: by hand, and as a pod's.
@@ -147,7 +143,7 @@ t pull-ctr-without ctr -n k8s.io images pull docker.io/library/nginx:alpine
 #[track_caller]
 pub fn assert_pulled(layer: Layer, report: &Report, requests: &str) {
     report.expect("pull-ctr", 0);
-    let served = format!("served by the mirror {}", registry_url(layer));
+    let served = format!("served by the mirror {}", layer.registry);
     assert!(report.expect("pull-cri", 0).contains(&served), "{report}");
     assert_ne!(report.code("pull-ctr-without"), Some(0), "ctr reads no config_path\n{report}");
     // `ctr` and the CRI each ask for themselves.
@@ -155,15 +151,7 @@ pub fn assert_pulled(layer: Layer, report: &Report, requests: &str) {
     assert!(requests.lines().filter(asked).count() >= 2, "{requests}");
 }
 
-/// Boots a whole disk by its own boot loader and runs `script` in it. `options` go to tests/lab/disk.
-pub fn boot_disk(disk: &Path, folder: &Path, options: &[&str], script: &str) -> Report {
-    let program = repository().join("tests/lab/disk");
-    let mut words = vec![program.to_str().unwrap()];
-    words.extend(options);
-    run_in_guest(&words, disk, folder, script).remove(0)
-}
-
-fn run_in_guest(words: &[&str], system: &Path, folder: &Path, script: &str) -> Vec<Report> {
+pub fn run_in_guest(words: &[&str], system: &Path, folder: &Path, script: &str) -> Vec<Report> {
     let file = folder.join("script");
     fs::write(&file, format!("{PRELUDE}{script}")).unwrap();
     let out = folder.join("out");

@@ -2,10 +2,6 @@
 //!
 //! It judges no request: tests read them back from [`Server::requests`]. One request a connection, every wait is bounded.
 
-// Every test binary compiles its own copy and uses a part of it.
-#![allow(dead_code)]
-#![allow(clippy::unwrap_used, reason = "tests set up their own host")]
-
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -1,0 +1,35 @@
+//! Needs only the build: small roots, archives and servers that the tests make themselves.
+//!
+//! Needs root. What is `#[ignore]`d needs more, and says what. One test:
+//! `cargo test --test hermetic roots::links::r1_`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    unreachable_pub,
+    reason = "tests set up their own host"
+)]
+
+mod kit;
+
+mod archives;
+mod attacks;
+mod bundle;
+mod cases;
+mod faults;
+mod fetch;
+mod found;
+mod goss;
+mod instructions;
+mod labels;
+mod layers;
+mod live;
+mod matrix;
+mod packages;
+mod packer;
+mod power;
+mod roots;
+mod spec;
+mod supply_chain;
