@@ -23,7 +23,7 @@ pub enum Kind {
     /// The filesystem refused.
     Filesystem,
     /// Another run holds the root.
-    Pinned,
+    Locked,
     /// This machine or this root lacks what is needed.
     Unsupported,
     /// The root is not what the receipt or the plan says.
@@ -42,7 +42,7 @@ impl Kind {
             Kind::Unverified => 5,
             Kind::Unsafe => 6,
             Kind::Filesystem => 7,
-            Kind::Pinned => 8,
+            Kind::Locked => 8,
             Kind::Unsupported => 9,
             Kind::Drift => 10,
             Kind::Interrupted(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
