@@ -128,7 +128,7 @@ impl Fetcher {
         self.refuse_offline(&printable::shown(url))?;
         let file = cache::temporary()?;
         let download = Download { url, file: &file, largest: SMALL, resume: false };
-        let done = download.run(&self.network, &self.progress.quiet())?;
+        let done = download.run(&self.network, &self.progress.hidden())?;
         let mut bytes = vec![0; usize::try_from(done.size)?];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
