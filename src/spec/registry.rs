@@ -1,4 +1,6 @@
-//! The `registries` key: where images are really pulled from.
+//! The `registries` key: which servers images are really pulled from.
+//!
+//! It must not know hosts.toml beyond the names of its keys.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::spec::scalar::{Duration, MirrorUrl, OneLine};
 use crate::spec::value::{Clients, Files, visit};
 
-/// One registry as images name it, and where its images are really pulled from.
+/// Registry as images name it, with the servers that its images are really pulled from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Registry {
     /// The upstream that is tried after the mirrors; default: the registry itself
@@ -77,7 +79,7 @@ pub(crate) enum Capability {
 }
 
 impl Capability {
-    /// As hosts.toml spells it.
+    /// Returns the name in hosts.toml.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Capability::Pull => "pull",
@@ -94,14 +96,16 @@ fn pull_and_resolve() -> Vec<Capability> {
 visit!(
     Registry,
     "a map such as {mirrors: [{url: https://harbor.example}]}",
-    |generator| Registry::schema(generator),
+    |generator| generator.subschema_for::<RegistryKeys>(),
     {
         fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
             Ok(Registry::default())
         }
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
-            let registry = Registry::read(MapAccessDeserializer::new(map))?;
+            let keys = RegistryKeys::deserialize(MapAccessDeserializer::new(map))?;
+            let RegistryKeys { server, strict, mirrors } = keys;
+            let registry = Registry { server, strict, mirrors };
             registry.check().map_err(de::Error::custom)?;
             Ok(registry)
         }
@@ -126,17 +130,8 @@ impl crate::spec::Spec {
 }
 
 impl Registry {
-    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Registry, D::Error> {
-        let RegistryKeys { server, strict, mirrors } = RegistryKeys::deserialize(deserializer)?;
-        Ok(Registry { server, strict, mirrors })
-    }
-
-    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<RegistryKeys>()
-    }
-
-    /// What no single key can say.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks the keys against each other.
+    fn check(&self) -> Result<(), String> {
         if self.strict && self.mirrors.is_empty() {
             return Err("`strict` needs at least one mirror".to_owned());
         }
