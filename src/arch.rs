@@ -1,6 +1,6 @@
 //! CPU architectures, in every spelling that the field uses.
 //!
-//! It must not know what upstream publishes for which of them: the catalogue does.
+//! This module must not know what upstream publishes for an architecture: the catalogue does.
 
 use std::fmt;
 use std::str::FromStr;

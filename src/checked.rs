@@ -1,6 +1,6 @@
 //! A check of a string inside serde's visitor, so that an error points at the scalar.
 //!
-//! It must not know any rule: the caller brings the check.
+//! This module must not know any rule: the caller brings the check.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! SHA-256 digests, and the hashing of files and streams.
 //!
-//! It must not judge a digest: the caller compares it with the pinned one.
+//! This module must not judge a digest: the caller compares it with the pinned one.
 
 use std::fmt;
 use std::fs::File;

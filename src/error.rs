@@ -1,7 +1,7 @@
 //! Failures, sorted by what the caller should do about them.
 //!
-//! A [`Failure`] carries the exit code and the remedy; everything around it is plain `anyhow`
-//! context. It must not know which module fails.
+//! A [`Failure`] carries the exit code and the remedy; everything around it is plain `anyhow` context. This module
+//! must not know which module fails.
 
 use std::fmt::Display;
 

@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM, noticed between steps so that a run cleans up before it ends.
 //!
-//! It must hold nothing but the signal's number. That is the program's one piece of global state: a signal
-//! handler can reach nothing else.
+//! This module must hold nothing but the signal's number. That is the program's one piece of global state: a
+//! signal handler can reach nothing else.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

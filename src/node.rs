@@ -1,6 +1,6 @@
 //! Contents of a path: what is in a root ([`Node`]), and what belongs there ([`Want`]).
 //!
-//! It must not open anything or know a component.
+//! This module must not open anything or know a component.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! One function over many items, on several threads.
 //!
-//! It must not know what the work is.
+//! This module must not know what the work is.
 
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

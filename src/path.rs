@@ -1,6 +1,6 @@
 //! Paths inside an image, kept apart from paths on the build host by their type.
 //!
-//! It must not look at a filesystem.
+//! This module must not look at a filesystem.
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Text from outside, made fit to be shown: nothing that steers a terminal, no credentials.
 //!
-//! It must not decide what is shown.
+//! This module must not decide what is shown.
 
 use reqwest::Url;
 

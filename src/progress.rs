@@ -1,6 +1,6 @@
 //! Progress for people: a bar on a terminal, one plain line for each step elsewhere, nothing with `--quiet`.
 //!
-//! It must not write to stdout, and must not fail: a line that can't be written is dropped.
+//! This module must not write to stdout, and must not fail: a line that can't be written is dropped.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;

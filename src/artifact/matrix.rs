@@ -1,7 +1,7 @@
 //! Every artifact that roots of some architectures could get from a spec: those that `lock` pins and
 //! `bundle create` packs.
 //!
-//! It must not know what is done with each: the caller brings the work.
+//! This module must not know what is done with each: the caller brings the work.
 
 use std::collections::BTreeMap;
 

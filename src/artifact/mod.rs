@@ -1,6 +1,6 @@
 //! Values for what is installed: upstream's files, each pinned by its digest, and packages.
 //!
-//! It must not fetch or open anything.
+//! This module must not fetch or open anything.
 
 pub(crate) mod lockfile;
 pub(crate) mod matrix;

@@ -1,6 +1,6 @@
 //! Spec × lock × catalogue × target → artifacts, each with its digest.
 //!
-//! It must not look at a root: the target's architecture and glibc come in as values.
+//! This module must not look at a root: the target's architecture and glibc come in as values.
 
 use crate::arch::Arch;
 use crate::artifact::Artifact;
@@ -45,7 +45,7 @@ pub(crate) fn resolve(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Ve
 }
 
 /// Resolves what is to be installed, with the digests of the spec only.
-pub(crate) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Unpinned>, Failure> {
+pub(super) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Unpinned>, Failure> {
     let build_of_runtime = runtime_build(spec)?;
     let runtime = spec.runtime().unwrap_or_default().component();
     let mut candidates = Vec::new();

@@ -1,7 +1,7 @@
 //! The components that nodebake knows, as data compiled into the binary.
 //!
-//! It must not decide what is installed. To add a component: an entry in `catalog.yaml` and its digests in
-//! `checksums.yaml`. A component that needs configuration files gets a module that writes them, like
+//! This module must not decide what is installed. To add a component: an entry in `catalog.yaml` and its digests
+//! in `checksums.yaml`. A component that needs configuration files gets a module that writes them, like
 //! `plan/crictl.rs`.
 
 use std::collections::BTreeMap;

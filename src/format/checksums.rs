@@ -1,6 +1,6 @@
 //! The documents of digests that upstream publishes beside its files.
 //!
-//! It must not verify their signatures: `nodebake lock` records such a digest as `checksum`.
+//! This module must not verify their signatures: `nodebake lock` records such a digest as `checksum`.
 
 use crate::digest::Digest;
 

@@ -1,6 +1,6 @@
 //! Facts from the headers of an ELF file: its architecture, the glibc it needs or defines, its Go version.
 //!
-//! It must not load a whole file or execute it.
+//! This module must not load a whole file or execute it.
 
 use std::cell::Cell;
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! SELinux's file_contexts(5): which label a policy gives to a path, as libselinux reads it.
 //!
-//! It must not open a file, and must not trust the texts: they come from a root that nobody vouches for, so their
-//! cost is limited, and a label beyond a limit is unknown.
+//! This module must not open a file, and must not trust the texts: they come from a root that nobody vouches for,
+//! so their cost is limited, and a label beyond a limit is unknown.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

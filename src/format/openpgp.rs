@@ -1,8 +1,8 @@
 //! The fingerprints of an OpenPGP key file, by which a user says which key a repository is trusted for.
 //!
-//! It must not verify signatures: apt and rpm do. No OpenPGP crate is used, because each brings about a hundred
-//! others. RFC 4880 needs two sentences for it: a key file is a list of packets (section 4.2), and a version 4
-//! fingerprint is the SHA-1 of 0x99, the packet's length in two bytes and its body (section 12.2).
+//! This module must not verify signatures: apt and rpm do. No OpenPGP crate is used, because each brings about a
+//! hundred others. RFC 4880 needs two sentences for fingerprints: a key file is a list of packets (section 4.2),
+//! and a version 4 fingerprint is the SHA-1 of 0x99, the packet's length in two bytes and its body (section 12.2).
 
 use std::fmt;
 use std::str::FromStr;

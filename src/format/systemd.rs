@@ -1,6 +1,6 @@
 //! The syntax of systemd's files: quoting, the paths of units, the patterns of presets.
 //!
-//! It must not know any unit's content.
+//! This module must not know any unit's content.
 
 /// Returns whether two paths are one unit on a usr-merged system, where /lib is a link to /usr/lib and systemd
 /// and dpkg name either.

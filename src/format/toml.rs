@@ -1,6 +1,6 @@
 //! TOML as a document: keys are set and merged in place, so that comments and order stay.
 //!
-//! It must not replace text, and must not know any key.
+//! This module must not replace text, and must not know any key.
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 

@@ -1,7 +1,7 @@
 //! The reader of the spec and the lock: YAML in, values or a message with line and column out.
 //!
-//! It must not accept two equal keys in a map, of which serde_yaml alone silently keeps one, and must not show
-//! values that may be secrets.
+//! This module must not accept two equal keys in a map, of which serde_yaml alone silently keeps one, and must not
+//! show values that may be secrets.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,6 +1,6 @@
 //! Row T19 without a fuzzer: the committed inputs of `fuzz/corpus`, and archives with random names of members.
 //!
-//! It must not pass if a target has no inputs.
+//! This module must not pass if a target has no inputs.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! A root that an attacker has prepared, and everything that nodebake does in a root: nothing beside the root may
 //! change, be read or be created.
 //!
-//! It must not prepare anything outside its own temporary directory.
+//! This module must not prepare anything outside its own temporary directory.
 
 use std::fmt::Write as _;
 use std::fs;

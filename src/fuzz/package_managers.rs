@@ -1,6 +1,6 @@
 //! Fuzz targets for package managers: keys of repositories, dpkg's database, the output of rpm and dnf.
 //!
-//! It must not start a package manager.
+//! This module must not start a package manager.
 
 use std::fs;
 use std::sync::LazyLock;

@@ -1,6 +1,6 @@
 //! Row S5: any value of the spec is read from the written files as it was given, or the spec is refused.
 //!
-//! It must not read the files with nodebake's own code.
+//! This module must not read the files with nodebake's own code.
 
 #[path = "../../tests/kit/readers.rs"]
 #[allow(unreachable_pub, reason = "the integration tests have it as well")]

@@ -1,6 +1,6 @@
 //! The configuration of crictl and other clients of the CRI on the node.
 //!
-//! It must not know a runtime beyond the address of its socket.
+//! This module must not know a runtime beyond the address of its socket.
 
 use crate::node::Want;
 use crate::path::ImagePath;

@@ -1,6 +1,6 @@
-//! What packages bring into a root, as values for the plan, the receipt and the report.
+//! Values for everything that packages bring into a root: for the plan, the receipt and the report.
 //!
-//! It must not ask a package manager.
+//! This module must not ask a package manager.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! The files that load the kernel modules and set the parameters that Kubernetes needs, at every boot.
 //!
-//! It must not touch the running kernel: `live/running_kernel.rs` does.
+//! This module must not touch the running kernel: `live/running_kernel.rs` does.
 
 use crate::node::Want;
 use crate::path::ImagePath;

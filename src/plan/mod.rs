@@ -1,6 +1,6 @@
 //! Spec × artifacts → the list of paths and what belongs at each.
 //!
-//! It must not look at a root or say how to change it: `commit/diff.rs` compares a plan with a root, and
+//! This module must not look at a root or say how to change it: `commit/diff.rs` compares a plan with a root, and
 //! `commit/mod.rs` makes the root match.
 
 pub(crate) mod crictl;

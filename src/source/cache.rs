@@ -1,6 +1,6 @@
 //! The files that downloads are written to: in the cache under their digest, or without a name.
 //!
-//! It must not write below a root, or follow links in a cache that others can write to.
+//! This module must not write below a root, or follow links in a cache that others can write to.
 
 use std::fs::File;
 use std::io;
@@ -19,7 +19,7 @@ pub(super) struct Partial {
     pub file: File,
     /// Path in the cache; none for a file without a name.
     pub path: Option<PathBuf>,
-    /// See [`Fetched::private`](crate::source::fetch::Fetched).
+    /// Nobody else can have opened the file; see [`Fetched::private`](crate::source::fetch::Fetched).
     pub private: bool,
 }
 

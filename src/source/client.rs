@@ -1,6 +1,6 @@
 //! The HTTP client: which certificates it trusts, which redirects it follows, how its errors read.
 //!
-//! It must not send a request.
+//! This module must not send a request.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! One HTTP download into a file, with resume, bounded retries, back-off and stall detection.
 //!
-//! It must not verify the bytes: `source/fetch.rs` does. The client and its runtime exist only while something is
-//! downloaded, so that an offline run opens no socket and needs no certificates.
+//! This module must not verify the bytes: `source/fetch.rs` does. The client and its runtime exist only while
+//! something is downloaded, so that an offline run opens no socket and needs no certificates.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -149,7 +149,8 @@ impl Download<'_> {
         if received.size == 0 {
             return request;
         }
-        let request = request.header(RANGE, format!("bytes={}-", received.size));
+        let done = received.size;
+        let request = request.header(RANGE, format!("bytes={done}-"));
         match &received.etag {
             Some(etag) => request.header(IF_RANGE, etag.clone()),
             None => request,

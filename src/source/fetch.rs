@@ -1,7 +1,7 @@
 //! The fetching of artifacts: an artifact in, its verified bytes out.
 //!
-//! It must not return bytes whose digest is not the pinned one, and must not look into them. Bytes are hashed as
-//! they arrive, or through the descriptor that is parsed later.
+//! This module must not return bytes whose digest is not the pinned one, and must not look into them. Bytes are
+//! hashed as they arrive, or through the descriptor that is parsed later.
 
 use std::fs::File;
 use std::io::{self, Read};

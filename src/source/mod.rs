@@ -1,7 +1,7 @@
 //! Sources of artifacts: upstream, a mirror that keeps upstream's paths, a directory or a bundle.
 //!
-//! It must not trust a source: every artifact is compared with its pinned digest. To add a source: a variant of
-//! [`Source`] here and its arm in `source/fetch.rs`.
+//! This module must not trust a source: every artifact is compared with its pinned digest. To add a source: a
+//! variant of [`Source`] here and its arm in `source/fetch.rs`.
 
 pub(crate) mod bundle;
 mod cache;
@@ -35,7 +35,7 @@ pub(crate) enum Source {
 
 /// Location of one artifact in a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location<'source> {
+pub(super) enum Location<'source> {
     /// On a server.
     Remote(Url),
     /// On the build host.
@@ -70,7 +70,7 @@ impl Source {
     }
 
     /// Returns the location of the file `name`, which upstream has at `url`, in this source.
-    pub(crate) fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
+    pub(super) fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
         let invalid = |error| {
             Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(&redacted(url))))
         };

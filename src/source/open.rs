@@ -1,6 +1,6 @@
 //! Files of the build host, opened as safely as a root process has to.
 //!
-//! It must not read them.
+//! This module must not read a file.
 
 use std::fs::File;
 use std::io;

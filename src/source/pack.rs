@@ -1,7 +1,7 @@
-//! The writer of bundles for `nodebake bundle create`: it fetches and verifies all pinned artifacts.
+//! The fetching and writing of a bundle for `nodebake bundle create`.
 //!
-//! It must not pin anything: an artifact without a digest is an error. `source/bundle.rs` reads what is written
-//! here.
+//! This module must not pin anything: an artifact without a digest is an error. `source/bundle.rs` reads what is
+//! written here.
 
 use std::fs::File;
 use std::io::Write;

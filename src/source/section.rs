@@ -1,6 +1,6 @@
 //! A section of a file: all of it, or one artifact of a bundle.
 //!
-//! It must not move the descriptor's own offset.
+//! This module must not move the descriptor's own offset.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,13 +13,13 @@ pub(crate) struct Section {
     file: File,
     start: u64,
     size: u64,
-    /// Where reading ends: for a whole file it does not.
+    /// Position at which reading ends; beyond any file for a whole one.
     end: u64,
 }
 
 impl Section {
     /// Makes a section of `size` bytes from `start` on.
-    pub(crate) fn part(file: File, start: u64, size: u64) -> Self {
+    pub(super) fn part(file: File, start: u64, size: u64) -> Self {
         Section { file, start, size, end: start.saturating_add(size) }
     }
 

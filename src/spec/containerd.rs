@@ -1,6 +1,6 @@
 //! The `containerd` key: how containerd is installed and configured.
 //!
-//! It must not write a configuration: `runtime/` does.
+//! This module must not write a configuration: `runtime/` does.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

@@ -1,7 +1,7 @@
 //! The spec: exactly what the user wrote in `nodebake.yaml`, checked as far as its text alone allows.
 //!
-//! It must not open a file or resolve a version: `artifact/resolve.rs` does. The doc comments of the keys are the
-//! descriptions of the JSON Schema.
+//! This module must not open a file or resolve a version: `artifact/resolve.rs` does. The doc comments of the keys
+//! are the descriptions of the JSON Schema.
 
 mod containerd;
 pub(crate) mod package;

@@ -1,7 +1,7 @@
 //! The `containerd.package` key: which package brings containerd, and from where.
 //!
-//! It must not know a package manager: `packages/manager/repository.rs` writes the repository's files, and
-//! `packages/install.rs` installs.
+//! This module must not know a package manager: `packages/manager/repository.rs` writes the repository's files,
+//! and `packages/install.rs` installs.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;

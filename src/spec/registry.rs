@@ -1,6 +1,6 @@
 //! The `registries` key: which servers images are really pulled from.
 //!
-//! It must not know hosts.toml beyond the names of its keys.
+//! This module must not know hosts.toml beyond the names of its keys.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

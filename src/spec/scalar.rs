@@ -1,6 +1,6 @@
 //! Kinds of strings in the spec, each with its rule: an error points at the string's line and column.
 //!
-//! It must not look at other keys.
+//! This module must not look at other keys.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -223,7 +223,7 @@ checked_text!(
 
 impl Directory {
     /// Returns the directory that containerd's documentation uses for certs.d.
-    pub(crate) fn certs() -> Self {
+    pub(super) fn certs() -> Self {
         Directory("/etc/containerd/certs.d".to_owned())
     }
 

@@ -1,6 +1,6 @@
 //! Values that the spec accepts in more than one form.
 //!
-//! It must not look at other keys.
+//! This module must not look at other keys.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(crate) struct Scalar(pub String);
 
 impl Scalar {
     /// Returns `1`.
-    pub(crate) fn one() -> Self {
+    pub(super) fn one() -> Self {
         Scalar("1".to_owned())
     }
 }

@@ -1,8 +1,8 @@
-//! The pinning of `nodebake lock`: it finds the digest of every artifact, fetches the artifact and makes the lock.
+//! The work of `nodebake lock`: finding the digest of every artifact, fetching the artifact, making the lock.
 //!
-//! It must not be used by a bake, which believes no checksum file. A digest comes from the spec, the catalogue or
-//! the checksum file that upstream publishes; the lock records which. Archives are decoded as in a bake, so that
-//! the lock has the digests of their members and a bake need not hash these.
+//! This module must not be used by a bake, which believes no checksum file. A digest comes from the spec, the
+//! catalogue or the checksum file that upstream publishes; the lock records which. Archives are decoded as in a
+//! bake, so that the lock has the digests of their members and a bake need not hash these.
 
 mod published;
 

@@ -1,6 +1,6 @@
 //! The digest of an artifact that is to be pinned: from the spec, the catalogue or upstream's checksum file.
 //!
-//! It must not compare a digest with the artifact: fetching does.
+//! This module must not compare a digest with the artifact: fetching does.
 
 use crate::artifact;
 use crate::artifact::resolve::{self, Unpinned};
