@@ -116,10 +116,12 @@ impl Plan {
         Plan { arch: arch.to_owned(), ..Plan::default() }
     }
 
+    /// Adds entries of one component.
     fn add_all(&mut self, entries: Vec<(ImagePath, Want)>, component: &str) -> Result<(), Failure> {
         entries.into_iter().try_for_each(|(path, want)| self.add(path, want, component))
     }
 
+    /// Adds one entry; a path that has one already is an error.
     fn add(&mut self, path: ImagePath, want: Want, component: &str) -> Result<(), Failure> {
         if path.name().len() > LONGEST_COMPONENT {
             let message = format!("`{path}` has a name of more than {LONGEST_COMPONENT} bytes");

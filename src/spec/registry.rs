@@ -5,12 +5,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::spec::Spec;
 use crate::spec::scalar::{Duration, MirrorUrl, OneLine};
 use crate::spec::value::{Clients, Files, visit};
 
@@ -23,6 +25,23 @@ pub(crate) struct Registry {
     pub strict: bool,
     /// Tried in this order
     pub mirrors: Vec<Mirror>,
+}
+
+impl Spec {
+    /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
+    pub(crate) fn certificate_paths(&self) -> Vec<PathBuf> {
+        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
+        let mut paths: Vec<PathBuf> = mirrors
+            .flat_map(|Mirror { ca, client, .. }| {
+                let clients =
+                    client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
+                ca.0.iter().chain(clients).cloned()
+            })
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
 }
 
 /// The keys of a registry, before they are checked against each other.
@@ -111,23 +130,6 @@ visit!(
         }
     }
 );
-
-impl crate::spec::Spec {
-    /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
-    pub(crate) fn certificate_paths(&self) -> Vec<std::path::PathBuf> {
-        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
-        let mut paths: Vec<std::path::PathBuf> = mirrors
-            .flat_map(|Mirror { ca, client, .. }| {
-                let clients =
-                    client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
-                ca.0.iter().chain(clients).cloned()
-            })
-            .collect();
-        paths.sort();
-        paths.dedup();
-        paths
-    }
-}
 
 impl Registry {
     /// Checks the keys against each other.
