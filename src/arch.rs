@@ -1,4 +1,6 @@
-//! Architectures, in every spelling that the field uses.
+//! CPU architectures, in every spelling that the field uses.
+//!
+//! This module must not know what upstream publishes for an architecture: the catalogue does.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +24,8 @@ pub(crate) enum Arch {
     S390x,
 }
 
-/// Go's name (ours and upstream's), then uname's, Debian's, RPM's and mkosi's.
+/// Spellings of each architecture: first Go's, which nodebake and upstream use, then those of uname, Debian,
+/// RPM and mkosi.
 const SPELLINGS: [(Arch, &[&str]); 6] = [
     (Arch::Amd64, &["amd64", "x86_64", "x86-64"]),
     (Arch::Arm64, &["arm64", "aarch64"]),
@@ -33,12 +36,12 @@ const SPELLINGS: [(Arch, &[&str]); 6] = [
 ];
 
 impl Arch {
-    /// Go's name, as in upstream's file names.
+    /// Returns Go's name, as in upstream's file names.
     pub(crate) fn name(self) -> &'static str {
         SPELLINGS.iter().find(|(arch, _)| *arch == self).map_or("", |(_, names)| names[0])
     }
 
-    /// Debian's name, as dpkg spells it.
+    /// Returns Debian's name, as dpkg spells it.
     pub(crate) fn debian(self) -> &'static str {
         match self {
             Arch::Arm => "armhf",
@@ -47,7 +50,7 @@ impl Arch {
         }
     }
 
-    /// The architecture of this program, so of a process that it could start.
+    /// Returns the architecture of this program, and so of any process that it can start.
     pub(crate) fn of_host() -> Option<Arch> {
         std::env::consts::ARCH.parse().ok()
     }

@@ -1,10 +1,12 @@
-//! A string with a rule, checked where serde meets it: an error then points at the scalar.
+//! A check of a string inside serde's visitor, so that an error points at the scalar.
+//!
+//! This module must not know any rule: the caller brings the check.
 
 use std::fmt;
 
 use serde::de::{self, Visitor};
 
-/// Checks a scalar inside the visitor: an error then points at the scalar, not at the map around it.
+/// Visitor that checks a scalar: an error points at the scalar and not at the map around it.
 pub(crate) struct Checked<F>(pub F);
 
 impl<T, F: FnOnce(&str) -> Result<T, String>> Visitor<'_> for Checked<F> {

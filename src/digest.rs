@@ -1,4 +1,6 @@
-//! SHA-256 digests, and hashing of files by descriptor.
+//! SHA-256 digests, and the hashing of files and streams.
+//!
+//! This module must not judge a digest: the caller compares it with the pinned one.
 
 use std::fmt;
 use std::fs::File;
@@ -12,70 +14,84 @@ use sha2::{Digest as _, Sha256};
 use crate::checked::Checked;
 use crate::error::{Failure, Kind};
 
-/// How much is read at once; smaller buffers cost time, larger ones gain none.
+/// Size of a read buffer: smaller ones cost time, larger ones gain none.
 pub(crate) const BUFFER: usize = 256 * 1024;
 
-/// A SHA-256 digest, written as 64 lower-case hexadecimal digits.
+/// SHA-256 digest, written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// The digest of a whole file, read by position: the descriptor's offset stays as it is.
+    /// Hashes a whole file by position: the descriptor's offset stays as it is.
     pub fn of_file(file: &File) -> anyhow::Result<Self> {
         Digest::by_position(|buffer, offset| file.read_at(buffer, offset))
     }
 
-    /// The digest of what `read_at` gives until it gives nothing.
+    /// Hashes everything that `read_at` gives for rising offsets.
     pub fn by_position(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> anyhow::Result<Self> {
-        let mut buffer = vec![0; BUFFER];
-        let (mut hasher, mut offset) = (Hasher::default(), 0);
-        loop {
-            match read_at(&mut buffer, offset)? {
-                0 => return Ok(hasher.finish()),
-                count => {
-                    hasher.update(&buffer[..count]);
-                    offset += count as u64;
-                }
+        let mut hasher = Hasher::default();
+        each_chunk(read_at, |chunk| {
+            hasher.update(chunk);
+            Ok(())
+        })?;
+        Ok(hasher.finish())
+    }
+}
+
+/// Calls `each` with the chunks that `read_at` gives for rising offsets, until it gives none. Returns how many
+/// bytes they have.
+pub(crate) fn each_chunk<E>(
+    read_at: impl Fn(&mut [u8], u64) -> Result<usize, E>,
+    mut each: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut buffer = vec![0; BUFFER];
+    let mut offset = 0;
+    loop {
+        match read_at(&mut buffer, offset)? {
+            0 => return Ok(offset),
+            count => {
+                each(&buffer[..count])?;
+                offset += count as u64;
             }
         }
     }
 }
 
-/// A digest in the making.
+/// Hasher that takes bytes as they come.
 #[derive(Default)]
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
-    /// Takes in more bytes.
+    /// Adds bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes taken in.
+    /// Returns the digest of all bytes added.
     pub(crate) fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }
 }
 
-/// Hashes what is read through it, where that is wanted.
+/// Reader that hashes what is read through it, if a digest is wanted.
 pub(crate) struct Hashing<R> {
     source: R,
     hasher: Option<Hasher>,
 }
 
 impl<R> Hashing<R> {
-    /// Reads `source`.
+    /// Makes a reader of `source`; it hashes only if `wanted`.
     pub(crate) fn new(source: R, wanted: bool) -> Self {
         Hashing { source, hasher: wanted.then(Hasher::default) }
     }
 
-    /// The digest of what has been read; none where none was wanted.
+    /// Returns the digest of what has been read; none if none was wanted.
     pub(crate) fn finish(self) -> Option<Digest> {
         self.hasher.map(Hasher::finish)
     }

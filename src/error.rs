@@ -1,13 +1,13 @@
 //! Failures, sorted by what the caller should do about them.
 //!
-//! A [`Failure`] carries the exit code and the remedy; everything around it is plain `anyhow`
-//! context. It must not know where it came from.
+//! A [`Failure`] carries the exit code and the remedy; everything around it is plain `anyhow` context. This module
+//! must not know which module fails.
 
 use std::fmt::Display;
 
 use rustix::io::Errno;
 
-/// Why a run failed, one variant for each exit code of the contract.
+/// Reason why a run failed, one variant for each exit code of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The command line can't be used as it is.
@@ -16,14 +16,14 @@ pub enum Kind {
     Invalid,
     /// Bytes could not be fetched; the same call may work later.
     Fetch,
-    /// Bytes are there and are not what they should be; never retried.
+    /// Bytes were read and are not what is pinned; never retried.
     Unverified,
     /// An archive or a root would lead outside of where it may write.
     Unsafe,
     /// The filesystem refused.
     Filesystem,
     /// Another run holds the root.
-    Pinned,
+    Locked,
     /// This machine or this root lacks what is needed.
     Unsupported,
     /// The root is not what the receipt or the plan says.
@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The process exit code.
+    /// Returns the process's exit code.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Usage => 2,
@@ -42,7 +42,7 @@ impl Kind {
             Kind::Unverified => 5,
             Kind::Unsafe => 6,
             Kind::Filesystem => 7,
-            Kind::Pinned => 8,
+            Kind::Locked => 8,
             Kind::Unsupported => 9,
             Kind::Drift => 10,
             Kind::Interrupted(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(0)),
@@ -50,21 +50,21 @@ impl Kind {
     }
 }
 
-/// An error with its kind and, where one is known, its remedy.
+/// Error with its kind and, where one is known, its remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What decides the exit code.
+    /// Kind, which decides the exit code.
     pub kind: Kind,
     message: String,
-    /// One line: what the user can do.
+    /// Remedy in one line: what the user can do.
     pub help: Option<String>,
-    /// What was asked for does not exist there: no failure to somebody who can do without.
+    /// The file that was asked for does not exist: no failure to a caller that can do without it.
     pub absent: bool,
 }
 
 impl Failure {
-    /// A failure with a message: lower case, no full stop, values in backticks.
+    /// Makes a failure from a message: lower case, no full stop, values in backticks.
     pub fn new(kind: Kind, message: impl Display) -> Self {
         Failure { kind, message: message.to_string(), help: None, absent: false }
     }
@@ -75,13 +75,13 @@ impl Failure {
         self
     }
 
-    /// Says that what was asked for does not exist there.
+    /// Marks the failure as one of a file that does not exist.
     pub fn absent(mut self) -> Self {
         self.absent = true;
         self
     }
 
-    /// Adds lines of somebody else's log below the message.
+    /// Adds lines of another program's log below the message.
     pub fn with_log(mut self, lines: &[String]) -> Self {
         for line in lines {
             self.message += &format!("\n  log: {line}");
@@ -89,13 +89,13 @@ impl Failure {
         self
     }
 
-    /// Puts the file that it is about in front of the message.
+    /// Puts the name of the file that is wrong in front of the message.
     pub fn in_file(mut self, name: &str) -> Self {
         self.message = format!("{name}: {}", self.message);
         self
     }
 
-    /// A system call on `what` (a path or a description) that failed while `doing`.
+    /// Makes the failure of a system call on `what` (a path or a description) while `doing`.
     pub fn filesystem(doing: &str, what: impl Display, errno: impl Into<Errno>) -> Self {
         let errno = errno.into();
         let failure = |kind| Failure::new(kind, format!("{doing} `{what}`: {}", describe(errno)));
@@ -114,27 +114,27 @@ impl Failure {
     }
 }
 
-/// The kind of the innermost [`Failure`] in `error`, if it has one.
+/// Returns the kind of the outermost [`Failure`] in `error`, if it has one.
 pub fn kind(error: &anyhow::Error) -> Option<Kind> {
     failure(error).map(|failure| failure.kind)
 }
 
-/// Whether what was asked for does not exist there.
+/// Returns whether `error` says that the file that was asked for does not exist.
 pub fn is_absent(error: &anyhow::Error) -> bool {
     failure(error).is_some_and(|failure| failure.absent)
 }
 
-/// The [`Failure`] that decides `error`'s exit code.
+/// Returns the [`Failure`] that decides `error`'s exit code.
 pub fn failure(error: &anyhow::Error) -> Option<&Failure> {
     error.chain().find_map(|cause| cause.downcast_ref::<Failure>())
 }
 
-/// The system error of `error` as an errno, for [`Failure::filesystem`].
+/// Returns the errno of `error`, for [`Failure::filesystem`].
 pub fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// A system error in the words of people, lower case.
+/// Returns the system's message for an errno, in lower case and without its number.
 pub fn describe(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
     text.split(" (os error").next().unwrap_or(&text).to_ascii_lowercase()

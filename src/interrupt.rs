@@ -1,6 +1,7 @@
-//! SIGINT and SIGTERM: noticed between steps, so that a run cleans up before it ends.
+//! SIGINT and SIGTERM, noticed between steps so that a run cleans up before it ends.
 //!
-//! The flag is the one piece of global state; a signal has no other way in.
+//! This module must hold nothing but the signal's number. That is the program's one piece of global state: a
+//! signal handler can reach nothing else.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,16 +10,17 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::error::{Failure, Kind};
 
+/// Number of the signal that has arrived; 0 before.
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// Starts listening.
+/// Registers the handlers of the signals.
 pub fn listen() -> std::io::Result<()> {
     let flag = SIGNAL.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
         let number = signal as usize;
         signal_hook::flag::register_usize(signal, Arc::clone(flag), number)?;
     }
-    // Not deadly: a file that grows beyond its limit is an error of the write, which is cleaned up.
+    // By default SIGXFSZ kills: with a handler, a write beyond the limit for files fails and is cleaned up.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(())
 }

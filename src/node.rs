@@ -1,12 +1,15 @@
-//! What is at a path of a root ([`Node`]), and what belongs there ([`Want`]): two halves of one idea.
+//! Contents of a path: what is in a root ([`Node`]), and what belongs there ([`Want`]).
 //!
-//! Pure data: it opens nothing and knows no component.
+//! This module must not open anything or know a component.
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 
-/// What is at a path.
+/// Mode of every executable, whatever the archive says.
+pub(crate) const EXECUTABLE: u32 = 0o755;
+
+/// Node of a root's filesystem: what is at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Node {
@@ -22,7 +25,7 @@ pub(crate) enum Node {
     File {
         /// Permission bits.
         mode: Octal,
-        /// Of its content.
+        /// Digest of its content.
         sha256: Digest,
         /// User and group.
         #[serde(default, skip_serializing_if = "Owner::is_root")]
@@ -30,21 +33,21 @@ pub(crate) enum Node {
     },
     /// A symlink.
     Link {
-        /// As it is written in the link.
+        /// Target as it is written in the link.
         target: String,
     },
-    /// A file that a package brought: it is there, and its content is the package manager's business.
+    /// A file that a package has installed: its content is left to the package manager.
     Present {
         /// The package.
         package: String,
     },
-    /// A FIFO, a socket or a device: seen, never owned.
+    /// A FIFO, a socket or a device, which nodebake never writes.
     #[serde(skip)]
     Other,
 }
 
 impl Node {
-    /// Whether the content is another one, so that replacing it would lose something; a changed
+    /// Returns whether the content is another one, so that replacing it would lose something; a changed
     /// mode or owner alone loses nothing.
     pub(crate) fn differs_in_content(&self, other: &Node) -> bool {
         match (self, other) {
@@ -57,36 +60,7 @@ impl Node {
     }
 }
 
-/// User and group, root's by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner(pub u32, pub u32);
-
-impl Owner {
-    fn is_root(&self) -> bool {
-        *self == Owner(0, 0)
-    }
-}
-
-/// Permission bits, written as `"0755"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Octal(pub u32);
-
-impl From<Octal> for String {
-    fn from(mode: Octal) -> String {
-        format!("{:04o}", mode.0)
-    }
-}
-
-impl TryFrom<String> for Octal {
-    type Error = std::num::ParseIntError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u32::from_str_radix(&text, 8).map(Octal)
-    }
-}
-
-/// What belongs at a path.
+/// Wanted node: what belongs at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Want {
     /// A directory with this mode.
@@ -98,22 +72,22 @@ pub(crate) enum Want {
     File {
         /// Permission bits.
         mode: u32,
-        /// What is in it.
+        /// Content of the file.
         content: Content,
     },
     /// A symlink.
     Link {
-        /// As it is written in the link: a path inside the image.
+        /// Target as it is written in the link: a path inside the image.
         target: String,
     },
-    /// A file that a package brings.
+    /// A file that a package installs.
     Present {
         /// The package.
         package: String,
     },
 }
 
-/// The content of a file.
+/// Content of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {
     /// These bytes.
@@ -130,12 +104,12 @@ pub(crate) enum Content {
 }
 
 impl Want {
-    /// A file of text.
+    /// Makes a file of text.
     pub(crate) fn text(mode: u32, text: impl Into<String>) -> Want {
         Want::File { mode, content: Content::Text(text.into().into_bytes()) }
     }
 
-    /// What will be observed once it is there.
+    /// Returns the node that is at the path once this has been written.
     pub(crate) fn node(&self) -> Node {
         let owner = Owner::default();
         match self {
@@ -148,7 +122,7 @@ impl Want {
         }
     }
 
-    /// The artifact and the member that it comes from; none for text, links and directories.
+    /// Returns the artifact and the member that a file comes from; none for text, links and directories.
     pub(crate) fn origin(&self) -> (Option<Digest>, Option<String>) {
         match self {
             Want::File { content: Content::Member { artifact, name, .. }, .. } => {
@@ -168,5 +142,31 @@ impl Content {
     }
 }
 
-/// Executables carry this mode, whatever the archive says.
-pub(crate) const EXECUTABLE: u32 = 0o755;
+/// User and group of a node; root's by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner(pub u32, pub u32);
+
+impl Owner {
+    fn is_root(&self) -> bool {
+        *self == Owner(0, 0)
+    }
+}
+
+/// Permission bits, written in JSON as `"0755"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Octal(pub u32);
+
+impl From<Octal> for String {
+    fn from(mode: Octal) -> String {
+        format!("{:04o}", mode.0)
+    }
+}
+
+impl TryFrom<String> for Octal {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u32::from_str_radix(&text, 8).map(Octal)
+    }
+}

@@ -1,15 +1,17 @@
-//! The same function over many items, on several threads.
+//! One function over many items, on several threads.
+//!
+//! This module must not know what the work is.
 
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
 
-/// How many files are flushed at once, while `held` others are open. Flushes wait for the disk,
-/// not for a processor, and the filesystem commits them together: one root's files in one round.
+/// Returns how many files may be flushed at once while `held` others are open. Flushes wait for the disk and
+/// not for a processor, and the filesystem commits them together: ideally all files of a root at once.
 pub(crate) fn flushes(held: usize) -> usize {
     const MOST: usize = 48;
-    // Each has a directory and a file open; some are open anyway.
+    // Descriptors of one flush (a directory and files), and those that are open anyway.
     const EACH: usize = 3;
     const OPEN: usize = 20;
     let limit = getrlimit(Resource::Nofile)
@@ -18,30 +20,30 @@ pub(crate) fn flushes(held: usize) -> usize {
     (limit.saturating_sub(held + OPEN) / EACH).clamp(1, MOST)
 }
 
-/// One thread for each processor.
+/// Returns the number of processors, which is the number of threads for work that computes.
 pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The processors that have nothing to do: below zero where more threads work than there are processors.
+/// Count of idle processors; below zero while more threads work than there are processors.
 pub(crate) struct IdleProcessors(AtomicIsize);
 
-/// A processor that works until this is dropped.
+/// Processor that is counted as busy until this is dropped.
 pub(crate) struct Busy<'idle>(&'idle IdleProcessors);
 
 impl IdleProcessors {
-    /// All of them.
+    /// Counts all processors as idle.
     pub(crate) fn all() -> Self {
         IdleProcessors(AtomicIsize::new(isize::try_from(processors()).unwrap_or(isize::MAX)))
     }
 
-    /// A thread works that has to, whether a processor is idle or not.
+    /// Counts a processor as busy for work that has to be done now, even if none is idle.
     pub(crate) fn work(&self) -> Busy<'_> {
         self.0.fetch_sub(1, Ordering::Relaxed);
         Busy(self)
     }
 
-    /// A processor for what would else be done by somebody busy.
+    /// Counts an idle processor as busy, for work that a busy thread would otherwise do; none if none is idle.
     pub(crate) fn claim(&self) -> Option<Busy<'_>> {
         let claimed = |idle: isize| (idle > 0).then(|| idle - 1);
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claimed).is_ok().then(|| Busy(self))
@@ -54,7 +56,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// Calls `work` for every item on at most `threads` threads; results stand in the items' order.
+/// Calls `work` for every item on at most `threads` threads; returns the results in the items' order.
 pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = threads.min(items.len());
     if threads <= 1 {
@@ -62,7 +64,7 @@ pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn
     }
     let done = Mutex::new(Vec::with_capacity(items.len()));
     let left = Mutex::new(items.into_iter().enumerate());
-    // By itself: in the loop's own condition the lock would be held while the item is worked on.
+    // A closure of its own: in the loop's condition the lock would be held while the item is worked on.
     let next = || locked(&left).next();
     let worker = || {
         while let Some((index, item)) = next() {
@@ -71,7 +73,7 @@ pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn
         }
     };
     std::thread::scope(|scope| {
-        // This thread works too: where no other can be had it does everything.
+        // This thread works as well: if no other can be started, it does everything.
         for _ in 1..threads {
             if std::thread::Builder::new().spawn_scoped(scope, worker).is_err() {
                 break;
@@ -84,7 +86,7 @@ pub(crate) fn map<T: Send, R: Send>(items: Vec<T>, threads: usize, work: impl Fn
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-/// [`map`] for work that can fail: the first error in the items' order.
+/// Calls `work` as [`map`] does; returns the first error in the items' order.
 pub(crate) fn try_each<T: Send, E: Send>(
     items: Vec<T>,
     threads: usize,

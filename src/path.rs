@@ -1,4 +1,6 @@
 //! Paths inside an image, kept apart from paths on the build host by their type.
+//!
+//! This module must not look at a filesystem.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,28 +10,28 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Failure, Kind};
 use crate::printable::{printable, steers};
 
-/// The longest name of one file: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
+/// Longest name of a file that is installed: with `.nodebake-` and `.tmp` around it, it still fits into NAME_MAX.
 pub(crate) const LONGEST_COMPONENT: usize = 241;
 
-/// The kernel's limit for one name, in bytes.
+/// The kernel's limit for one name, in bytes (limits.h).
 const NAME_MAX: usize = 255;
 
-/// An absolute, normalised path as seen from inside the image.
+/// Absolute, normalised path as seen from inside the image.
 ///
-/// It starts with `/`, has no empty, `.` or `..` component and no character that steers a terminal.
+/// The path starts with `/`, has no empty, `.` or `..` component and no character that steers a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct ImagePath(String);
 
 impl ImagePath {
-    /// Parses `text`; an error names what is wrong with it.
+    /// Parses `text`; an error says what is wrong with it.
     pub(crate) fn new(text: &str) -> Result<Self, Failure> {
         let refuse = |why: &str| Failure::new(Kind::Unsafe, format!("path `{}` {why}", printable(text)));
         let Some(relative) = text.strip_prefix('/') else { return Err(refuse("is not absolute")) };
         if text.chars().any(steers) {
             return Err(refuse("has a control character"));
         }
-        // Not Path::components(): it drops `.` in silence.
+        // Path::components() would drop `.` silently.
         if relative.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(refuse("is not normalised"));
         }
@@ -39,51 +41,51 @@ impl ImagePath {
         Ok(ImagePath(text.to_owned()))
     }
 
-    /// A path written in nodebake's own source.
+    /// Makes a path from a constant of nodebake's own source.
     pub(crate) fn fixed(text: &'static str) -> Self {
         debug_assert!(ImagePath::new(text).is_ok(), "{text}");
         ImagePath(text.to_owned())
     }
 
-    /// `self` with one more component.
+    /// Returns the path with one more component.
     pub(crate) fn join(&self, name: &str) -> Result<Self, Failure> {
         ImagePath::new(&format!("{}/{name}", self.0))
     }
 
-    /// The whole path, with its leading slash.
+    /// Returns the whole path, with its leading slash.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Without the leading slash: what `*at()` calls on the root's descriptor take.
+    /// Returns the path without its leading slash, as `*at()` calls on the root's descriptor take it.
     pub(crate) fn relative(&self) -> &str {
         &self.0[1..]
     }
 
-    /// The last component.
+    /// Returns the last component.
     pub(crate) fn name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
-    /// The directory that holds it; none for a direct child of the root.
+    /// Returns the directory above; none for a direct child of the root.
     pub(crate) fn parent(&self) -> Option<ImagePath> {
         let (parent, _) = self.0.rsplit_once('/')?;
         (!parent.is_empty()).then(|| ImagePath(parent.to_owned()))
     }
 
-    /// Every directory above it, outermost first.
+    /// Returns every directory above, outermost first.
     pub(crate) fn ancestors(&self) -> Vec<ImagePath> {
         let mut all: Vec<_> = std::iter::successors(self.parent(), ImagePath::parent).collect();
         all.reverse();
         all
     }
 
-    /// Whether it lies below `directory`.
+    /// Returns whether the path lies below `directory`.
     pub(crate) fn is_below(&self, directory: &ImagePath) -> bool {
         self.0.strip_prefix(&directory.0).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// What a file at this path is going to be called: the reverse of [`ImagePath::temporary`].
+    /// Returns the final path of a file that is staged at this one: the reverse of [`ImagePath::temporary`].
     pub(crate) fn settled(&self) -> ImagePath {
         let name = self.name();
         let settled =
@@ -91,7 +93,7 @@ impl ImagePath {
         ImagePath(format!("{}{settled}", &self.0[..self.0.len() - name.len()]))
     }
 
-    /// Its temporary name beside it while it is staged.
+    /// Returns the path in the same directory at which the file is staged.
     pub(crate) fn temporary(&self) -> ImagePath {
         let name = self.name();
         // Not checked for its length: LONGEST_COMPONENT leaves room.

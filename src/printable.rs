@@ -1,16 +1,18 @@
-//! What may be shown of text from outside: nothing that steers a terminal, no credentials.
+//! Text from outside, made fit to be shown: nothing that steers a terminal, no credentials.
+//!
+//! This module must not decide what is shown.
 
 use reqwest::Url;
 
-/// Whether a terminal does something else with `c` than show it: control characters of both kinds, and
+/// Returns whether a terminal does something else with `c` than show it: control characters (C0 and C1), and
 /// those that turn the direction of writing, so that a name reads as another one.
 pub(crate) fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{61c}' | '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` fit for a log: control characters and escapes made visible.
+/// Makes control characters and escapes of `text` visible.
 ///
-/// Names come from archives and roots that others made (RUSTSEC-2025-0055 is such a case).
+/// Names come from archives and roots that others have made (RUSTSEC-2025-0055 is such a case).
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
@@ -21,7 +23,7 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// The text of a URL, well formed or not, without its credentials and its query.
+/// Removes credentials and query from the text of a URL, well formed or not.
 pub(crate) fn redacted(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let rest = rest.split(['?', '#']).next().unwrap_or_default();
@@ -30,7 +32,7 @@ pub(crate) fn redacted(text: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// A URL without its credentials, for messages.
+/// Returns the text of a URL without credentials and query, for messages.
 pub(crate) fn shown(url: &Url) -> String {
     redacted(url.as_str())
 }

@@ -1,6 +1,6 @@
-//! Progress for people: a bar on a terminal, one plain line a step elsewhere, nothing when quiet.
+//! Progress for people: a bar on a terminal, one plain line for each step elsewhere, nothing with `--quiet`.
 //!
-//! Everything goes to stderr; a line that can't be written is no reason to fail.
+//! This module must not write to stdout, and must not fail: a line that can't be written is dropped.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::printable::printable;
 
-/// Where progress goes.
+/// Reporter of progress, as the terminal and the flags allow.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bars: Option<MultiProgress>,
@@ -17,50 +17,50 @@ pub(crate) struct Progress {
     verbose: bool,
 }
 
-/// One thing in progress.
+/// One step in progress, with its bar if there is a terminal.
 pub(crate) struct Bar {
     progress: Progress,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// As the terminal and the flags allow.
+    /// Makes a reporter for this terminal.
     pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let bars = terminal.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
         Progress { bars, quiet, verbose }
     }
 
-    /// Whether only errors are wanted.
+    /// Returns whether only warnings and errors are wanted.
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// A bar that shows nothing.
-    pub(crate) fn quiet(&self) -> Bar {
+    /// Makes a bar that shows nothing.
+    pub(crate) fn hidden(&self) -> Bar {
         Bar { progress: Progress { bars: None, quiet: true, verbose: false }, bar: None }
     }
 
-    /// Says what happens now, one line.
+    /// Writes one line about what happens now.
     pub(crate) fn step(&self, text: &str) {
         if !self.quiet {
             self.line(text);
         }
     }
 
-    /// Says what only matters when looking closely.
+    /// Writes one line that only `--verbose` asks for.
     pub(crate) fn detail(&self, text: &str) {
         if self.verbose && !self.quiet {
             self.line(text);
         }
     }
 
-    /// Says what the user should know even when quiet.
+    /// Writes a warning, also with `--quiet`.
     pub(crate) fn warn(&self, text: &str) {
         self.line(&format!("warning: {text}"));
     }
 
-    /// A bar for `label`; `length` in bytes if it is known.
+    /// Makes a bar for `label`; `length` in bytes if it is known.
     pub(crate) fn bar(&self, label: &str, length: Option<u64>) -> Bar {
         let bar = self.bars.as_ref().map(|bars| {
             let template = "{prefix:32} {bytes:>10}/{total_bytes:<10} [{bar:24}] {bytes_per_sec:>12} {eta}";
@@ -74,7 +74,7 @@ impl Progress {
         Bar { progress: self.clone(), bar }
     }
 
-    /// A spinner for `label`, where nobody knows how long it takes.
+    /// Makes a spinner for `label`, whose length nobody knows.
     pub(crate) fn spinner(&self, label: &str) -> Bar {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new_spinner());
@@ -98,21 +98,21 @@ impl Progress {
 }
 
 impl Bar {
-    /// Sets the length once the server has said it.
+    /// Sets the length, once the server has told it.
     pub(crate) fn length(&self, length: Option<u64>) {
         if let (Some(bar), Some(length)) = (&self.bar, length) {
             bar.set_length(length);
         }
     }
 
-    /// Sets how far it is.
+    /// Sets how many bytes are done.
     pub(crate) fn position(&self, position: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(position);
         }
     }
 
-    /// Says something beside the bar.
+    /// Writes one line beside the bar.
     pub(crate) fn note(&self, text: &str) {
         self.progress.step(text);
     }

@@ -29,7 +29,7 @@ pub(crate) fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Opti
     let marked = match is_daemon {
         true => elf::marked_version(file)
             .map_err(|error| Failure::filesystem("reading", name, errno(&error)))?
-            .filter(|marked| !marked.says(&artifact.version))
+            .filter(|found| !found.may_be(&artifact.version))
             .map(|marked| marked.0),
         false => None,
     };

@@ -1,7 +1,6 @@
-//! `nodebake.lock`: what was pinned, and how each digest was verified.
+//! `nodebake.lock`, the file of data beside the spec: what was pinned, and how each digest was verified.
 //!
-//! The lock is data beside the spec. It is written by `nodebake lock` alone and never changed by
-//! a bake.
+//! This module must not be changed by a bake: `nodebake lock` alone writes it.
 
 use std::collections::BTreeMap;
 
@@ -11,50 +10,50 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::format::yaml;
 
-/// The format that this version reads and writes.
+/// Version of the format that this nodebake reads and writes.
 const VERSION: u32 = 1;
 
-/// The pinned artifacts, sorted.
+/// Lock file; its lists are sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lockfile {
     version: u32,
-    /// One for each component and architecture.
+    /// Artifacts, one for each component and architecture.
     pub artifacts: Vec<Pinned>,
-    /// Package files, for `containerd.package.repository.path`.
+    /// Package files of `containerd.package.repository.path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<PinnedPackage>,
 }
 
-/// One pinned package file.
+/// Package file, pinned by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PinnedPackage {
-    /// Its name, without a folder.
+    /// Name of the file, without a folder.
     pub file: String,
-    /// Of the file.
+    /// Digest of the file.
     pub sha256: Digest,
 }
 
-/// One pinned artifact.
+/// Artifact as the lock pins it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Pinned {
-    /// The catalogue's name of the build, `containerd` or `containerd-static`.
+    /// Name of the build in the catalogue, `containerd` or `containerd-static`.
     pub component: String,
-    /// X.Y.Z
+    /// Version, X.Y.Z.
     pub version: String,
-    /// Go's name.
+    /// Go's name of the architecture.
     pub arch: String,
-    /// Where upstream (or the spec's `url`) has it.
+    /// URL of upstream or of the spec's `url`.
     pub url: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Of the artifact as it is downloaded.
+    /// Digest of the artifact as it is downloaded.
     pub sha256: Digest,
-    /// Where the digest came from.
+    /// Origin of the digest: `spec`, `catalogue` or a checksum file.
     pub verified: String,
-    /// SHA-256 of what is installed of an archive, by the members' names: a bake need not hash it again.
+    /// Digests of an archive's installed members by name, so that a bake need not hash them again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, Digest>,
 }
@@ -66,14 +65,14 @@ impl Default for Lockfile {
 }
 
 impl Lockfile {
-    /// A lock of `artifacts` and `packages`.
+    /// Makes a lock of `artifacts` and `packages`.
     pub(crate) fn new(mut artifacts: Vec<Pinned>, mut packages: Vec<PinnedPackage>) -> Self {
         artifacts.sort();
         packages.sort();
         Lockfile { version: VERSION, artifacts, packages }
     }
 
-    /// Parses a lock; `name` stands in messages.
+    /// Parses a lock; `name` is for messages.
     pub(crate) fn parse(text: &str, name: &str) -> Result<Lockfile, Failure> {
         const HELP: &str = "write it anew with `nodebake lock`";
         let lock: Option<Lockfile> = yaml::parse(text, name).map_err(|failure| failure.help(HELP))?;
@@ -93,19 +92,19 @@ impl Lockfile {
         }
     }
 
-    /// The text of the file.
+    /// Returns the text of the file.
     pub(crate) fn text(&self) -> Result<String, Failure> {
         let yaml = serde_yaml::to_string(self)
             .map_err(|error| Failure::new(Kind::Invalid, format!("writing the lock: {error}")))?;
         Ok(format!("# Written by `nodebake lock`; commit it beside nodebake.yaml.\n{yaml}"))
     }
 
-    /// The digest of the package file called `file`.
+    /// Returns the digest of the package file called `file`.
     pub(crate) fn package(&self, file: &str) -> Option<Digest> {
         self.packages.iter().find(|package| package.file == file).map(|package| package.sha256)
     }
 
-    /// What is pinned of `component` for `arch`.
+    /// Returns the pinned artifact of `component` for `arch`.
     pub(crate) fn find(&self, component: &str, arch: &str) -> Option<&Pinned> {
         self.artifacts.iter().find(|a| a.component == component && a.arch == arch)
     }
@@ -114,27 +113,6 @@ impl Lockfile {
 #[cfg(test)]
 mod tests {
     use super::Lockfile;
-
-    use crate::format::checksums::checksum;
-
-    const HASH: &str = "e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6";
-
-    #[test]
-    fn all_four_grammars_are_read() {
-        let lines = format!("{HASH}  runc.arm64\n");
-        let binary = format!("{HASH} *./dist/runc.arm64\n");
-        let signed = format!(
-            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{}  runc.amd64\n{HASH}  runc.arm64\n-----BEGIN PGP SIGNATURE-----\nabc\n",
-            HASH.replace('e', "f")
-        );
-        for document in [&lines, &binary, &signed] {
-            assert_eq!(checksum(document, "runc.arm64", false).unwrap().to_string(), HASH);
-            assert_eq!(checksum(document, "runc.s390x", false), None);
-        }
-        assert_eq!(checksum(&format!("{HASH}\n"), "any", true).unwrap().to_string(), HASH);
-        assert_eq!(checksum(&format!("{HASH}\n"), "any", false), None);
-        assert_eq!(checksum("<html>", "any", true), None);
-    }
 
     #[test]
     fn a_lock_of_another_version_is_refused() {

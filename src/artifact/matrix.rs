@@ -1,5 +1,7 @@
-//! Every artifact that roots of some architectures could get by a spec: what `lock` pins and what
+//! Every artifact that roots of some architectures could get from a spec: those that `lock` pins and
 //! `bundle create` packs.
+//!
+//! This module must not know what is done with each: the caller brings the work.
 
 use std::collections::BTreeMap;
 
@@ -12,31 +14,32 @@ use crate::parallel;
 use crate::progress::Progress;
 use crate::spec::Spec;
 
-/// Which architectures it is about.
+/// Architectures that artifacts are listed for.
 pub(crate) enum Architectures {
-    /// These: one that is not to be had is an error.
+    /// Those that the user has asked for: one that the source lacks is an error.
     Asked(Vec<Arch>),
-    /// The common ones, as far as the source has them.
+    /// amd64 and arm64, as far as the source has them.
     Common,
 }
 
-/// What has been made of each artifact so far.
+/// List of components × architectures × builds, with a value for each.
 pub(crate) struct Matrix<T> {
     items: Vec<Item<T>>,
-    /// An architecture that is not to be had is an error.
+    /// The user has asked for the architectures: one that the source lacks is an error.
     asked: bool,
 }
 
+/// One artifact of the matrix.
 struct Item<T> {
     arch: Arch,
-    /// Only a root with an older glibc would get it: a source without it is a good source.
+    /// Only a root with an older glibc would get the artifact, so a source may lack it.
     optional: bool,
     value: T,
 }
 
 impl Matrix<Unpinned> {
-    /// All that `spec` asks for, for each architecture, also the static builds that a root with an older
-    /// glibc would get. Versions that the spec leaves open come from `lock`.
+    /// Lists what `spec` asks for on each architecture, and the static builds that a root with an older glibc would
+    /// get. Versions that the spec leaves open come from `lock`.
     pub(crate) fn new(spec: &Spec, lock: &Lockfile, architectures: &Architectures) -> anyhow::Result<Self> {
         let (mut architectures, asked) = match architectures {
             Architectures::Asked(architectures) => (architectures.clone(), true),
@@ -46,7 +49,7 @@ impl Matrix<Unpinned> {
         architectures.dedup();
         let mut items: Vec<Item<Unpinned>> = Vec::new();
         for arch in architectures {
-            // None: the dynamic build. Zero: a glibc that is older than any, the static build if there is one.
+            // None gives the dynamic build; a glibc older than any gives the static build if there is one.
             for glibc in [None, Some((0, 0))] {
                 for value in resolve::unpinned(spec, lock, Target { arch, glibc })? {
                     let known = items.iter().any(|item| (item.arch, item.value.build) == (arch, value.build));
@@ -63,9 +66,9 @@ impl Matrix<Unpinned> {
 }
 
 impl<T: Send> Matrix<T> {
-    /// Calls `work` for all, on so many threads. What does not exist at the source is left out where
-    /// nobody has asked for it: a static build silently, an architecture with a warning that it is not
-    /// `done`, unless nothing is left. Anything else that fails is an error.
+    /// Calls `work` for every artifact on `threads` threads. One that the source lacks is left out if the user has
+    /// not asked for it: a static build silently, an architecture with a warning that it is not `done`, unless
+    /// nothing is left. Any other failure is an error.
     pub(crate) fn map<R: Send>(
         self,
         threads: usize,
@@ -104,12 +107,12 @@ impl<T: Send> Matrix<T> {
         }
     }
 
-    /// What has been made of them.
+    /// Returns the values in order.
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.items.iter().map(|item| &item.value)
     }
 
-    /// The same, and nothing else.
+    /// Takes the values in order.
     pub(crate) fn into_values(self) -> Vec<T> {
         self.items.into_iter().map(|item| item.value).collect()
     }

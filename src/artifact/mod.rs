@@ -1,79 +1,72 @@
-//! The files of upstream's that a node gets, each pinned by its digest, and the packages.
+//! Values for what is installed: upstream's files, each pinned by its digest, and packages.
+//!
+//! This module must not fetch or open anything.
 
 pub(crate) mod lockfile;
 pub(crate) mod matrix;
 pub(crate) mod resolve;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::catalog::{self, Component};
 use crate::digest::Digest;
 use crate::printable;
 
-/// One file of upstream's, pinned.
+/// Artifact: one file that upstream publishes, pinned by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Artifact {
-    /// `containerd`, also for its static build.
+    /// Component, which is `containerd` also for its static build.
     pub component: String,
-    /// The catalogue's name of the build.
+    /// Name of the build in the catalogue.
     pub build: String,
-    /// X.Y.Z
+    /// Version, X.Y.Z.
     pub version: String,
-    /// Go's name.
+    /// Go's name of the architecture.
     pub arch: String,
-    /// Where upstream (or the spec's `url`) has it. What is written down has no credentials and no query.
+    /// URL of upstream or of the spec's `url`; in a receipt it has no credentials and no query.
     #[serde(serialize_with = "without_secrets")]
     pub url: String,
-    /// Of the file as it is downloaded; it decides, whoever serves the bytes.
+    /// Digest of the file as it is downloaded; it decides, whoever serves the bytes.
     pub sha256: Digest,
-    /// Bytes, where the lock knows.
+    /// Size in bytes, if the lock has it.
     #[serde(skip)]
     pub size: Option<u64>,
-    /// SHA-256 of an archive's members, where the lock knows.
+    /// Digests of an archive's members, if the lock has them.
     #[serde(skip)]
     pub members: BTreeMap<String, Digest>,
 }
 
 impl Artifact {
-    /// The file's name, as upstream spells it.
+    /// Returns the file's name, as upstream spells it.
     pub(crate) fn file_name(&self) -> &str {
         file_name(&self.url)
     }
 
-    /// Its catalogue entry.
+    /// Returns the entry of the catalogue.
     pub(crate) fn catalogued(&self) -> &'static Component {
         catalog::component(&self.build)
     }
 }
 
-/// The last part of a URL's path.
-pub(crate) fn file_name(url: &str) -> &str {
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    path.rsplit('/').next().unwrap_or(path)
-}
-
-fn without_secrets<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&printable::redacted(url))
-}
-
-impl std::fmt::Display for Artifact {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+impl fmt::Display for Artifact {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         write!(formatter, "{} {} ({})", self.build, self.version, self.arch)
     }
 }
 
-/// A package that the root's package manager has installed.
+/// Package that the root's package manager has installed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Installed {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its version, as the package manager spells it.
+    /// Version, as the package manager spells it.
     pub version: String,
-    /// Its architecture, as the package manager spells it.
+    /// Architecture, as the package manager spells it.
     pub architecture: String,
-    /// It was there before the first bake: `remove` leaves it.
+    /// The package was there before the first bake: `remove` leaves it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub found: bool,
     /// nodebake keeps upgrades of the system from replacing it.
@@ -81,8 +74,18 @@ pub(crate) struct Installed {
     pub held: bool,
 }
 
-impl std::fmt::Display for Installed {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+impl fmt::Display for Installed {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         write!(formatter, "{} {} ({})", self.name, self.version, self.architecture)
     }
+}
+
+/// Returns the last part of a URL's path.
+pub(crate) fn file_name(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn without_secrets<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&printable::redacted(url))
 }

@@ -1,6 +1,6 @@
 //! Spec × lock × catalogue × target → artifacts, each with its digest.
 //!
-//! Pure: what the target is (architecture, glibc) comes in as values.
+//! This module must not look at a root: the target's architecture and glibc come in as values.
 
 use crate::arch::Arch;
 use crate::artifact::Artifact;
@@ -12,40 +12,40 @@ use crate::format::elf::Glibc;
 use crate::printable::{self, printable};
 use crate::spec::{Pick, Spec};
 
-/// What decides which build is right for a root.
+/// Facts of a root that decide which build it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Architecture of the node.
     pub arch: Arch,
-    /// The root's glibc; none where there is none of that architecture.
+    /// The root's glibc; none if the root has none of that architecture.
     pub glibc: Option<Glibc>,
 }
 
-/// An artifact before its digest is known.
+/// Artifact before its digest is known.
 #[derive(Debug, Clone)]
 pub(crate) struct Unpinned {
-    /// `containerd`, also for its static build.
+    /// Component, which is `containerd` also for its static build.
     pub component: &'static str,
-    /// The catalogue's name of the build.
+    /// Name of the build in the catalogue.
     pub build: &'static str,
-    /// X.Y.Z
+    /// Version, X.Y.Z.
     pub version: String,
     /// Architecture.
     pub arch: Arch,
-    /// Where upstream (or the spec's `url`) has it.
+    /// URL of upstream or of the spec's `url`.
     pub url: String,
-    /// What the spec pins.
+    /// Digest that the spec pins.
     pub sha256: Option<Digest>,
 }
 
-/// The artifacts of a bake. A digest comes from the spec, from the lock or from the catalogue, in
-/// this order; with none it is [`Kind::Unverified`].
+/// Resolves the artifacts of a bake. A digest comes from the spec, the lock or the catalogue, in this order; an
+/// artifact with none is [`Kind::Unverified`].
 pub(crate) fn resolve(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Artifact>, Failure> {
     unpinned(spec, lock, target)?.into_iter().map(|candidate| pin(candidate, lock)).collect()
 }
 
-/// What is to be installed, with the digests of the spec only.
-pub(crate) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Unpinned>, Failure> {
+/// Resolves what is to be installed, with the digests of the spec only.
+pub(super) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<Vec<Unpinned>, Failure> {
     let build_of_runtime = runtime_build(spec)?;
     let runtime = spec.runtime().unwrap_or_default().component();
     let mut candidates = Vec::new();
@@ -76,7 +76,8 @@ pub(crate) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<V
     Ok(candidates)
 }
 
-/// Returns the entry of the spec that speaks for the runtime; naming the static build replaces the other.
+/// Returns the key in `components` that stands for the runtime: the static build replaces the other if the spec
+/// names it. None if the runtime comes from a package or is left out.
 fn runtime_build(spec: &Spec) -> Result<Option<&'static str>, Failure> {
     let Some(runtime) = spec.runtime() else { return Ok(None) };
     let name = runtime.component();
@@ -92,11 +93,12 @@ fn runtime_build(spec: &Spec) -> Result<Option<&'static str>, Failure> {
     Ok(static_build.or(Some(name)))
 }
 
-/// The catalogue's own, static copy of `name`.
+/// Returns the catalogue's own copy of `name`, which lives as long as the program.
 pub(crate) fn catalogued(name: &str) -> &'static str {
     catalog::components().get_key_value(name).map_or("", |(key, _)| key.as_str())
 }
 
+/// Puts one artifact together: its URL and the digest that the spec pins.
 fn candidate(
     component: &'static str,
     build: &'static str,
@@ -112,7 +114,7 @@ fn candidate(
     Unpinned { component, build, version, arch, url, sha256 }
 }
 
-/// The spec's version, else the locked one, else the companion of this containerd, else the newest.
+/// Returns the spec's version, else the locked one, else the companion of this containerd, else the newest.
 fn version(
     name: &str,
     pick: &Pick,
@@ -142,13 +144,13 @@ fn version(
     })
 }
 
-/// `2.1` of `2.1.9`.
+/// Returns `2.1` for `2.1.9`.
 pub(crate) fn minor(version: &str) -> String {
     version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }
 
-/// The build that runs on `target`: the static one where the root's glibc is too old, unless the
-/// spec says which, or pins bytes of its own.
+/// Chooses the build that runs on `target`: the static one if the root's glibc is too old, unless the spec says
+/// which, or has a digest or URL of its own.
 fn build(name: &str, pick: &Pick, version: &str, target: Target) -> &'static str {
     let component = catalog::component(name);
     let Some(static_build) = &component.static_build else { return catalogued(name) };
@@ -168,7 +170,7 @@ fn glibc(text: &str) -> Glibc {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-/// The artifact that `candidate` is, with its digest.
+/// Adds to `candidate` its digest, and the size and members that the lock has for it.
 pub(crate) fn pin(candidate: Unpinned, lock: &Lockfile) -> Result<Artifact, Failure> {
     let Unpinned { component, build, version, arch, url, sha256 } = candidate;
     let locked = lock
@@ -185,7 +187,7 @@ pub(crate) fn pin(candidate: Unpinned, lock: &Lockfile) -> Result<Artifact, Fail
     Ok(Artifact { component, build, version, arch, url, sha256: digest, size, members })
 }
 
-/// The error for a version or architecture that nothing pins.
+/// Makes the failure for a version or architecture that nothing pins.
 pub(crate) fn no_digest(build: &str, version: &str, arch: Arch) -> Failure {
     let version = printable(version);
     let elsewhere = catalog::architectures(build, &version);
@@ -212,7 +214,6 @@ mod tests {
     use std::path::Path;
 
     use super::{Target, resolve};
-
     use crate::arch::Arch;
     use crate::artifact::Artifact;
     use crate::artifact::lockfile::Lockfile;

@@ -1,7 +1,8 @@
 //! The components that nodebake knows, as data compiled into the binary.
 //!
-//! No decisions are taken here. To add a component: an entry in `catalog.yaml` and its digests in
-//! `checksums.yaml`; where text must be computed for it, one file like `format/toml.rs`.
+//! This module must not decide what is installed. To add a component: an entry in `catalog.yaml` and its digests
+//! in `checksums.yaml`. A component that needs configuration files gets a module that writes them, like
+//! `plan/crictl.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -13,61 +14,84 @@ use crate::arch::Arch;
 use crate::digest::Digest;
 use crate::path::ImagePath;
 
-/// What is known of a component, without its digests.
+/// Entry of the catalogue: all that is known of a component except its digests.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Component {
-    /// On unless the spec turns it off.
+    /// Installed unless the spec turns it off.
     #[serde(default)]
     pub default: bool,
-    /// Another build of the component of this name.
+    /// Name of the component that this is another build of.
     pub build_of: Option<String>,
+    /// Pattern of upstream's URL.
     url: String,
+    /// Pattern of the checksum file's name.
     checksums: String,
-    /// One executable instead of an archive.
+    /// The artifact is one executable and not an archive.
     #[serde(default)]
     pub raw: bool,
-    /// How long decoding takes beside other components: the longest is begun first.
+    /// Time that decoding takes relative to other components: the longest is begun first.
     pub decoding: u8,
-    /// What is installed, and where.
+    /// Rules of which members are installed, and where.
     pub members: Vec<MemberRule>,
     /// Members without which an archive is refused.
     #[serde(default)]
     pub required: Vec<String>,
-    /// Its static build, and from which version on the dynamic one needs which glibc.
+    /// The component's static build.
     #[serde(rename = "static")]
     pub static_build: Option<StaticBuild>,
-    /// Its version for each minor version of containerd.
+    /// The component's version for each minor version of containerd.
     #[serde(default)]
     pub companions: BTreeMap<String, String>,
 }
 
-/// Where a member goes.
+/// Rule that installs members of an archive.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemberRule {
+    /// The member's name in the archive; `*` stands for every file of a directory.
     from: String,
+    /// Directory in the image.
     to: ImagePath,
+    /// Name in the image; none keeps the member's.
     name: Option<String>,
+    /// Names that `*` leaves out.
     #[serde(default)]
     except: Vec<String>,
-    /// A script is expected, not an ELF file.
+    /// The member is a script and not an ELF file.
     #[serde(default)]
     pub script: bool,
 }
 
-/// A component's static build.
+/// Static build of a component.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StaticBuild {
-    /// The catalogue's name of it.
+    /// Name of the build in the catalogue.
     pub build: String,
-    /// What glibc the dynamic build needs, by minor version; a minor that is missing runs anywhere.
+    /// The glibc that the dynamic build needs, by minor version; one that is missing runs with any glibc.
     pub glibc: BTreeMap<String, String>,
 }
 
+impl Component {
+    /// Returns the rule that installs `member` and its path in the image; none if it is not installed.
+    pub(crate) fn rule(&self, member: &str) -> Option<(&MemberRule, ImagePath)> {
+        self.members.iter().find_map(|rule| Some((rule, rule.destination(member)?)))
+    }
+
+    /// Returns upstream's URL.
+    pub(crate) fn url(&self, version: &str, arch: Arch) -> String {
+        self.url.replace("{version}", version).replace("{arch}", arch.name())
+    }
+
+    /// Returns the name of the checksum file that upstream publishes beside `file`.
+    pub(crate) fn checksum_file(&self, file: &str) -> String {
+        self.checksums.replace("{file}", file)
+    }
+}
+
 impl MemberRule {
-    /// Where `member` goes, if this rule installs it.
+    /// Returns the path of `member` in the image, if this rule installs it.
     fn destination(&self, member: &str) -> Option<ImagePath> {
         let (directory, name) = member.rsplit_once('/').unwrap_or(("", member));
         let (from_directory, from_name) = self.from.rsplit_once('/').unwrap_or(("", &self.from));
@@ -78,46 +102,29 @@ impl MemberRule {
         self.to.join(self.name.as_deref().unwrap_or(name)).ok()
     }
 
-    /// The directory in the image that its members go to.
+    /// Returns the directory in the image that the members go to.
     pub(crate) fn directory(&self) -> &ImagePath {
         &self.to
     }
 }
 
-impl Component {
-    /// The rule that installs `member`, and where to. None: it is not installed.
-    pub(crate) fn rule(&self, member: &str) -> Option<(&MemberRule, ImagePath)> {
-        self.members.iter().find_map(|rule| Some((rule, rule.destination(member)?)))
-    }
-
-    /// Upstream's URL.
-    pub(crate) fn url(&self, version: &str, arch: Arch) -> String {
-        self.url.replace("{version}", version).replace("{arch}", arch.name())
-    }
-
-    /// The name of the checksum file that upstream publishes beside `file`.
-    pub(crate) fn checksum_file(&self, file: &str) -> String {
-        self.checksums.replace("{file}", file)
-    }
-}
-
-/// Every component, by name.
+/// Returns every component, by name.
 pub(crate) fn components() -> &'static BTreeMap<String, Component> {
     static COMPONENTS: OnceLock<BTreeMap<String, Component>> = OnceLock::new();
     COMPONENTS.get_or_init(|| compiled_in(include_str!("catalog.yaml")))
 }
 
-/// The component called `name`; it must be one of [`components`].
+/// Returns the component called `name`, which must be one of [`components`].
 pub(crate) fn component(name: &str) -> &'static Component {
     &components()[name]
 }
 
-/// The digest of `version` of `name` for `arch`.
+/// Returns the digest of a component's version for `arch`.
 pub(crate) fn digest(name: &str, version: &str, arch: Arch) -> Option<Digest> {
     digests().get(name)?.get(version)?.get(arch.name()).copied()
 }
 
-/// The catalogued versions of `name`, newest first.
+/// Returns the catalogued versions of a component, newest first.
 pub(crate) fn versions(name: &str) -> Vec<Version> {
     let known = digests().get(name).into_iter().flat_map(BTreeMap::keys);
     let mut versions: Vec<Version> = known.filter_map(|text| text.parse().ok()).collect();
@@ -126,12 +133,13 @@ pub(crate) fn versions(name: &str) -> Vec<Version> {
     versions
 }
 
-/// The architectures that `version` of `name` is catalogued for.
+/// Returns the architectures that a component's version is catalogued for.
 pub(crate) fn architectures(name: &str, version: &str) -> Vec<String> {
     let known = digests().get(name).and_then(|versions| versions.get(version));
     known.into_iter().flat_map(BTreeMap::keys).cloned().collect()
 }
 
+/// Digests by component, version and architecture.
 type Digests = BTreeMap<String, BTreeMap<String, BTreeMap<String, Digest>>>;
 
 fn digests() -> &'static Digests {
@@ -147,7 +155,6 @@ fn compiled_in<T: for<'de> Deserialize<'de>>(text: &str) -> T {
 #[cfg(test)]
 mod tests {
     use super::{component, components, digest, versions};
-
     use crate::arch::Arch;
 
     #[test]

@@ -1,13 +1,13 @@
-//! The digests that upstream publishes beside its files.
+//! The documents of digests that upstream publishes beside its files.
+//!
+//! This module must not verify their signatures: `nodebake lock` records such a digest as `checksum`.
 
 use crate::digest::Digest;
 
-/// The digest of `file` in a checksum document, in any of the grammars that upstream publishes:
-/// `hash  name` lines, the same clear-signed by PGP and for several files, one combined
-/// SHA256SUMS, or the hash alone.
+/// Finds the digest of `file` in a checksum document, in any grammar that upstream uses: `hash  name` lines, the
+/// same clear-signed by PGP, a SHA256SUMS of several files, or the hash alone.
 ///
-/// Names are compared by their last component. A hash alone counts only where the document is
-/// `for_one_file`. An armoured signature is not verified here: the lock says `checksum`.
+/// Names are compared by their last component. A hash alone counts only if the document is `for_one_file`.
 pub(crate) fn checksum(document: &str, file: &str, for_one_file: bool) -> Option<Digest> {
     let named = document.lines().find_map(|line| {
         let (hash, name) = line.trim().split_once(char::is_whitespace)?;
@@ -19,4 +19,28 @@ pub(crate) fn checksum(document: &str, file: &str, for_one_file: bool) -> Option
         let only = words.next().filter(|_| words.next().is_none() && for_one_file)?;
         only.parse().ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checksum;
+
+    const HASH: &str = "e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6e6568cc6";
+
+    #[test]
+    fn all_four_grammars_are_read() {
+        let lines = format!("{HASH}  runc.arm64\n");
+        let binary = format!("{HASH} *./dist/runc.arm64\n");
+        let signed = format!(
+            "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{}  runc.amd64\n{HASH}  runc.arm64\n-----BEGIN PGP SIGNATURE-----\nabc\n",
+            HASH.replace('e', "f")
+        );
+        for document in [&lines, &binary, &signed] {
+            assert_eq!(checksum(document, "runc.arm64", false).unwrap().to_string(), HASH);
+            assert_eq!(checksum(document, "runc.s390x", false), None);
+        }
+        assert_eq!(checksum(&format!("{HASH}\n"), "any", true).unwrap().to_string(), HASH);
+        assert_eq!(checksum(&format!("{HASH}\n"), "any", false), None);
+        assert_eq!(checksum("<html>", "any", true), None);
+    }
 }

@@ -1,6 +1,6 @@
-//! What an ELF file says of itself: its architecture, the glibc it needs or gives, its version.
+//! Facts from the headers of an ELF file: its architecture, the glibc it needs or defines, its Go version.
 //!
-//! Headers and a few sections are read; the file is never loaded whole and never executed.
+//! This module must not load a whole file or execute it.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -14,39 +14,39 @@ use object::{Endianness, FileKind, elf};
 
 use crate::arch::Arch;
 
-/// A glibc version, `2.34` as `(2, 34)`.
+/// Version of glibc: `2.34` as `(2, 34)`.
 pub(crate) type Glibc = (u32, u32);
 
 /// The facts that decide whether a file can run on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Elf {
-    /// None for a machine that upstream does not build for, or a 32-bit file of a 64-bit one.
+    /// Architecture; none for a machine that upstream does not build for, or a 32-bit file of a 64-bit one.
     pub arch: Option<Arch>,
-    /// The newest glibc symbol version that it asks for; none for a static file.
+    /// The newest glibc symbol version that the file asks for; none for a static file.
     pub needs_glibc: Option<Glibc>,
-    /// The newest glibc symbol version that it defines: what `libc.so.6` gives.
+    /// The newest glibc symbol version that the file defines, as `libc.so.6` does.
     pub gives_glibc: Option<Glibc>,
-    /// The main module's `X.Y.Z` from Go's build information, where the build recorded it.
+    /// The main module's `X.Y.Z` from Go's build information, if the build recorded it.
     pub go_version: Option<String>,
 }
 
-/// Why a file could not be read as ELF.
+/// Reason why a file could not be read as ELF.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// The file is at fault: what is broken in it.
+    /// The file is broken: what is wrong with it.
     #[error("{0}")]
     Broken(String),
-    /// The filesystem is at fault.
+    /// The filesystem failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// Reads `file` by position. None: not an ELF file.
+/// Reads `file` by position; none if it is not an ELF file.
 pub(crate) fn read(file: &File) -> Result<Option<Elf>, Unreadable> {
-    let trouble = Rc::new(Cell::new(None));
-    let found = read_through(&ReadCache::new(Positioned { file, offset: 0, trouble: Rc::clone(&trouble) }));
-    // The parser takes an error of the disk for the end of the file.
-    match trouble.take() {
+    let failure = Rc::new(Cell::new(None));
+    let found = read_through(&ReadCache::new(Positioned { file, offset: 0, failure: Rc::clone(&failure) }));
+    // The parser takes a read error for the end of the file.
+    match failure.take() {
         Some(error) => Err(Unreadable::Io(error)),
         None => found.map_err(Unreadable::Broken),
     }
@@ -80,14 +80,14 @@ fn parse<'data, 'file: 'data, H: FileHeader<Endian = Endianness>>(
     }
     let sections = header.sections(endian, data).map_err(|_| "truncated ELF file".to_owned())?;
     Ok(Elf {
-        arch: machine(header.e_machine(endian), header.is_type_64()),
-        needs_glibc: needed(&sections, endian, data).map_err(broken)?,
-        gives_glibc: defined(&sections, endian, data).map_err(broken)?,
+        arch: arch_of(header.e_machine(endian), header.is_type_64()),
+        needs_glibc: needed_glibc(&sections, endian, data).map_err(broken)?,
+        gives_glibc: defined_glibc(&sections, endian, data).map_err(broken)?,
         go_version: go_version(&sections, endian, data),
     })
 }
 
-fn machine(machine: elf::Machine, is_64: bool) -> Option<Arch> {
+fn arch_of(machine: elf::Machine, is_64: bool) -> Option<Arch> {
     match (machine, is_64) {
         (elf::EM_X86_64, true) => Some(Arch::Amd64),
         (elf::EM_AARCH64, true) => Some(Arch::Arm64),
@@ -99,7 +99,8 @@ fn machine(machine: elf::Machine, is_64: bool) -> Option<Arch> {
     }
 }
 
-fn needed<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+/// Returns the newest version in `.gnu.version_r`.
+fn needed_glibc<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
     sections: &SectionTable<'data, H, R>,
     endian: Endianness,
     data: R,
@@ -115,7 +116,8 @@ fn needed<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
     Ok(newest)
 }
 
-fn defined<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
+/// Returns the newest version in `.gnu.version_d`.
+fn defined_glibc<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
     sections: &SectionTable<'data, H, R>,
     endian: Endianness,
     data: R,
@@ -131,15 +133,15 @@ fn defined<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
     Ok(newest)
 }
 
-/// `GLIBC_2.34` as `(2, 34)`; private and other names are none.
+/// Parses `GLIBC_2.34` as `(2, 34)`; none for `GLIBC_PRIVATE` and other names.
 fn glibc(name: &[u8]) -> Option<Glibc> {
     let mut parts = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// The `mod` line of Go's build information.
+/// Reads the version in the `mod` line of Go's build information.
 ///
-/// Its layout (Go's debug/buildinfo, since 1.18): 32 bytes of header with magic and flags, then
+/// The layout (Go's debug/buildinfo, since 1.18): 32 bytes of header with magic and flags, then
 /// two strings with a varint length each: Go's version and the module text, which itself stands
 /// between two 16-byte marks.
 fn go_version<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
@@ -161,6 +163,7 @@ fn go_version<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(
     release(line.split('\t').nth(1)?)
 }
 
+/// Splits off a string that begins with its length as a varint.
 fn varint_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut length = 0_usize;
     for (index, byte) in bytes.iter().take(5).enumerate() {
@@ -172,18 +175,18 @@ fn varint_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     None
 }
 
-/// `v2.1.9+dirty` as `2.1.9`; `(devel)` and pseudo-versions such as `v0.0.0-2024…` are none.
+/// Parses `v2.1.9+dirty` as `2.1.9`; none for `(devel)` and pseudo-versions such as `v0.0.0-2024…`.
 fn release(version: &str) -> Option<String> {
     let version = semver::Version::parse(version.strip_prefix('v')?).ok()?;
     let real = version.pre.is_empty() && (version.major, version.minor, version.patch) != (0, 0, 0);
     real.then(|| format!("{}.{}.{}", version.major, version.minor, version.patch))
 }
 
-/// The version that containerd's own source carries, `X.Y.Z+unknown` in its read-only data: it
-/// stays in a build that overrides it by a linker flag, and in one without build information
-/// (containerd's version/version.go; seen in 1.6.20, 1.7.24 and 2.1.9). Go lays strings end to
-/// end, so what stands before it may be another string's tail: ask [`Marked::says`].
-pub(crate) fn marked_version(file: &File) -> io::Result<Option<Marked>> {
+/// Finds the version that containerd's own source carries, `X.Y.Z+unknown` in its read-only data. The mark stays
+/// in a build that overrides it by a linker flag, and in one without build information (containerd's
+/// version/version.go; seen in 1.6.20, 1.7.24 and 2.1.9). Go lays strings end to end, so the digits may begin
+/// with the tail of another string: compare by [`MarkedVersion::may_be`].
+pub(crate) fn marked_version(file: &File) -> io::Result<Option<MarkedVersion>> {
     const MARK: &[u8] = b"+unknown";
     const BEFORE: usize = 16;
     let finder = memchr::memmem::Finder::new(MARK);
@@ -200,7 +203,7 @@ pub(crate) fn marked_version(file: &File) -> io::Result<Option<Marked>> {
             let start = before.iter().rposition(|c| !matches!(c, b'0'..=b'9' | b'.')).map_or(0, |i| i + 1);
             let text = String::from_utf8_lossy(&before[start..]).into_owned();
             if text.split('.').count() >= 3 && text.split('.').all(|part| !part.is_empty()) {
-                return Ok(Some(Marked(text)));
+                return Ok(Some(MarkedVersion(text)));
             }
         }
         offset += count as u64;
@@ -211,22 +214,22 @@ pub(crate) fn marked_version(file: &File) -> io::Result<Option<Marked>> {
     }
 }
 
-/// A version with, perhaps, the tail of another string before it.
+/// Version that may begin with the tail of another string.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Marked(pub String);
+pub(crate) struct MarkedVersion(pub String);
 
-impl Marked {
-    /// Whether it can be `version`.
-    pub(crate) fn says(&self, version: &str) -> bool {
+impl MarkedVersion {
+    /// Returns whether the version can be `version`.
+    pub(crate) fn may_be(&self, version: &str) -> bool {
         self.0.ends_with(version)
     }
 }
 
-/// Reads by position, so that the descriptor's own offset is left alone.
+/// Reader by position, which leaves the descriptor's own offset alone and keeps the last read error.
 struct Positioned<'file> {
     file: &'file File,
     offset: u64,
-    trouble: Rc<Cell<Option<io::Error>>>,
+    failure: Rc<Cell<Option<io::Error>>>,
 }
 
 impl Read for Positioned<'_> {
@@ -237,7 +240,7 @@ impl Read for Positioned<'_> {
                 Ok(count)
             }
             Err(error) => {
-                self.trouble.set(Some(io::Error::new(error.kind(), error.to_string())));
+                self.failure.set(Some(io::Error::new(error.kind(), error.to_string())));
                 Err(error)
             }
         }
@@ -252,7 +255,7 @@ impl Seek for Positioned<'_> {
             SeekFrom::End(delta) => {
                 let metadata = self.file.metadata();
                 let metadata = metadata.inspect_err(|error| {
-                    self.trouble.set(Some(io::Error::new(error.kind(), error.to_string())))
+                    self.failure.set(Some(io::Error::new(error.kind(), error.to_string())))
                 })?;
                 (metadata.len(), delta)
             }
@@ -267,7 +270,7 @@ impl Seek for Positioned<'_> {
 mod tests {
     use std::io::Write;
 
-    use super::{Marked, marked_version, release};
+    use super::{MarkedVersion, marked_version, release};
 
     #[test]
     fn only_real_releases_count_as_versions() {
@@ -284,8 +287,8 @@ mod tests {
             file.write_all(&vec![b'x'; crate::digest::BUFFER - shift]).unwrap();
             file.write_all(b"missing2.1.9+unknownlen").unwrap();
             let found = marked_version(&file).unwrap();
-            assert_eq!(found, Some(Marked("2.1.9".into())), "{shift}");
+            assert_eq!(found, Some(MarkedVersion("2.1.9".into())), "{shift}");
         }
-        assert!(Marked("12.1.9".into()).says("2.1.9"));
+        assert!(MarkedVersion("12.1.9".into()).may_be("2.1.9"));
     }
 }

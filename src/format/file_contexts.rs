@@ -1,25 +1,25 @@
 //! SELinux's file_contexts(5): which label a policy gives to a path, as libselinux reads it.
 //!
-//! Text in, labels out; it opens nothing. The texts come from a root that nobody vouches for: what
-//! they may cost is limited, and where a limit is met the label is unknown.
+//! This module must not open a file, and must not trust the texts: they come from a root that nobody vouches for,
+//! so their cost is limited, and a label beyond a limit is unknown.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use regex::bytes::{Regex, RegexBuilder};
 
-/// Fedora's policy has 6,700 rules.
+/// Limit of rules in a policy; Fedora's has 6,700.
 const MOST_RULES: usize = 50_000;
 
-/// The longest expression of Debian's and Fedora's policies needs a tenth.
+/// Limit of a compiled expression in bytes; the longest of Debian's and Fedora's policies needs a tenth.
 const LARGEST_EXPRESSION: usize = 1 << 18;
 
-/// How many bytes of paths are held against expressions in one run. A bake needs about 200,000.
+/// Limit of the bytes of paths that are matched against expressions in one run; a bake needs about 200,000.
 const BUDGET: usize = 4 << 20;
 
-/// The longest label that the kernel takes, less its end.
+/// The longest label that the kernel takes, without its final NUL.
 const LONGEST_LABEL: usize = 4095;
 
-/// What a rule can be about.
+/// Kind of file that a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileKind {
     /// `--`
@@ -28,67 +28,70 @@ pub(crate) enum FileKind {
     Directory,
     /// `-l`
     Link,
-    /// `-b`, `-c`, `-p` and `-s`: nothing that is installed.
+    /// `-b`, `-c`, `-p` and `-s`, which nodebake never installs.
     Other,
 }
 
-/// The files of `contexts/files/`; one that a policy lacks is empty.
+/// Texts of the files in `contexts/files/`; one that a policy lacks is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
     /// `file_contexts`
     pub base: String,
     /// `file_contexts.homedirs`
     pub homedirs: String,
-    /// `file_contexts.local`, what the administrator adds.
+    /// `file_contexts.local`, the administrator's rules.
     pub local: String,
     /// `file_contexts.subs_dist`
     pub substitutions: String,
-    /// `file_contexts.subs`, what the administrator adds.
+    /// `file_contexts.subs`, the administrator's aliases.
     pub local_substitutions: String,
 }
 
-/// The label can't be told: an expression is not understood, or costs too much.
+/// Error for a label that can't be told: an expression is not understood, or costs too much.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unknown;
 
-/// The rules of one policy.
+/// Rules of one policy.
 #[derive(Debug)]
 pub(crate) struct FileContexts {
-    /// Sorted so that the last that matches decides.
+    /// Sorted so that the last rule that matches decides.
     rules: Vec<LabelRule>,
-    /// The administrator's, then the distribution's; the last line of each is looked at first.
+    /// Aliases: the administrator's, then the distribution's; the last line of each is looked at first.
     substitutions: [Vec<(String, String)>; 2],
+    /// Bytes of paths that have been matched.
     spent: AtomicUsize,
 }
 
+/// Line of a policy.
 #[derive(Debug)]
 struct LabelRule {
     expression: String,
     kind: Option<FileKind>,
-    /// None for `<<none>>`: the path is to be left alone.
+    /// None for `<<none>>`: the path keeps the label that it has.
     label: Option<String>,
-    /// With what every match begins and ends.
+    /// The plain text that every match begins with.
     start: String,
+    /// The plain text that every match ends with.
     end: String,
     /// The expression is a plain path.
     plain: bool,
 }
 
 impl FileContexts {
-    /// Reads a policy. An error: it has more rules than any policy.
+    /// Parses a policy; an error says that it has more rules than any real one.
     pub(crate) fn parse(texts: &Texts) -> Result<FileContexts, Unknown> {
         let lines = [&texts.base, &texts.homedirs, &texts.local].into_iter().flat_map(|text| text.lines());
         let mut rules: Vec<LabelRule> = lines.filter_map(LabelRule::parse).take(MOST_RULES + 1).collect();
         if rules.len() > MOST_RULES {
             return Err(Unknown);
         }
-        // As libselinux sorts them: plain paths after all expressions, else as they were written.
+        // As libselinux sorts: plain paths after all expressions, otherwise in the order of the text.
         rules.sort_by_key(|rule| rule.plain);
         let substitutions = [&texts.local_substitutions, &texts.substitutions].map(|text| pairs(text));
         Ok(FileContexts { rules, substitutions, spent: AtomicUsize::new(0) })
     }
 
-    /// The label of `path`. None: the policy has none for it.
+    /// Returns the label of `path`; none if the policy has none for it.
     pub(crate) fn label(&self, path: &str, kind: FileKind) -> Result<Option<&str>, Unknown> {
         let path = self.substituted(path);
         let fits = |rule: &&LabelRule| rule.kind.is_none_or(|other| other == kind) && rule.may_match(&path);
@@ -107,6 +110,7 @@ impl FileContexts {
         Ok(rule.compiled()?.is_match(path.as_bytes()))
     }
 
+    /// Replaces the aliases that `path` begins with.
     fn substituted(&self, path: &str) -> String {
         self.substitutions.iter().fold(path.to_owned(), |path, pairs| {
             let mut replaced = pairs.iter().rev().filter_map(|(from, to)| {
@@ -121,7 +125,7 @@ impl FileContexts {
 }
 
 impl LabelRule {
-    /// `EXPRESSION [TYPE] LABEL`. What is no rule is passed over.
+    /// Parses `EXPRESSION [TYPE] LABEL`; none for any other line.
     fn parse(line: &str) -> Option<LabelRule> {
         let mut words = line.split_whitespace();
         let expression = words.next().filter(|word| !word.starts_with('#'))?;
@@ -140,7 +144,7 @@ impl LabelRule {
         Some(LabelRule { expression: expression.to_owned(), kind, label, start, end, plain })
     }
 
-    /// Cheap, and false for nearly every rule: an expression is compiled only where it is true.
+    /// Returns whether the plain ends of the expression fit. They do for few rules, and only those are compiled.
     fn may_match(&self, path: &str) -> bool {
         if self.plain {
             path == self.start
@@ -149,7 +153,7 @@ impl LabelRule {
         }
     }
 
-    /// Anchored at both ends; a dot is any byte, as for libselinux.
+    /// Compiles the expression, anchored at both ends; a dot is any byte, as for libselinux.
     fn compiled(&self) -> Result<Regex, Unknown> {
         let mut builder = RegexBuilder::new(&format!("^(?:{})$", self.expression));
         builder.unicode(false).dot_matches_new_line(true).size_limit(LARGEST_EXPRESSION);
@@ -169,7 +173,7 @@ impl FileKind {
     }
 }
 
-/// `ALIAS PATH` on each line.
+/// Parses lines of `ALIAS PATH`.
 fn pairs(text: &str) -> Vec<(String, String)> {
     let pair = |line: &str| {
         let mut words = line.split_whitespace();
@@ -179,8 +183,8 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     text.lines().filter_map(pair).take(MOST_RULES).collect()
 }
 
-/// The plain characters with which every match of `expression` begins and ends, and whether there is
-/// nothing else in it.
+/// Returns the plain characters that every match of `expression` begins and ends with, and whether it has no
+/// others.
 fn edges(expression: &str) -> (String, String, bool) {
     let Some(atoms) = atoms(expression) else { return Default::default() };
     let text = |characters: Vec<char>| characters.into_iter().collect::<String>();
@@ -191,8 +195,8 @@ fn edges(expression: &str) -> (String, String, bool) {
     (text(start), text(end), plain)
 }
 
-/// Each plain character of `expression`, and None for whatever is not just itself. None for an
-/// expression that is a choice as a whole, or that has options.
+/// Returns the atoms of `expression`: a plain character, or none for anything that is not just itself. Returns
+/// none for an expression that is a choice as a whole, or that has options.
 fn atoms(expression: &str) -> Option<Vec<Option<char>>> {
     let mut atoms = Vec::new();
     if expression.contains("(?") {
@@ -204,7 +208,7 @@ fn atoms(expression: &str) -> Option<Vec<Option<char>>> {
         match character {
             '\\' => atoms.push(characters.next().filter(|escaped| !escaped.is_alphanumeric())),
             '|' if depth == 0 => return None,
-            // What is repeated need not be there.
+            // A repeated atom may be absent from a match.
             '?' | '*' | '+' | '{' => {
                 atoms.pop();
                 atoms.push(None);
@@ -217,7 +221,7 @@ fn atoms(expression: &str) -> Option<Vec<Option<char>>> {
                 depth = depth.saturating_sub(1);
                 atoms.push(None);
             }
-            // A class may hold any of the others.
+            // A class may hold characters that are operators elsewhere.
             '[' => {
                 skip_class(&mut characters)?;
                 atoms.push(None);
@@ -229,7 +233,7 @@ fn atoms(expression: &str) -> Option<Vec<Option<char>>> {
     Some(atoms)
 }
 
-/// Up to the end of a class such as `[^/]`. None where it has none.
+/// Skips to the end of a class such as `[^/]`; none if it has no end.
 fn skip_class(characters: &mut std::str::Chars) -> Option<()> {
     let mut first = true;
     loop {
@@ -340,9 +344,11 @@ mod tests {
         }
     }
 
-    /// A path made of each expression of Debian's policy, as a file, a directory and a link.
+    /// Compares the labels of a path made from each expression of Debian's policy, as a file, a directory and a
+    /// link.
     #[test]
     #[ignore = "needs tests/lab/prepare"]
+    #[expect(clippy::disallowed_methods, reason = "matchpathcon is the reference")]
     fn c15_lookups_are_those_of_matchpathcon() {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
@@ -365,7 +371,7 @@ mod tests {
             let output = command.output().unwrap();
             let theirs = String::from_utf8(output.stdout).unwrap();
             for chunk in theirs.lines().collect::<Vec<_>>().chunks(200) {
-                // Each with its own budget: a bake asks for a few dozen.
+                // A policy for each chunk, with a budget of its own: a bake asks for a few dozen labels.
                 let contexts = FileContexts::parse(&texts).unwrap();
                 for line in chunk {
                     let (path, label) = line.split_once('\t').unwrap();
@@ -377,7 +383,7 @@ mod tests {
         }
     }
 
-    /// Whatever an expression becomes when its operators are replaced: both have to say the same of it.
+    /// Makes a path from each expression by replacing its operators.
     fn paths_of(texts: &Texts) -> Vec<String> {
         let mut paths: Vec<String> = [&texts.base, &texts.homedirs]
             .into_iter()

@@ -1,9 +1,8 @@
-//! The fingerprints of an OpenPGP key file: which key a repository is about to be trusted for.
+//! The fingerprints of an OpenPGP key file, by which a user says which key a repository is trusted for.
 //!
-//! Nothing is verified with it: apt and rpm check the signatures themselves. Written here because the
-//! OpenPGP crates bring a hundred others for what RFC 4880 says in two sentences: a key file is a list
-//! of packets (section 4.2), and a version 4 fingerprint is the SHA-1 of 0x99, the packet's length in
-//! two bytes and its body (section 12.2).
+//! This module must not verify signatures: apt and rpm do. No OpenPGP crate is used, because each brings about a
+//! hundred others. RFC 4880 needs two sentences for fingerprints: a key file is a list of packets (section 4.2),
+//! and a version 4 fingerprint is the SHA-1 of 0x99, the packet's length in two bytes and its body (section 12.2).
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,24 +14,26 @@ use sha1::{Digest, Sha1};
 
 use crate::checked::Checked;
 
-/// The packet of a primary public key.
+/// Tag of the packet of a primary public key.
 const PUBLIC_KEY: u8 = 6;
 
-/// Packets that stand in a public key file: signature, key, user, subkey, user attribute, marker, trust.
+/// Tags of the packets of a public key file: signature, key, marker, trust, user, subkey, user attribute.
 const EXPECTED: [u8; 7] = [2, PUBLIC_KEY, 10, 12, 13, 14, 17];
 
+/// First line of an armoured key.
 const BEGIN: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 
+/// Last line of an armoured key.
 const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
 
-/// The fingerprint of a primary key: 40 hexadecimal digits.
+/// Fingerprint of a primary key: 40 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Fingerprint([u8; 20]);
 
 impl FromStr for Fingerprint {
     type Err = String;
 
-    /// Also as gpg prints it, in groups.
+    /// Parses the digits, also in groups as gpg prints them.
     fn from_str(text: &str) -> Result<Self, String> {
         let digits: Vec<u32> = text.chars().filter(|c| *c != ' ').map_while(|c| c.to_digit(16)).collect();
         let length = text.chars().filter(|c| *c != ' ').count();
@@ -56,14 +57,14 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// Whether a key file is armoured: apt wants the name of such a file to end in `.asc`.
+/// Returns whether a key file is armoured: apt wants the name of such a file to end in `.asc`.
 pub(crate) fn is_armoured(file: &[u8]) -> bool {
     file.trim_ascii_start().starts_with(b"-----BEGIN ")
 }
 
-/// The fingerprints of all primary keys in `file`, armoured or not.
+/// Returns the fingerprints of all primary keys in `file`, armoured or not.
 ///
-/// An error says why it is no public key file. A secret key is none.
+/// An error says why it is not a public key file; the file of a secret key is not one.
 pub(crate) fn fingerprints(file: &[u8]) -> Result<Vec<Fingerprint>, String> {
     let binary = if is_armoured(file) { dearmour(file)? } else { file.to_vec() };
     let (mut rest, mut found) = (binary.as_slice(), Vec::new());
@@ -80,6 +81,7 @@ pub(crate) fn fingerprints(file: &[u8]) -> Result<Vec<Fingerprint>, String> {
     if found.is_empty() { Err("it holds no public key".to_owned()) } else { Ok(found) }
 }
 
+/// Hashes the body of a key packet.
 fn fingerprint(body: &[u8]) -> Result<Fingerprint, String> {
     let (Some(4), Ok(length)) = (body.first(), u16::try_from(body.len())) else {
         return Err("it holds a key that is not of version 4".to_owned());
@@ -91,11 +93,11 @@ fn fingerprint(body: &[u8]) -> Result<Fingerprint, String> {
     Ok(Fingerprint(hasher.finalize().into()))
 }
 
-/// All armoured blocks, their checksums left to the fingerprint.
+/// Decodes all armoured blocks. Their checksums are not compared: the fingerprint covers more.
 ///
-/// Where readers differ in what ends a header or a block, the file is refused: apt (apt-key's awk) takes
-/// only a line that is quite empty, and only a mark at the very start of its line. A file that ends all of
-/// its lines in CR LF has none for apt, which then trusts nothing.
+/// A file is refused if readers would differ in what ends a header or a block: apt (apt-key's awk) takes only an
+/// empty line, and only a mark at the very start of its line. A file whose lines all end in CR LF is read: apt
+/// finds no key in it, and trusts nothing.
 fn dearmour(file: &[u8]) -> Result<Vec<u8>, String> {
     let text = str::from_utf8(file).map_err(|_| "it is not UTF-8")?;
     let all_crlf = text.matches('\n').count() == text.matches("\r\n").count();
@@ -114,7 +116,7 @@ fn dearmour(file: &[u8]) -> Result<Vec<u8>, String> {
                 binary.extend(STANDARD.decode(base64).map_err(|error| format!("its armour: {error}"))?);
                 block = None;
             }
-            // Readers differ in what a block within a block is: apt would trust the keys of both.
+            // Readers differ on a block within a block: apt would trust the keys of both.
             Some(_) if line.starts_with("-----") => return Err("its armour has no end".to_owned()),
             Some(_) if in_header => in_header = !line.is_empty(),
             Some(_) if line.starts_with('=') => {}
@@ -126,7 +128,7 @@ fn dearmour(file: &[u8]) -> Result<Vec<u8>, String> {
     if block.is_some() { Err("its armour has no end".to_owned()) } else { Ok(binary) }
 }
 
-/// Type, body and what follows the first packet.
+/// Splits off the first packet: its tag, its body, and the bytes after it.
 fn packet(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (first, rest) = bytes.split_first().filter(|(first, _)| **first & 0x80 != 0)?;
     let number = |bytes: &[u8]| bytes.iter().fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte));

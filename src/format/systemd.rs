@@ -1,7 +1,9 @@
-//! Words of systemd's own files: quoting, unit names, the patterns of presets.
+//! The syntax of systemd's files: quoting, the paths of units, the patterns of presets.
+//!
+//! This module must not know any unit's content.
 
-/// Whether two paths are one unit on a usr-merged system: /lib leads to /usr/lib, and systemd and dpkg
-/// name either.
+/// Returns whether two paths are one unit on a usr-merged system, where /lib is a link to /usr/lib and systemd
+/// and dpkg name either.
 pub(crate) fn is_same_unit(a: &str, b: &str) -> bool {
     let bare = |path: &str| {
         path.strip_prefix("/usr").filter(|rest| rest.starts_with("/lib/")).unwrap_or(path).to_owned()
@@ -9,13 +11,14 @@ pub(crate) fn is_same_unit(a: &str, b: &str) -> bool {
     bare(a) == bare(b)
 }
 
-/// One word of a unit file: quotes and backslashes escaped, `%` not a specifier (systemd.syntax(7)).
+/// Quotes one word of a unit file: quotes and backslashes are escaped, `%` begins no specifier
+/// (systemd.syntax(7)).
 pub(crate) fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!("\"{escaped}\"")
 }
 
-/// `*` and `?` as in fnmatch(3); presets use little else.
+/// Returns whether `name` matches `pattern`, with `*` and `?` as in fnmatch(3); presets use little else.
 pub(crate) fn glob(pattern: &str, name: &str) -> bool {
     match (pattern.as_bytes(), name.as_bytes()) {
         ([], []) => true,

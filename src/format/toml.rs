@@ -1,13 +1,17 @@
-//! TOML as a document: keys are set and merged in place, so that comments and order stay; never by replacing text.
+//! TOML as a document: keys are set and merged in place, so that comments and order stay.
+//!
+//! This module must not replace text, and must not know any key.
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
 
+/// Makes an array of one string.
 pub(crate) fn list(only: &str) -> Value {
     Value::Array(Array::from_iter([only]))
 }
 
+/// Parses a document; `what` names it in messages.
 pub(crate) fn parse(text: &str, what: &str) -> Result<DocumentMut, Failure> {
     text.parse::<DocumentMut>().map_err(|error| {
         let why = error.to_string();
@@ -15,7 +19,7 @@ pub(crate) fn parse(text: &str, what: &str) -> Result<DocumentMut, Failure> {
     })
 }
 
-/// Sets one key; tables on the way that hold only tables get no header of their own.
+/// Sets one key; new tables above it that hold only tables get no header of their own.
 pub(crate) fn set(document: &mut DocumentMut, path: &[&str], new: Value) -> Result<(), Failure> {
     let Some((key, tables)) = path.split_last() else { return Ok(()) };
     let mut table = document.as_table_mut();
@@ -34,7 +38,7 @@ pub(crate) fn set(document: &mut DocumentMut, path: &[&str], new: Value) -> Resu
     }
     match table.get_mut(key).and_then(Item::as_value_mut) {
         Some(old) => {
-            // Comments and indentation of the base stay.
+            // The comments and the indentation of the base stay.
             let decor = old.decor().clone();
             *old = new;
             *old.decor_mut() = decor;
@@ -44,7 +48,7 @@ pub(crate) fn set(document: &mut DocumentMut, path: &[&str], new: Value) -> Resu
     Ok(())
 }
 
-/// Merges `fragment` into `table`: tables by key, everything else replaced.
+/// Merges `fragment` into `table`: tables key by key, everything else is replaced.
 pub(crate) fn merge(table: &mut Table, fragment: &Table) {
     for (key, item) in fragment {
         match (table.get_mut(key).and_then(Item::as_table_mut), item.as_table()) {
@@ -58,7 +62,7 @@ pub(crate) fn merge(table: &mut Table, fragment: &Table) {
     }
 }
 
-/// Settings of `written` that `effective` has not, or has otherwise.
+/// Adds to `lost` the keys of `written` that `effective` lacks or has with another value.
 pub(crate) fn compare(written: &Item, effective: &Item, key: &str, lost: &mut Vec<String>) {
     let Some(table) = written.as_table_like() else {
         let plain = |item: &Item| {
@@ -81,11 +85,11 @@ pub(crate) fn compare(written: &Item, effective: &Item, key: &str, lost: &mut Ve
     }
 }
 
-/// A value without its quoting and spacing.
-fn normal(value: &toml_edit::Value) -> String {
+/// Returns the text of a value without its quoting and spacing.
+fn normal(value: &Value) -> String {
     match value {
-        toml_edit::Value::String(text) => text.value().clone(),
-        toml_edit::Value::Array(array) => array.iter().map(normal).collect::<Vec<_>>().join("\u{1f}"),
+        Value::String(text) => text.value().clone(),
+        Value::Array(array) => array.iter().map(normal).collect::<Vec<_>>().join("\u{1f}"),
         other => other.to_string().trim().to_owned(),
     }
 }

@@ -1,7 +1,7 @@
-//! YAML in, values or a message with line and column out.
+//! The reader of the spec and the lock: YAML in, values or a message with line and column out.
 //!
-//! The spec and the lock are both read here. serde_yaml alone keeps the first or the last of two
-//! equal map keys without a word; here they are an error.
+//! This module must not accept two equal keys in a map, of which serde_yaml alone silently keeps one, and must not
+//! show values that may be secrets.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,13 +11,13 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
 
-/// Longer documents are refused before they are parsed; a spec of 10,000 mirrors is shorter.
+/// Size limit of a document, checked before it is parsed; a spec of 10,000 mirrors is shorter.
 const LONGEST: usize = 1 << 20;
 
-/// Deeper flow nesting is refused: the parser's time grows with its square.
+/// Limit of flow nesting: the parser's time grows with the square of the depth.
 const DEEPEST: usize = 64;
 
-/// Parses one document. An empty one is `T`'s default.
+/// Parses one document; an empty one gives `T`'s default.
 ///
 /// Failures are [`Kind::Invalid`] and read `NAME:LINE:COLUMN: what`.
 pub(crate) fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> Result<T, Failure> {
@@ -43,7 +43,7 @@ fn is_empty(text: &str) -> bool {
     text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
 }
 
-/// The line where brackets nest too deep. Brackets inside quotes count too: no spec has so many.
+/// Returns the first line where brackets nest too deep. Brackets inside quotes count: no spec has so many.
 fn too_deep(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (index, line) in text.lines().enumerate() {
@@ -62,10 +62,11 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
+/// Makes a failure of the parser's error, with its line and column.
 fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Failure {
     let full = error.to_string();
-    let place = error.location().map(|at| (at.line(), at.column())).or_else(|| second_document(text));
-    let (message, place) = match place {
+    let position = error.location().map(|at| (at.line(), at.column())).or_else(|| second_document(text));
+    let (message, place) = match position {
         Some((line, column)) => {
             (full.replace(&format!(" at line {line} column {column}"), ""), format!("{name}:{line}:{column}"))
         }
@@ -82,7 +83,7 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Failure {
     }
 }
 
-/// The parser's words in the user's: no names of our types, and no values that may be secrets.
+/// Rewords the parser's message: without names of Rust types and without values that may be secrets.
 fn plain(message: &str) -> String {
     let mut text = message.to_owned();
     if let Some((before, after)) = text.split_once("invalid type: string \"") {
@@ -102,7 +103,7 @@ fn plain(message: &str) -> String {
     text
 }
 
-/// Where a second document begins: the parser refuses it without saying where.
+/// Finds the line and column at which a second document begins: the parser's error has none.
 fn second_document(text: &str) -> Option<(usize, usize)> {
     let mut starts = text.lines().enumerate().filter(|(index, line)| *index > 0 && line.starts_with("---"));
     starts.find_map(|(index, _)| {
@@ -110,7 +111,7 @@ fn second_document(text: &str) -> Option<(usize, usize)> {
     })
 }
 
-/// What to write instead, where serde's message tells.
+/// Suggests the key or value to write instead, from the list in serde's message.
 fn remedy(message: &str) -> Option<String> {
     let (_, rest) =
         message.split_once("unknown field `").or_else(|| message.split_once("unknown variant `"))?;
@@ -120,7 +121,7 @@ fn remedy(message: &str) -> Option<String> {
     nearest(wrong, known.into_iter()).map(|right| format!("did you mean `{right}`?"))
 }
 
-/// The spelling of `known` that `wrong` is most likely meant to be.
+/// Finds the spelling among `known` that is most likely meant by `wrong`.
 pub(crate) fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|right| (strsim::damerau_levenshtein(wrong, right), right));
     let (distance, right) = scored.min()?;
@@ -131,7 +132,7 @@ fn invalid(message: String) -> Failure {
     Failure::new(Kind::Invalid, message)
 }
 
-/// Walks a whole document and fails at the second of two equal keys.
+/// Visitor of a whole document that fails at the second of two equal keys.
 struct AllKeysUnique;
 
 impl<'de> DeserializeSeed<'de> for AllKeysUnique {
@@ -195,6 +196,7 @@ impl<'de> Visitor<'de> for AllKeysUnique {
     }
 }
 
+/// Visitor of a key that fails if the map has had it before.
 struct NewKey<'seen>(&'seen mut BTreeSet<String>);
 
 impl<'de> DeserializeSeed<'de> for NewKey<'_> {

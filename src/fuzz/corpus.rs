@@ -1,4 +1,6 @@
-//! Row T19 without a fuzzer: the committed inputs of `fuzz/corpus`, and names of members that are made up.
+//! Row T19 without a fuzzer: the committed inputs of `fuzz/corpus`, and archives with random names of members.
+//!
+//! This module must not pass if a target has no inputs.
 
 use std::fs;
 use std::path::Path;
@@ -50,7 +52,7 @@ fn t19_every_committed_input_is_survived() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// What is handed out is a place below its destination, whatever the archive calls it.
+    /// Checks that a member's path is below its destination, whatever the archive calls the member.
     #[test]
     fn t19_no_name_of_a_member_leads_out(name in "(/|\\./|\\.\\./|\\.|[a-c]|\\PC|\\x00|\\n|//){0,8}", long in 0..3usize) {
         let mut tar = Vec::new();
@@ -78,7 +80,7 @@ proptest! {
     }
 }
 
-/// One ustar entry without its checksum: [`sealed`] adds that.
+/// Makes one ustar entry without its checksum, which [`sealed`] adds.
 fn entry(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
     let mut header = vec![0; 512];
     header[..name.len()].copy_from_slice(name);
@@ -91,7 +93,7 @@ fn entry(kind: u8, name: &[u8], content: &[u8]) -> Vec<u8> {
     header
 }
 
-/// A PAX record, which begins with its own length.
+/// Makes a PAX record, which begins with its own length.
 fn pax(key: &str, value: &str) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let length = (1..6).map(|digits| digits + rest).find(|length| length.to_string().len() + rest == *length);

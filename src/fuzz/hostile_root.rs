@@ -1,5 +1,7 @@
-//! A root that somebody hostile has prepared, and everything that nodebake does in a root: nothing
-//! beside it may change, be read or come into being.
+//! A root that an attacker has prepared, and everything that nodebake does in a root: nothing beside the root may
+//! change, be read or be created.
+//!
+//! This module must not prepare anything outside its own temporary directory.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +13,7 @@ use crate::node::{Octal, Owner};
 use crate::path::ImagePath;
 use crate::root::Root;
 
-/// Names that meet each other in all ways: parents, children and what nodebake itself makes.
+/// Paths that overlap in all ways: parents, children and the names that nodebake itself makes.
 const PATHS: [&str; 16] = [
     "/etc",
     "/etc/containerd",
@@ -33,7 +35,7 @@ const PATHS: [&str; 16] = [
 
 const SECRET: &str = "the host's own";
 
-/// Where the links of the root lead. HOST stands for the directory beside it.
+/// Targets of the root's links; HOST stands for the directory beside the root.
 const TARGETS: [&str; 16] = [
     "HOST",
     "HOST/etc",
@@ -53,7 +55,7 @@ const TARGETS: [&str; 16] = [
     "/var/usrlocal",
 ];
 
-/// The first half of the bytes prepares the root, two a step; the second half acts in it.
+/// Prepares a root by the first half of the bytes, two for each step, and acts in it by the second half.
 pub(super) fn play(data: &[u8]) {
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -78,10 +80,10 @@ pub(super) fn play(data: &[u8]) {
     assert_eq!(beside, 2, "something came into being beside the root");
 }
 
-/// Makes a directory, a file, a link or another name of a host's file, by plain means.
+/// Makes a directory, a file, a link or a hard link to a file of the host, by std::fs.
 fn prepare(root: &Path, host: &Path, what: u8, argument: u8) {
     let path = root.join(PATHS[usize::from(what % 16)].trim_start_matches('/'));
-    // What is in the way stays, and plain means follow links: nothing is prepared behind one.
+    // A path that exists stays. std::fs follows links, so nothing is prepared behind one.
     let nearest = path.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok()).unwrap();
     if path.symlink_metadata().is_ok() || fs::canonicalize(nearest).ok().as_deref() != Some(nearest) {
         return;
@@ -96,7 +98,7 @@ fn prepare(root: &Path, host: &Path, what: u8, argument: u8) {
     };
 }
 
-/// One of the calls by which nodebake looks at a root and changes it. Errors are its answers.
+/// Makes one of the calls by which nodebake reads and changes a root. Errors are allowed.
 fn act(root: &Root, what: u8, argument: u8) {
     let path = ImagePath::fixed(PATHS[usize::from(what % 16)]);
     let other = ImagePath::fixed(PATHS[usize::from(argument % 16)]);
@@ -120,7 +122,7 @@ fn act(root: &Root, what: u8, argument: u8) {
     }
 }
 
-/// What a staged file goes through.
+/// Stages and installs a file as a commit does.
 fn install(root: &Root, path: &ImagePath) {
     let Ok(Some(file)) = root.anonymous(path) else { return };
     let _ = root.link_anonymous(&file, &path.temporary());
@@ -128,7 +130,7 @@ fn install(root: &Root, path: &ImagePath) {
     let _ = root.node(path);
 }
 
-/// No link of the root shows what is beside it.
+/// Checks that no link of the root shows a file of the host.
 fn look(root: &Root, path: &ImagePath) {
     let itself = root.text(path, 1 << 20).ok().flatten();
     let through_links = root.file(path).ok().flatten().map(|file| io::read_to_string(file).unwrap());
@@ -137,7 +139,7 @@ fn look(root: &Root, path: &ImagePath) {
     }
 }
 
-/// Everything below `directory`: type, mode, owner, time and content.
+/// Lists everything below `directory`: type, mode, owner, time and content.
 fn listing(directory: &Path) -> String {
     let mut lines = String::new();
     let mut entries: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -1,8 +1,7 @@
-//! Fuzz targets: everything that reads bytes which somebody else has written, and the resolver of paths
-//! inside a root.
+//! Fuzz targets: one for every reader of bytes from outside, and one for the resolver of paths inside a root.
 //!
-//! Each target takes any bytes and panics where a promise is broken. It is compiled for tests and for
-//! fuzzers only: `fuzz/` calls the targets with what a fuzzer makes up, `corpus` with the committed inputs.
+//! A target takes any bytes and panics if a promise is broken. This module must not be part of the program: it is
+//! compiled for fuzzers, which the crate in `fuzz/` runs, and for tests, which run the committed inputs.
 
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +24,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
+use toml_edit::{DocumentMut, Item};
+
 use crate::archive;
 use crate::artifact::lockfile;
 use crate::format::{checksums, elf};
@@ -37,15 +38,15 @@ use crate::source::bundle::Bundle;
 use crate::source::section::Section;
 use crate::spec::Spec;
 use crate::state::{Intent, Receipt};
-pub use package_managers::{dpkg, key, rpm};
-use toml_edit::{DocumentMut, Item};
 
-/// Paths inside a root that somebody hostile has prepared.
+pub use package_managers::{dpkg, key, rpm};
+
+/// Fuzzes path resolution in a root that an attacker has prepared.
 pub fn root(data: &[u8]) {
     hostile_root::play(data);
 }
 
-/// Archives: as they are, with header checksums put right, and that compressed.
+/// Fuzzes archives: as they are, with right header checksums, and compressed with right header checksums.
 pub fn archive(data: &[u8]) {
     let Some((form, tar)) = data.split_first() else { return };
     let bytes = match form % 3 {
@@ -71,7 +72,7 @@ pub fn archive(data: &[u8]) {
     }
 }
 
-/// Bundles: as they are, and with header checksums put right.
+/// Fuzzes bundles: as they are, and with right header checksums.
 pub fn bundle(data: &[u8]) {
     let Some((form, tar)) = data.split_first() else { return };
     let bytes = if form % 2 == 0 { tar.to_vec() } else { sealed(tar) };
@@ -82,43 +83,12 @@ pub fn bundle(data: &[u8]) {
         assert!(!name.is_empty() && !name.contains('/') && !name.chars().any(char::is_control), "{name:?}");
     }
     for (digest, _) in bundle.verify().into_iter().flatten() {
-        let part = bundle.part(&digest).unwrap().unwrap();
+        let part = bundle.section(&digest).unwrap().unwrap();
         assert!(part.size() <= bytes.len() as u64 && part.digest().unwrap() == digest);
     }
 }
 
-/// The archive with right header checksums, so that a fuzzer gets beyond them.
-fn sealed(tar: &[u8]) -> Vec<u8> {
-    let mut tar = tar.to_vec();
-    let mut offset = 0;
-    while let Some(header) = tar.get_mut(offset..offset + 512) {
-        if header.iter().all(|byte| *byte == 0) {
-            offset += 512;
-            continue;
-        }
-        header[148..156].fill(b' ');
-        let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        let size = std::str::from_utf8(&header[124..135]).ok().and_then(|t| u64::from_str_radix(t, 8).ok());
-        let size = size.unwrap_or(0).min(1 << 20) as usize;
-        offset += 512 + size.next_multiple_of(512);
-    }
-    tar
-}
-
-fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn file(bytes: &[u8]) -> File {
-    let mut file = tempfile::tempfile().unwrap();
-    file.write_all(bytes).unwrap();
-    file
-}
-
-/// A spec that is accepted gives files that their readers accept.
+/// Fuzzes the spec: one that is accepted gives files that their readers accept.
 pub fn spec(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(spec) = Spec::parse(text, "nodebake.yaml", Path::new(".")) else { return };
@@ -134,7 +104,7 @@ pub fn spec(data: &[u8]) {
     entries.iter().for_each(|(path, want)| is_readable(path, want));
 }
 
-/// TOML is TOML, and every other file has one setting a line.
+/// Checks that a TOML file is TOML, and that every other file has one setting a line.
 fn is_readable(path: &ImagePath, want: &Want) {
     let Want::File { content: Content::Text(bytes), .. } = want else { return };
     let text = std::str::from_utf8(bytes).unwrap();
@@ -147,7 +117,7 @@ fn is_readable(path: &ImagePath, want: &Want) {
     }
 }
 
-/// What is read is written and read as the same.
+/// Fuzzes the lock: after writing and reading it is the same.
 pub fn lock(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(read) = lockfile::Lockfile::parse(text, "nodebake.lock") {
@@ -155,7 +125,7 @@ pub fn lock(data: &[u8]) {
     }
 }
 
-/// The file's name, a line break, and a checksum document.
+/// Fuzzes checksum documents: the file's name, a line break, and the document.
 pub fn checksums(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (name, document) = text.split_once('\n').unwrap_or(("runc.amd64", &text));
@@ -167,7 +137,7 @@ pub fn checksums(data: &[u8]) {
     }
 }
 
-/// Receipts and intents: what is read is written and read as the same.
+/// Fuzzes receipts and intents: after writing and reading they are the same.
 pub fn receipt(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(read) = Receipt::parse(text, "receipt.json") {
@@ -181,7 +151,7 @@ pub fn receipt(data: &[u8]) {
     }
 }
 
-/// An image reference, a line break, and the registry's hosts.toml.
+/// Fuzzes hosts.toml: an image reference, a line break, and the file.
 pub fn hosts(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (image, hosts) = text.split_once('\n').unwrap_or((&text, ""));
@@ -192,7 +162,7 @@ pub fn hosts(data: &[u8]) {
     assert_eq!(lookup::candidates(registry, None).len(), 1);
 }
 
-/// A base configuration, a NUL, and a fragment that is merged into it.
+/// Fuzzes config.toml: a base configuration, a NUL, and a fragment that is merged into it.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (base, fragment) = text.split_once('\0').unwrap_or((text, ""));
@@ -230,10 +200,41 @@ pub fn elf(data: &[u8]) {
     let file = file(data);
     let _ = elf::read(&file);
     if let Ok(Some(marked)) = elf::marked_version(&file) {
-        assert!(marked.says(&marked.0));
+        assert!(marked.may_be(&marked.0));
     }
     let mut whole = Vec::new();
     std::io::Seek::rewind(&mut &file).unwrap();
     (&file).read_to_end(&mut whole).unwrap();
     assert_eq!(whole, data, "reading has changed it");
+}
+
+/// Puts right header checksums into an archive, so that a fuzzer gets beyond them.
+fn sealed(tar: &[u8]) -> Vec<u8> {
+    let mut tar = tar.to_vec();
+    let mut offset = 0;
+    while let Some(header) = tar.get_mut(offset..offset + 512) {
+        if header.iter().all(|byte| *byte == 0) {
+            offset += 512;
+            continue;
+        }
+        header[148..156].fill(b' ');
+        let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let size = std::str::from_utf8(&header[124..135]).ok().and_then(|t| u64::from_str_radix(t, 8).ok());
+        let size = size.unwrap_or(0).min(1 << 20) as usize;
+        offset += 512 + size.next_multiple_of(512);
+    }
+    tar
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
 }

@@ -1,7 +1,13 @@
-//! What is read of package managers: keys of repositories, dpkg's database, rpm's and dnf's output.
+//! Fuzz targets for package managers: keys of repositories, dpkg's database, the output of rpm and dnf.
+//!
+//! This module must not start a package manager.
 
 use std::fs;
 use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tempfile::TempDir;
 
 use crate::format::openpgp;
 use crate::packages::manager::options::Options;
@@ -11,14 +17,11 @@ use crate::path::ImagePath;
 use crate::printable::steers;
 use crate::process::protocol::Answer;
 use crate::root::Root;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use tempfile::TempDir;
 
 const NAME: &str = "containerd.io";
 const PATH: &str = "/usr/bin/containerd";
 
-/// A key is the same with armour and without, and no key that apt would trust goes unseen.
+/// Fuzzes keys: one is the same with armour and without, and no key that apt would trust is missed.
 pub fn key(data: &[u8]) {
     let Ok(found) = openpgp::fingerprints(data) else { return };
     assert!(!found.is_empty());
@@ -35,7 +38,7 @@ pub fn key(data: &[u8]) {
     }
 }
 
-/// As apt-key of apt 2.6 does it, with awk and base64.
+/// Decodes a key as apt-key of apt 2.6 does, with awk and base64.
 fn apt_decodes(file: &[u8]) -> Option<Vec<u8>> {
     let (mut stage, mut base64) = (0, Vec::new());
     for line in file.split(|byte| *byte == b'\n') {
@@ -51,7 +54,7 @@ fn apt_decodes(file: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(base64).ok()
 }
 
-/// dpkg's status, an update to it, a package's list of files and their digests, a NUL between each.
+/// Fuzzes dpkg's database: status, an update to it, a package's list of files and their digests, a NUL between each.
 pub fn dpkg(data: &[u8]) {
     let [status, update, list, digests] = parts(data);
     let root = root(&[
@@ -74,7 +77,7 @@ pub fn dpkg(data: &[u8]) {
     is_harmless(&apt::failure("installing", &answer));
 }
 
-/// rpm's list of packages, what it dumps of one, what is locked, and dnf's table, a NUL between each.
+/// Fuzzes rpm and dnf: rpm's list of packages and its dump of one, dnf's lock list and its table, a NUL between each.
 pub fn rpm(data: &[u8]) {
     let [all, dump, locked, table] = parts(data);
     let root = root(&[("etc/dnf/plugins/versionlock.list", locked), ("etc/dnf/versionlock.toml", table)]);
@@ -95,7 +98,7 @@ fn parts(data: &[u8]) -> [&[u8]; 4] {
     [(); 4].map(|()| parts.next().unwrap_or_default())
 }
 
-/// One root, with these files.
+/// Opens a root with these files.
 fn root(files: &[(&str, &[u8])]) -> Root {
     static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
         let memory = std::path::Path::new("/dev/shm");

@@ -1,4 +1,6 @@
-//! Row S5: any value of the spec is read in the files that are written as it was given, or is refused.
+//! Row S5: any value of the spec is read from the written files as it was given, or the spec is refused.
+//!
+//! This module must not read the files with nodebake's own code.
 
 #[path = "../../tests/kit/readers.rs"]
 #[allow(unreachable_pub, reason = "the integration tests have it as well")]
@@ -17,7 +19,7 @@ use crate::plan::{crictl, kernel};
 use crate::runtime::{Runtime, RuntimeInputs};
 use crate::spec::Spec;
 
-/// A value of the spec, what makes it plausible, and how it is read in the files that are written.
+/// Value of the spec that reaches a file: its key, a prefix that makes it valid, and its reader.
 struct Reached {
     yaml: &'static str,
     prefix: &'static str,
@@ -71,7 +73,7 @@ const fn reached(yaml: &'static str, prefix: &'static str, read: fn(&Written) ->
     Reached { yaml, prefix, read }
 }
 
-/// Base name to text of every file that a spec makes.
+/// Texts of the files that a spec gives, by base name.
 type Written = BTreeMap<String, String>;
 
 fn written(spec: &Spec) -> Result<Written, Failure> {
@@ -120,7 +122,7 @@ fn variable(files: &Written, name: &str) -> Vec<String> {
     all.into_iter().filter(|(found, _)| found == name).map(|(_, value)| value).collect()
 }
 
-/// In YAML's quotes; whatever is not plain is escaped, for YAML folds more than the line ends of ASCII.
+/// Quotes a value for YAML. Everything beyond ASCII is escaped, because YAML folds more line ends than ASCII's.
 fn quoted(value: &str) -> String {
     let escape = |c: char| match c {
         '"' | '\\' => format!("\\{c}"),
@@ -130,7 +132,7 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", value.chars().map(escape).collect::<String>())
 }
 
-/// What the value becomes where it is taken: a URL has no slash at its end, a file its base name.
+/// Returns the value as it is kept: a URL without a slash at its end, a file's base name.
 fn kept(yaml: &str, value: &str) -> String {
     let file = Path::new(value).file_name().map(|name| name.to_string_lossy().into_owned());
     match yaml {
@@ -156,7 +158,7 @@ fn s5_every_plain_value_is_accepted() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every value that reaches a file is read there as it was given, and as nothing else, or is refused.
+    /// Checks that a value that reaches a file is read there as it was given, or is refused.
     #[test]
     fn s5_any_value_is_escaped_or_refused(
         which in 0..REACHED.len(),
@@ -167,12 +169,12 @@ proptest! {
         let spec = Spec::parse(&yaml.replace("VALUE", &quoted(&value)), "nodebake.yaml", Path::new("."));
         match spec.and_then(|spec| written(&spec)) {
             Ok(files) => prop_assert_eq!(read(&files), [kept(yaml, &value)], "{:?}", files),
-            // Names that no path can have are unsafe (6), all else is a mistake in the spec (3).
+            // A name that no path can have is unsafe (6), everything else is invalid (3).
             Err(failure) => prop_assert!(matches!(failure.kind, Kind::Invalid | Kind::Unsafe), "{failure}"),
         }
     }
 
-    /// A fragment of TOML keeps its meaning when it is merged.
+    /// Checks that a fragment of TOML keeps its meaning when it is merged.
     #[test]
     fn s5_any_fragment_is_merged_as_it_means(key in r"\PC{1,12}", text in r"(\PC|[\x00-\x1f\x7f]){0,12}") {
         let mut table = toml_edit::Table::new();

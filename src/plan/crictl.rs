@@ -1,9 +1,11 @@
-//! What clients of the CRI on the node read.
+//! The configuration of crictl and other clients of the CRI on the node.
+//!
+//! This module must not know a runtime beyond the address of its socket.
 
 use crate::node::Want;
 use crate::path::ImagePath;
 
-/// What clients of the CRI on the node read.
+/// Returns /etc/crictl.yaml.
 pub(crate) fn client_entries(socket: &str) -> Vec<(ImagePath, Want)> {
     let crictl = indoc::formatdoc! {"
         # Written by nodebake

@@ -1,4 +1,6 @@
-//! What packages bring into a root, as values: for the plan, the receipt and the report. Pure.
+//! Values for everything that packages bring into a root: for the plan, the receipt and the report.
+//!
+//! This module must not ask a package manager.
 
 use std::collections::BTreeSet;
 
@@ -6,45 +8,45 @@ use crate::artifact::Installed;
 use crate::node::Want;
 use crate::path::ImagePath;
 
-/// What packages bring into one root.
+/// Everything that packages bring into one root.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FromPackages {
-    /// What the receipt will say of packages.
+    /// The packages as the receipt records them.
     pub packages: Vec<Installed>,
-    /// What the package manager has done, or would do.
+    /// Changes that the package manager has made or would make.
     pub changes: Vec<PackageChange>,
-    /// The containerd that comes with them.
+    /// The containerd that comes with the packages.
     pub runtime: Option<PackagedRuntime>,
-    /// The repository's files.
+    /// Files that configure the repository.
     pub entries: Vec<(ImagePath, Want)>,
-    /// Files that are as a package of ours has brought them: nobody's original.
+    /// Files that are as a package of this bake has installed them, so no original is kept of them.
     pub shipped: BTreeSet<ImagePath>,
 }
 
-/// A containerd that a package brought.
+/// Containerd that a package has installed.
 #[derive(Debug, Clone)]
 pub(crate) struct PackagedRuntime {
     /// Upstream's X.Y.Z.
     pub version: String,
-    /// Files that a node depends on, and their package.
+    /// Files that a node depends on, each with its package.
     pub present: Vec<(ImagePath, String)>,
-    /// Its unit.
+    /// Path of the package's unit.
     pub unit: ImagePath,
-    /// Where the root has CNI plugins, where it is not the usual place.
+    /// Directory of CNI plugins, if the root has another than the usual one.
     pub cni_bin: Option<&'static str>,
 }
 
-/// What happens to a package.
+/// Change of one package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PackageChange {
-    /// It comes.
+    /// The package is installed.
     Install(Installed),
-    /// It comes in another version; the one that was there.
+    /// The package is installed in place of this other version.
     Upgrade(Installed, String),
-    /// It goes.
+    /// The package is removed.
     Remove(Installed),
-    /// It is not wanted any more, and stays: other packages need it.
+    /// The package is not wanted any more and stays, because other packages need it.
     Leave(Installed),
-    /// Its hold is set or lifted.
+    /// The package's hold is set or lifted.
     Hold(Installed),
 }

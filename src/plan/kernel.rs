@@ -1,18 +1,19 @@
-//! The kernel modules and parameters that Kubernetes needs, set at every boot.
+//! The files that load the kernel modules and set the parameters that Kubernetes needs, at every boot.
+//!
+//! This module must not touch the running kernel: `live/running_kernel.rs` does.
 
 use crate::node::Want;
 use crate::path::ImagePath;
 use crate::spec::Kernel;
 
-/// Modules that are loaded at boot.
+/// File of the modules that are loaded at boot.
 pub(crate) const MODULES: &str = "/etc/modules-load.d/nodebake.conf";
 
-/// Parameters that are set at boot.
+/// File of the parameters that are set at boot.
 pub(crate) const SYSCTL: &str = "/etc/sysctl.d/90-nodebake.conf";
 
-/// modules-load.d and sysctl.d.
-///
-/// Both: the bridge parameters do not exist until br_netfilter is loaded.
+/// Returns the files for modules-load.d and sysctl.d. Both are needed: the bridge parameters do not exist until
+/// br_netfilter is loaded.
 pub(crate) fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
     let mut entries = Vec::new();
     if !kernel.modules.is_empty() {
@@ -29,7 +30,7 @@ pub(crate) fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
     entries
 }
 
-/// The parameters of a sysctl file that was written here: name and value.
+/// Parses the names and values of a sysctl file that [`entries`] has made.
 pub(crate) fn parameters(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| line.split_once(" = "))
 }

@@ -1,6 +1,7 @@
-//! Spec × artifacts → the list of paths and what belongs at each. Pure.
+//! Spec × artifacts → the list of paths and what belongs at each.
 //!
-//! A plan never says how to get there: `state/mod.rs` compares it with a root, `bake/job.rs` acts.
+//! This module must not look at a root or say how to change it: `commit/diff.rs` compares a plan with a root, and
+//! `commit/mod.rs` makes the root match.
 
 pub(crate) mod crictl;
 pub(crate) mod from_packages;
@@ -18,46 +19,46 @@ use crate::plan::from_packages::FromPackages;
 use crate::runtime::RuntimeInputs;
 use crate::spec::Spec;
 
-/// What belongs in a root: sorted by path, each path once.
+/// Plan of one root: what belongs in it, sorted by path, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// The artifacts that files come from.
     pub artifacts: Vec<Artifact>,
-    /// The packages that bring the rest.
+    /// The packages that install the rest.
     pub packages: Vec<Installed>,
-    /// Where something is as a package of ours has put it: nobody's original.
+    /// Files that are as a package of this bake has installed them, so no original is kept of them.
     pub shipped: BTreeSet<ImagePath>,
     /// Go's name of the architecture.
     pub arch: String,
-    /// Every path.
+    /// Every path and what belongs there.
     pub entries: BTreeMap<ImagePath, Entry>,
 }
 
-/// One path of a plan.
+/// Entry of a plan, for one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// What belongs there.
+    /// The node that belongs at the path.
     pub want: Want,
-    /// The component that it belongs to.
+    /// Component that the path belongs to.
     pub component: String,
 }
 
-/// A member of an artifact and its place in the image: a line of the archive's index.
+/// Member of an artifact with its path in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Placed {
-    /// The artifact's digest.
+    /// Digest of the artifact.
     pub artifact: Digest,
-    /// The component that it belongs to.
+    /// Component that the member belongs to.
     pub component: String,
-    /// The member's name.
+    /// Name of the member.
     pub name: String,
-    /// Where it goes.
+    /// Path in the image.
     pub path: ImagePath,
-    /// Its digest.
+    /// Digest of the member.
     pub sha256: Digest,
 }
 
-/// What a plan is made from, beside the spec.
+/// Inputs of a plan beside the spec.
 pub(crate) struct Inputs<'a> {
     /// The resolved artifacts.
     pub artifacts: &'a [Artifact],
@@ -65,11 +66,11 @@ pub(crate) struct Inputs<'a> {
     pub arch: &'a str,
     /// The members of all artifacts.
     pub members: &'a [Placed],
-    /// The certificates that the spec names, by their path on this host.
+    /// Content of the certificates that the spec names, by their path on the build host.
     pub certificates: &'a BTreeMap<PathBuf, Vec<u8>>,
-    /// What `containerd config default` printed, for `base: default`.
+    /// Output of `containerd config default`, for `base: default`.
     pub default_config: Option<&'a str>,
-    /// What packages bring.
+    /// Everything that packages bring, if the spec asks for packages.
     pub from_packages: Option<&'a FromPackages>,
 }
 
@@ -110,15 +111,17 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
 }
 
 impl Plan {
-    /// A plan that wants nothing: what `remove` makes of a root.
+    /// Makes a plan without a path, as `remove` applies it.
     pub(crate) fn empty(arch: &str) -> Plan {
         Plan { arch: arch.to_owned(), ..Plan::default() }
     }
 
+    /// Adds entries of one component.
     fn add_all(&mut self, entries: Vec<(ImagePath, Want)>, component: &str) -> Result<(), Failure> {
         entries.into_iter().try_for_each(|(path, want)| self.add(path, want, component))
     }
 
+    /// Adds one entry; a path that has one already is an error.
     fn add(&mut self, path: ImagePath, want: Want, component: &str) -> Result<(), Failure> {
         if path.name().len() > LONGEST_COMPONENT {
             let message = format!("`{path}` has a name of more than {LONGEST_COMPONENT} bytes");

@@ -1,4 +1,6 @@
-//! Where downloads are kept: in the cache under their digest, or in a file without a name; never below a root.
+//! The files that downloads are written to: in the cache under their digest, or without a name.
+//!
+//! This module must not write below a root, or follow links in a cache that others can write to.
 
 use std::fs::File;
 use std::io;
@@ -9,9 +11,20 @@ use rustix::fs::OFlags;
 
 use crate::artifact::Artifact;
 use crate::error::{Failure, errno};
+use crate::source::open::raw;
 
-/// The file that a download grows in. Another run that fetches the same keeps its own.
-pub(crate) fn partial(cache: &Option<PathBuf>, artifact: &Artifact) -> anyhow::Result<Partial> {
+/// Partial download.
+pub(super) struct Partial {
+    /// File that the download is written to.
+    pub file: File,
+    /// Path in the cache; none for a file without a name.
+    pub path: Option<PathBuf>,
+    /// Nobody else can have opened the file; see [`Fetched::private`](crate::source::fetch::Fetched).
+    pub private: bool,
+}
+
+/// Opens the file for a download, and locks it: another run that fetches the same artifact gets one of its own.
+pub(super) fn partial(cache: &Option<PathBuf>, artifact: &Artifact) -> anyhow::Result<Partial> {
     if let Some(cache) = cache {
         let failed = |error: io::Error| {
             Failure::filesystem("writing to the cache", cache.display(), errno(&error))
@@ -19,9 +32,14 @@ pub(crate) fn partial(cache: &Option<PathBuf>, artifact: &Artifact) -> anyhow::R
         };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(cache).map_err(failed)?;
         let path = cache.join(format!("{}.partial", artifact.sha256));
-        // A link in a cache that others can write to must not lead a root process elsewhere.
+        // In a cache that others can write to, a link must not lead a root process elsewhere.
         let mut options = File::options();
-        options.read(true).write(true).truncate(false).mode(0o600).custom_flags(no_follow());
+        options
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(raw(OFlags::NOFOLLOW | OFlags::NONBLOCK));
         let (opened, private) = match options.clone().create_new(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 (options.create(true).open(&path), false)
@@ -40,7 +58,8 @@ pub(crate) fn partial(cache: &Option<PathBuf>, artifact: &Artifact) -> anyhow::R
     Ok(Partial { file, path: None, private })
 }
 
-pub(crate) fn temporary() -> Result<File, Failure> {
+/// Opens a file without a name in the directory for temporary files.
+pub(super) fn temporary() -> Result<File, Failure> {
     let failed = |error: io::Error| {
         Failure::filesystem("creating a temporary file in", std::env::temp_dir().display(), errno(&error))
             .help("set TMPDIR to a directory with room for the artifacts")
@@ -48,18 +67,8 @@ pub(crate) fn temporary() -> Result<File, Failure> {
     tempfile::tempfile().map_err(failed)
 }
 
-/// Filesystems that know no owners or modes (vfat, network shares) say here whose all files are.
+/// Returns whether the file is this user's and closed to others. The answer comes from the file, not from how it
+/// was made: filesystems without owners or modes (vfat, network shares) ignore the latter.
 fn is_ours_alone(metadata: &std::fs::Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw() && metadata.mode() & 0o077 == 0
-}
-
-pub(crate) fn no_follow() -> i32 {
-    i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0)
-}
-
-pub(crate) struct Partial {
-    pub(super) file: File,
-    pub(super) path: Option<PathBuf>,
-    /// See [`Fetched::private`].
-    pub(super) private: bool,
 }

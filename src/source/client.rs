@@ -1,4 +1,6 @@
 //! The HTTP client: which certificates it trusts, which redirects it follows, how its errors read.
+//!
+//! This module must not send a request.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,20 +11,21 @@ use reqwest::{Certificate, Client, redirect};
 
 use crate::error::{Failure, Kind};
 
+/// Limit of redirects in a row.
 const MOST_REDIRECTS: usize = 10;
 
-/// How the network is used.
+/// Settings of the network.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    /// Tries after the first.
+    /// Number of tries after the first.
     pub retries: u32,
-    /// How long a connection may give (almost) nothing.
+    /// Time that a connection may give (almost) nothing.
     pub stall: Duration,
-    /// Certificates that are trusted beside the system's and the embedded ones.
+    /// File of certificates that are trusted beside the system's and the embedded ones.
     pub ca_file: Option<PathBuf>,
 }
 
-/// The embedded certificates and those of `--ca-file` in PEM, for other programs.
+/// Returns the embedded certificates and those of `--ca-file` in PEM, for other programs.
 pub(crate) fn pem(network: &Network) -> Result<String, Failure> {
     let mut text = String::new();
     for der in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
@@ -38,8 +41,9 @@ pub(crate) fn pem(network: &Network) -> Result<String, Failure> {
     Ok(text)
 }
 
-pub(crate) fn client(network: &Network) -> Result<Client, Failure> {
-    // ring needs a C compiler and nothing else, for musl too. Set twice it stays as it was.
+/// Makes the client.
+pub(super) fn client(network: &Network) -> Result<Client, Failure> {
+    // ring builds with a C compiler alone, also for musl. A second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut certificates: Vec<Certificate> = webpki_root_certs::TLS_SERVER_ROOT_CERTS
         .iter()
@@ -64,14 +68,14 @@ pub(crate) fn client(network: &Network) -> Result<Client, Failure> {
         .redirect(redirect::Policy::custom(follow))
         .referer(false)
         .tls_certs_merge(certificates);
-    // As curl reads it; reqwest takes the star for host names only.
+    // NO_PROXY=* means no proxy at all for curl; reqwest applies the star to host names only.
     let direct =
         ["no_proxy", "NO_PROXY"].iter().any(|name| std::env::var(name).is_ok_and(|list| list.trim() == "*"));
     let builder = if direct { builder.no_proxy() } else { builder };
-    builder.build().map_err(|error| Failure::new(Kind::Fetch, format!("setting up TLS: {}", chain(&error))))
+    builder.build().map_err(|error| Failure::new(Kind::Fetch, format!("setting up TLS: {}", causes(&error))))
 }
 
-/// Redirects stay on http and https, never go from https to http, and end.
+/// Follows a redirect to http or https, but not from https to http and not more than [`MOST_REDIRECTS`].
 fn follow(attempt: redirect::Attempt) -> redirect::Action {
     let secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
     let refusal = match attempt.url().scheme() {
@@ -87,8 +91,8 @@ fn follow(attempt: redirect::Attempt) -> redirect::Action {
     }
 }
 
-/// The causes of a network error, without URLs: they may hold credentials.
-pub(crate) fn chain(error: &reqwest::Error) -> String {
+/// Joins the causes of a network error, without URLs: they may hold credentials.
+pub(super) fn causes(error: &reqwest::Error) -> String {
     let mut parts = Vec::new();
     if error.is_timeout() {
         parts.push("stalled: no answer in time".to_owned());

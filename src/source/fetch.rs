@@ -1,16 +1,15 @@
-//! Artifact in, verified bytes out.
+//! The fetching of artifacts: an artifact in, its verified bytes out.
 //!
-//! The digest decides: bytes are hashed as they arrive, or from the descriptor that is parsed later.
-//! Downloads land in the cache, or in a file without a name; never below a root.
+//! This module must not return bytes whose digest is not the pinned one, and must not look into them. Bytes are
+//! hashed as they arrive, or through the descriptor that is parsed later.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use reqwest::Url;
-use rustix::fs::OFlags;
 
 use crate::artifact::{self, Artifact};
 use crate::digest::Digest;
@@ -19,56 +18,61 @@ use crate::parallel;
 use crate::printable::{self, printable};
 use crate::progress::Progress;
 use crate::source::bundle::Bundle;
-use crate::source::cache::{self, Partial, no_follow};
+use crate::source::cache::{self, Partial};
 use crate::source::client::Network;
-use crate::source::download::Download;
+use crate::source::download::{Download, NotFound};
+use crate::source::open::{open, open_no_follow};
 use crate::source::section::Section;
 use crate::source::{Location, Source};
 
-/// Checksum files and keys are shorter.
+/// Size limit of small files in bytes: checksum files and keys are shorter.
 const SMALL: u64 = 1 << 20;
 
-/// Verified bytes of an artifact.
+/// Remedy for a web page in place of an artifact.
+pub(crate) const HTML: &str =
+    "it is an HTML page: a captive portal, a proxy or a login page answered instead of the server";
+
+/// Artifact that has been fetched, with its verified bytes.
 pub(crate) struct Fetched {
-    /// What it is.
+    /// The artifact.
     pub artifact: Artifact,
-    /// Its bytes.
+    /// The artifact's bytes.
     pub bytes: Section,
-    /// This run has made the file that they are in, and nobody without root's rights can ever have opened
-    /// it: what was verified is what will be parsed.
+    /// The bytes are in a file that this run has made, and nobody else but root can ever have opened it: the bytes
+    /// that were verified are the ones that will be parsed.
     pub private: bool,
 }
 
-/// How artifacts are fetched.
+/// Fetcher of artifacts from one source.
 pub(crate) struct Fetcher {
-    /// From where.
+    /// Source of the artifacts.
     pub source: Source,
-    /// Where downloads are kept; none: nowhere.
+    /// Directory that keeps downloads; none keeps none.
     pub cache: Option<PathBuf>,
-    /// Open no socket.
+    /// No socket may be opened.
     pub offline: bool,
-    /// Timeouts, retries, certificates.
+    /// Settings of the network.
     pub network: Network,
-    /// Where progress is shown.
+    /// Reporter of progress.
     pub progress: Progress,
 }
 
 impl Fetcher {
     /// Fetches and verifies `artifact`.
     ///
-    /// [`Kind::Fetch`] where it is not to be had, [`Kind::Unverified`] where it is not what it
-    /// should be.
+    /// [`Kind::Fetch`] if the source does not give it, [`Kind::Unverified`] if size or digest are not the pinned
+    /// ones.
     pub(crate) fn fetch(&self, artifact: &Artifact) -> anyhow::Result<Fetched> {
         match self.source.locate(&artifact.url, artifact.file_name())? {
             Location::Local(path) => {
                 self.progress.step(&format!("reading {artifact} from {}", path.display()));
-                let fetched = Fetched::open(artifact, &path)?;
+                let fetched = Fetched::from_file(artifact, &path)?;
                 verify(&fetched, None, &path.display().to_string())?;
                 Ok(fetched)
             }
             Location::Bundled(bundle) => {
                 self.progress.step(&format!("reading {artifact} from {}", bundle.path().display()));
-                let fetched = Fetched::part(artifact, bundle)?;
+                let fetched = Fetched::from_bundle(artifact, bundle)?;
                 verify(&fetched, None, &bundle.path().display().to_string())?;
                 Ok(fetched)
             }
@@ -79,22 +83,22 @@ impl Fetcher {
         }
     }
 
-    /// Whether fetching what upstream has at `url` may wait for a server.
+    /// Returns whether fetching the file that upstream has at `url` may wait for a server.
     pub(crate) fn waits(&self, url: &str) -> bool {
         matches!(self.source.locate(url, artifact::file_name(url)), Ok(Location::Remote(_)))
     }
 
-    /// How many of `urls` are fetched at once: as many as there are processors, and all that wait for a
-    /// server, which take no processor from the others.
+    /// Returns how many of `urls` are fetched at once: as many as there are processors, or all that wait for a
+    /// server if these are more, because waiting takes no processor.
     pub(crate) fn at_once<'a>(&self, urls: impl Iterator<Item = &'a str>) -> usize {
         parallel::processors().max(urls.filter(|url| self.waits(url)).count())
     }
 
-    /// A small text beside an artifact, such as a checksum file. None where the source has none.
+    /// Reads a small text beside an artifact, such as a checksum file, and returns it with its path or URL; none if
+    /// the source has none.
     pub(crate) fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
         match self.source.locate(url, name)? {
-            // Without waiting: somebody may have put a FIFO there.
-            Location::Local(path) => match File::options().read(true).custom_flags(no_wait()).open(&path) {
+            Location::Local(path) => match open(&path) {
                 Ok(file) => {
                     let mut text = String::new();
                     let read = file.take(SMALL).read_to_string(&mut text);
@@ -111,36 +115,35 @@ impl Fetcher {
             Location::Bundled(_) => Ok(None),
             Location::Remote(url) => match self.small(&url) {
                 Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), printable::shown(&url)))),
-                Err(error) if error.is::<crate::source::download::NotFound>() => Ok(None),
+                Err(error) if error.is::<NotFound>() => Ok(None),
                 Err(error) => Err(error),
             },
         }
     }
 
-    /// The few bytes at `url`, whatever the source of artifacts is: the caller verifies them.
+    /// Downloads a small file from `url`, whatever the source is; the caller verifies the bytes.
     pub(crate) fn bytes(&self, url: &str) -> anyhow::Result<Vec<u8>> {
         let parsed = Url::parse(url)
             .map_err(|error| Failure::new(Kind::Invalid, format!("`{}`: {error}", printable(url))))?;
         self.small(&parsed).with_context(|| format!("fetching {}", printable::shown(&parsed)))
     }
 
-    pub(crate) fn small(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
+    fn small(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
         self.refuse_offline(&printable::shown(url))?;
         let file = cache::temporary()?;
         let download = Download { url, file: &file, largest: SMALL, resume: false };
-        let done = download.run(&self.network, &self.progress.quiet())?;
+        let done = download.run(&self.network, &self.progress.hidden())?;
         let mut bytes = vec![0; usize::try_from(done.size)?];
         file.read_exact_at(&mut bytes, 0)?;
         Ok(bytes)
     }
 
-    pub(crate) fn cached(&self, artifact: &Artifact) -> anyhow::Result<Option<Fetched>> {
+    /// Looks an artifact up in the cache and verifies it; a damaged copy is removed.
+    fn cached(&self, artifact: &Artifact) -> anyhow::Result<Option<Fetched>> {
         let Some(path) = self.cache.as_ref().map(|cache| cache.join(artifact.sha256.to_string())) else {
             return Ok(None);
         };
-        let Ok(file) = File::options().read(true).custom_flags(no_follow()).open(&path) else {
-            return Ok(None);
-        };
+        let Ok(file) = open_no_follow(&path) else { return Ok(None) };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Ok(None);
@@ -161,13 +164,14 @@ impl Fetcher {
         }
     }
 
-    pub(crate) fn download(&self, artifact: &Artifact, url: reqwest::Url) -> anyhow::Result<Fetched> {
+    /// Downloads and verifies an artifact. Bytes of another digest are removed from the cache.
+    fn download(&self, artifact: &Artifact, url: Url) -> anyhow::Result<Fetched> {
         let shown = printable::shown(&url);
         self.refuse_offline(&shown)?;
         self.progress.step(&format!("fetching {artifact} from {shown}"));
         let partial = cache::partial(&self.cache, artifact)?;
         let resume = partial.path.is_some() && partial.file.metadata()?.len() > 0;
-        let outcome = self.in_one_piece(artifact, &url, &partial, resume);
+        let outcome = self.download_verified(artifact, &url, &partial, resume);
         match (&outcome, &partial.path, &self.cache) {
             (Ok(_), Some(path), Some(cache)) => {
                 std::fs::rename(path, cache.join(artifact.sha256.to_string()))?
@@ -180,11 +184,11 @@ impl Fetcher {
         outcome
     }
 
-    /// Downloads and verifies, a second time where pieces of different files came together.
-    pub(crate) fn in_one_piece(
+    /// Downloads and verifies; if the file came in pieces that do not fit together, once more as a whole.
+    fn download_verified(
         &self,
         artifact: &Artifact,
-        url: &reqwest::Url,
+        url: &Url,
         partial: &Partial,
         resume: bool,
     ) -> anyhow::Result<Fetched> {
@@ -197,11 +201,11 @@ impl Fetcher {
         }
     }
 
-    /// Downloads and verifies; says as well whether it came in more than one piece.
-    pub(crate) fn attempt(
+    /// Downloads and verifies; returns as well whether the file came in more than one piece.
+    fn attempt(
         &self,
         artifact: &Artifact,
-        url: &reqwest::Url,
+        url: &Url,
         partial: &Partial,
         resume: bool,
     ) -> anyhow::Result<(Result<Fetched, Failure>, bool)> {
@@ -216,7 +220,7 @@ impl Fetcher {
         Ok((verified.map(|()| fetched), done.sha256.is_none()))
     }
 
-    pub(crate) fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
+    fn refuse_offline(&self, what: &str) -> Result<(), Failure> {
         match self.offline {
             true => Err(Failure::new(Kind::Fetch, format!("offline, and `{what}` is not in the cache"))
                 .help("give a directory with the artifacts as --source")
@@ -226,12 +230,8 @@ impl Fetcher {
     }
 }
 
-fn no_wait() -> i32 {
-    i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0)
-}
-
 impl Fetched {
-    /// The failure where `found` is the digest of what was read after it had been verified.
+    /// Makes the failure of bytes that have changed since they were verified; `found` is their new digest.
     pub(crate) fn changed(&self, found: Digest) -> Failure {
         let Fetched { artifact, .. } = self;
         let message = format!(
@@ -242,7 +242,8 @@ impl Fetched {
         Failure::new(Kind::Unverified, message).help("keep others from writing to the source")
     }
 
-    fn open(artifact: &Artifact, path: &Path) -> Result<Fetched, Failure> {
+    /// Opens a file of the build host.
+    fn from_file(artifact: &Artifact, path: &Path) -> Result<Fetched, Failure> {
         let failed = |why: String| {
             Failure::new(Kind::Fetch, format!("`{}` {why}", path.display())).help(format!(
                 "{artifact} is expected there under upstream's name `{}`",
@@ -253,7 +254,7 @@ impl Fetched {
             io::ErrorKind::NotFound => failed("does not exist".to_owned()).absent(),
             _ => failed(format!("can't be read: {error}")),
         })?;
-        // Looked at before it is opened: a FIFO would block.
+        // Before it is opened: a FIFO would block.
         if !metadata.is_file() {
             return Err(failed("is not a regular file".to_owned()));
         }
@@ -262,20 +263,21 @@ impl Fetched {
         Ok(Fetched { artifact: artifact.clone(), bytes, private: false })
     }
 
-    fn part(artifact: &Artifact, bundle: &Bundle) -> Result<Fetched, Failure> {
+    /// Looks an artifact up in a bundle.
+    fn from_bundle(artifact: &Artifact, bundle: &Bundle) -> Result<Fetched, Failure> {
         let missing = || {
             let message = format!("`{}` holds no {artifact} with the pinned digest", bundle.path().display());
             Failure::new(Kind::Fetch, message)
                 .help(format!("it holds {}", bundle.names().join(", ")))
                 .absent()
         };
-        let bytes = bundle.part(&artifact.sha256)?.ok_or_else(missing)?;
+        let bytes = bundle.section(&artifact.sha256)?.ok_or_else(missing)?;
         Ok(Fetched { artifact: artifact.clone(), bytes, private: false })
     }
 }
 
-/// Compares size and digest with what is pinned; `hashed` is the digest where it is known already.
-/// `place` stands in messages.
+/// Compares size and digest with the pinned ones; `hashed` is the digest if it is known already. `place` is for
+/// messages.
 fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), Failure> {
     let Fetched { artifact, bytes, .. } = fetched;
     let refuse = |why: String| {
@@ -298,11 +300,7 @@ fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), 
     }
 }
 
-/// The remedy where a web page stands in an artifact's place.
-pub(crate) const HTML: &str =
-    "it is an HTML page: a captive portal, a proxy or a login page answered instead of the server";
-
-/// Whether `start` is the beginning of a web page.
+/// Returns whether `start` is the beginning of a web page.
 pub(crate) fn looks_like_html(start: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&start[..start.len().min(256)]).trim_start().to_ascii_lowercase();
     start.starts_with("<!doctype html") || start.starts_with("<html")

@@ -1,12 +1,14 @@
-//! Where artifacts come from: upstream, a mirror that keeps upstream's paths, a directory or a bundle.
+//! Sources of artifacts: upstream, a mirror that keeps upstream's paths, a directory or a bundle.
 //!
-//! To add a source: a variant here and its arm in `source/fetch.rs`.
+//! This module must not trust a source: every artifact is compared with its pinned digest. To add a source: a
+//! variant of [`Source`] here and its arm in `source/fetch.rs`.
 
 pub(crate) mod bundle;
 mod cache;
 pub(crate) mod client;
 mod download;
 pub(crate) mod fetch;
+mod open;
 pub(crate) mod pack;
 pub(crate) mod section;
 
@@ -18,7 +20,7 @@ use crate::error::{Failure, Kind};
 use crate::printable::{printable, redacted};
 use crate::source::bundle::Bundle;
 
-/// A place that serves artifacts. Whatever it serves is checked against the pinned digest.
+/// Source of artifacts, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// The URLs of the catalogue.
@@ -27,23 +29,23 @@ pub(crate) enum Source {
     Mirror(Url),
     /// A directory of files with upstream's names.
     Directory(PathBuf),
-    /// One file with the artifacts, by their digests.
+    /// One file with many artifacts, found by their digests.
     Bundle(Bundle),
 }
 
-/// One artifact in a source.
+/// Location of one artifact in a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location<'source> {
-    /// To be downloaded.
+pub(super) enum Location<'source> {
+    /// On a server.
     Remote(Url),
-    /// On this host.
+    /// On the build host.
     Local(PathBuf),
-    /// In this bundle, if at all.
+    /// In a bundle, if it holds the artifact.
     Bundled(&'source Bundle),
 }
 
 impl Source {
-    /// Reads what the user wrote; a relative path starts from `folder`.
+    /// Parses the user's `--source` or `source:`; a relative path starts from `folder`. A bundle is opened.
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Source, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Invalid, format!("source `{}` {why}", printable(&redacted(text))))
@@ -58,7 +60,7 @@ impl Source {
             Some(_) => Err(refuse("has an unknown scheme")),
             None => {
                 let path = folder.join(text);
-                // One that is missing is no error yet: what is in place is not fetched.
+                // A missing directory is no error yet: what the root has already is not fetched.
                 match path.is_file() {
                     false => Ok(Source::Directory(path)),
                     true => Bundle::open(&path).map(Source::Bundle),
@@ -67,8 +69,8 @@ impl Source {
         }
     }
 
-    /// Where the file `name`, which upstream has at `url`, is in this source.
-    pub(crate) fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
+    /// Returns the location of the file `name`, which upstream has at `url`, in this source.
+    pub(super) fn locate(&self, url: &str, name: &str) -> Result<Location<'_>, Failure> {
         let invalid = |error| {
             Failure::new(Kind::Invalid, format!("`{}` is not a URL: {error}", printable(&redacted(url))))
         };

@@ -1,23 +1,25 @@
-//! `nodebake bundle create`: fetches and verifies all that is pinned, and writes it to one file, as
-//! `source/bundle.rs` reads it.
+//! The fetching and writing of a bundle for `nodebake bundle create`.
+//!
+//! This module must not pin anything: an artifact without a digest is an error. `source/bundle.rs` reads what is
+//! written here.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 
 use tar::{EntryType, Header};
 
 use crate::artifact::lockfile::Lockfile;
 use crate::artifact::matrix::{Architectures, Matrix};
 use crate::artifact::{Artifact, resolve};
-use crate::digest::{BUFFER, Hashing};
+use crate::digest::{Hasher, each_chunk};
 use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::printable::printable;
-use crate::source::bundle::{BLOCK, ZEROS, parted};
+use crate::source::bundle::{BLOCK, ZEROS, parse_name};
 use crate::source::fetch::{Fetched, Fetcher};
 use crate::spec::Spec;
 
-/// Fetches and verifies what goes into a bundle: all that `spec` asks for, as it is pinned.
+/// Fetches and verifies the artifacts of a bundle: all that `spec` asks for, as they are pinned.
 pub(crate) fn gather(
     spec: &Spec,
     lock: &Lockfile,
@@ -26,10 +28,10 @@ pub(crate) fn gather(
 ) -> anyhow::Result<Vec<Fetched>> {
     const DONE: &str = "in the bundle";
     let selected = Matrix::new(spec, lock, architectures)?;
-    // Before anything is fetched: what has no digest, and what could not be found again.
+    // Before anything is fetched: an artifact without a digest, or with a name that could not be found again.
     let pinned = selected.map(1, &fetcher.progress, DONE, |candidate| {
         let artifact = resolve::pin(candidate, lock)?;
-        match parted(&name(&artifact)).is_some() {
+        match parse_name(&name(&artifact)).is_some() {
             true => Ok(artifact),
             false => Err(unnamed(&artifact).into()),
         }
@@ -42,11 +44,12 @@ pub(crate) fn gather(
         return Err(Failure::new(Kind::Invalid, message).help("packages need no bundle").into());
     }
     artifacts.sort_by_key(|fetched| fetched.artifact.sha256);
-    // Two builds may be the same file.
+    // Two builds may be the same file, which is packed once.
     artifacts.dedup_by_key(|fetched| fetched.artifact.sha256);
     Ok(artifacts)
 }
 
+/// Returns the name of an artifact's entry in the bundle.
 fn name(artifact: &Artifact) -> String {
     format!("{}/{}", artifact.sha256, artifact.file_name())
 }
@@ -56,10 +59,9 @@ fn unnamed(artifact: &Artifact) -> Failure {
     Failure::new(Kind::Invalid, message).help("let the `url` of the component end in a plain, short name")
 }
 
-/// Writes what has been gathered to `into`, which is empty. What has changed since it was verified is
+/// Writes the artifacts to `into`, which is empty. An artifact that has changed since it was verified is
 /// [`Kind::Unverified`]; an [`std::io::Error`] is one of `into`.
 pub(crate) fn write(artifacts: &[Fetched], mut into: &File) -> anyhow::Result<()> {
-    let mut buffer = vec![0; BUFFER];
     for fetched in artifacts {
         let Fetched { artifact, bytes, private } = fetched;
         let mut header = Header::new_ustar();
@@ -69,19 +71,20 @@ pub(crate) fn write(artifacts: &[Fetched], mut into: &File) -> anyhow::Result<()
         header.set_mode(0o644);
         header.set_cksum();
         into.write_all(header.as_bytes())?;
-        let (mut source, mut written) = (Hashing::new(bytes.reader(), !private), 0);
-        loop {
+        let mut hasher = (!private).then(Hasher::default);
+        let read_at = |buffer: &mut [u8], offset| {
             interrupt::check()?;
-            let count = source.read(&mut buffer).map_err(|error| {
-                Failure::new(Kind::Fetch, format!("reading {artifact} once more: {error}"))
-            })?;
-            if count == 0 {
-                break;
+            bytes.read_at(buffer, offset).map_err(|error| {
+                Failure::new(Kind::Fetch, format!("reading {artifact} once more: {error}")).into()
+            })
+        };
+        let written = each_chunk(read_at, |chunk| -> anyhow::Result<()> {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(chunk);
             }
-            into.write_all(&buffer[..count])?;
-            written += count as u64;
-        }
-        if let Some(found) = source.finish().filter(|found| *found != artifact.sha256) {
+            Ok(into.write_all(chunk)?)
+        })?;
+        if let Some(found) = hasher.map(Hasher::finish).filter(|found| *found != artifact.sha256) {
             return Err(fetched.changed(found).into());
         }
         let padding = written.next_multiple_of(BLOCK) - written;

@@ -1,4 +1,6 @@
-//! A stretch of a file: all of it, or one artifact of a bundle.
+//! A section of a file: all of it, or one artifact of a bundle.
+//!
+//! This module must not move the descriptor's own offset.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,32 +8,33 @@ use std::os::unix::fs::FileExt;
 
 use crate::digest::Digest;
 
-/// Bytes of an open file, read by position: the descriptor's own offset stays as it is.
+/// Section of an open file, read by position.
 pub(crate) struct Section {
     file: File,
     start: u64,
     size: u64,
+    /// Position at which reading ends; beyond any file for a whole one.
     end: u64,
 }
 
 impl Section {
-    /// `size` bytes from `start` on.
-    pub(crate) fn part(file: File, start: u64, size: u64) -> Self {
+    /// Makes a section of `size` bytes from `start` on.
+    pub(super) fn part(file: File, start: u64, size: u64) -> Self {
         Section { file, start, size, end: start.saturating_add(size) }
     }
 
-    /// All of a file that has `size` bytes now. What is added to it is read as well: a file that grows is
-    /// another one.
+    /// Makes a section of a whole file that has `size` bytes now. Bytes that are added to the file are read as well,
+    /// so that its digest changes.
     pub(crate) fn whole(file: File, size: u64) -> Self {
         Section { file, start: 0, size, end: u64::MAX }
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Reads from `offset` on; 0 at the end of the stretch, or of the file if that comes first.
+    /// Reads from `offset` on; 0 at the end of the section, or of the file if that comes first.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let from = self.start.saturating_add(offset);
         let left = usize::try_from(self.end.saturating_sub(from)).unwrap_or(usize::MAX);
@@ -39,18 +42,18 @@ impl Section {
         self.file.read_at(&mut buffer[..most], from)
     }
 
-    /// Reads it from its beginning.
+    /// Makes a reader from the section's beginning.
     pub(crate) fn reader(&self) -> Reader<'_> {
         Reader { section: self, offset: 0 }
     }
 
-    /// The digest of the whole stretch.
+    /// Hashes the whole section.
     pub(crate) fn digest(&self) -> anyhow::Result<Digest> {
         Digest::by_position(|buffer, offset| self.read_at(buffer, offset))
     }
 }
 
-/// See [`Section::reader`].
+/// Reader of a section.
 pub(crate) struct Reader<'section> {
     section: &'section Section,
     offset: u64,
@@ -68,7 +71,7 @@ impl Read for Reader<'_> {
 mod tests {
     use std::io::Write;
 
-    use super::*;
+    use super::{Digest, Read, Section};
 
     #[test]
     fn a_stretch_ends_where_it_is_said_to_or_where_the_file_does() {

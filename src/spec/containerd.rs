@@ -1,4 +1,6 @@
-//! The `containerd` key: how it is installed and configured.
+//! The `containerd` key: how containerd is installed and configured.
+//!
+//! This module must not write a configuration: `runtime/` does.
 
 use schemars::JsonSchema;
 use serde::Deserialize;

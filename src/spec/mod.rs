@@ -1,7 +1,7 @@
-//! The spec: exactly what the user wrote in `nodebake.yaml`, checked as far as it can be without
-//! looking at anything else.
+//! The spec: exactly what the user wrote in `nodebake.yaml`, checked as far as its text alone allows.
 //!
-//! Parsing takes `&str`. Nothing is resolved here: see `artifact/mod.rs`.
+//! This module must not open a file or resolve a version: `artifact/resolve.rs` does. The doc comments of the keys
+//! are the descriptions of the JSON Schema.
 
 mod containerd;
 pub(crate) mod package;
@@ -55,12 +55,12 @@ pub(crate) struct Spec {
     pub folder: PathBuf,
 }
 
-/// A component of the spec: `false`, or what to install of it.
+/// Value of a component's key: `false`, or what to install of it.
 #[derive(Debug, Clone)]
 pub(crate) enum Choice {
-    /// Leave it out.
+    /// The component is left out.
     Off,
-    /// Install it.
+    /// The component is installed.
     On(Pick),
 }
 
@@ -127,7 +127,7 @@ visit!(
 );
 
 impl Spec {
-    /// Parses the text of a spec. `name` stands in messages; relative paths start from `folder`.
+    /// Parses the text of a spec. `name` is for messages; relative paths in the spec start from `folder`.
     ///
     /// Every failure is [`Kind::Invalid`] and names line and column where it has one.
     pub(crate) fn parse(text: &str, name: &str, folder: &Path) -> Result<Spec, Failure> {
@@ -137,7 +137,7 @@ impl Spec {
         Ok(spec)
     }
 
-    /// What is read and not done yet.
+    /// Refuses values that are read and not supported yet.
     fn check(&self) -> Result<(), Failure> {
         self.check_package()?;
         let unsupported = if self.containerd.config.base == Base::Existing {
@@ -156,7 +156,7 @@ impl Spec {
         }
     }
 
-    /// What only an archive can do.
+    /// Refuses keys that need an archive if containerd comes from a package.
     fn check_package(&self) -> Result<(), Failure> {
         if self.containerd.install == Install::Archive {
             return Ok(());
@@ -178,21 +178,21 @@ impl Spec {
             .help("leave it out, or set `containerd.install: archive`"))
     }
 
-    /// The package that containerd comes with, where it comes with one.
+    /// Returns the package that containerd comes from; none if it comes from an archive or is left out.
     pub(crate) fn package(&self) -> Option<&Package> {
         let packaged =
             self.containerd.install == Install::Package && self.wants(Runtime::Containerd.component());
         packaged.then_some(&self.containerd.package)
     }
 
-    /// The version that the package must have: its own key, or else the component's.
+    /// Returns the version that the package must have: its own key, or else the component's.
     pub(crate) fn package_version(&self) -> Option<String> {
         let component = || Some(self.pick(Runtime::Containerd.component()).version?.to_string());
         let own = self.containerd.package.version.as_ref().map(|version| version.to_string());
         own.or_else(component)
     }
 
-    /// Whether `component` is to be installed.
+    /// Returns whether `component` is to be installed.
     pub(crate) fn wants(&self, component: &str) -> bool {
         match self.components.get(component) {
             Some(Choice::Off) => false,
@@ -201,7 +201,7 @@ impl Spec {
         }
     }
 
-    /// Overrules which build of containerd is used.
+    /// Sets which build of containerd is used, whatever the spec says.
     pub(crate) fn choose_static(&mut self, static_build: bool) {
         let runtime = Runtime::Containerd;
         let static_component = runtime.static_component();
@@ -217,7 +217,7 @@ impl Spec {
         }
     }
 
-    /// What the spec says of `component`.
+    /// Returns what the spec says of `component`; the defaults if it says nothing.
     pub(crate) fn pick(&self, component: &str) -> Pick {
         match self.components.get(component) {
             Some(Choice::On(pick)) => pick.clone(),

@@ -1,6 +1,7 @@
 //! The `containerd.package` key: which package brings containerd, and from where.
 //!
-//! What the user wrote and no more: `packages/manager/repository.rs` makes files of it, `packages/inputs.rs` acts.
+//! This module must not know a package manager: `packages/manager/repository.rs` writes the repository's files,
+//! and `packages/install.rs` installs.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -30,40 +31,40 @@ pub(crate) struct Package {
 }
 
 impl Package {
-    /// The package's name.
+    /// Returns the package's name.
     pub(crate) fn name(&self) -> &str {
         match (&self.name, &self.repository) {
-            (Some(name), _) => &**name,
+            (Some(name), _) => name,
             (None, Repository::Distro) => "containerd",
             (None, _) => "containerd.io",
         }
     }
 }
 
-/// Where a package comes from.
+/// Origin of a package.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Repository {
-    /// What the root is configured with.
+    /// The repositories that the root is configured with.
     #[default]
     Distro,
-    /// Docker's own.
+    /// Docker's own repository.
     Docker,
-    /// Another one, such as a mirror of Docker's.
+    /// Another repository, such as a mirror of Docker's.
     At(Box<Site>),
     /// A package file, or a directory of them.
     Files(PathBuf),
 }
 
-/// A repository that is not built in.
+/// Repository that is not built in.
 #[derive(Debug, Clone)]
 pub(crate) struct Site {
-    /// Where it is; dnf's variables such as $basearch are left as they are.
+    /// URL of the repository; dnf's variables such as $basearch are left as they are.
     pub url: RepositoryUrl,
-    /// Its OpenPGP key, a file beside the spec or a URL; none: Docker's.
+    /// OpenPGP key, a file beside the spec or a URL; none stands for Docker's.
     pub key: Option<OneLine>,
-    /// What the key may be; empty: whatever a file holds.
+    /// Fingerprints that the key may have; empty accepts any key from a file.
     pub fingerprints: Vec<Fingerprint>,
-    /// apt's suite; none: the root's codename.
+    /// apt's suite; none stands for the root's codename.
     pub suite: Option<Word>,
     /// apt's components.
     pub components: Vec<Word>,
@@ -73,7 +74,7 @@ pub(crate) struct Site {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Repository")]
-struct Keys {
+struct RepositoryKeys {
     /// A .deb or .rpm file, or a directory of them; stands alone
     path: Option<PathBuf>,
     /// Where the repository is
@@ -88,9 +89,11 @@ struct Keys {
     components: Option<Vec<Word>>,
 }
 
-impl Keys {
+impl RepositoryKeys {
+    /// Checks the keys against each other.
     fn repository(self) -> Result<Repository, String> {
-        let Keys { path, url, key, fingerprint: Fingerprints(fingerprints), suite, components } = self;
+        let RepositoryKeys { path, url, key, fingerprint: Fingerprints(fingerprints), suite, components } =
+            self;
         let alone = url.is_none()
             && key.is_none()
             && fingerprints.is_empty()
@@ -113,36 +116,34 @@ impl Keys {
 }
 
 checked_text!(
-    /// A package's name, in Debian's or RPM's alphabet.
+    /// Name of a package, in Debian's or RPM's alphabet.
     PackageName, "containerd.io", |text| {
         let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric())
             && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'));
-        plain.then(|| text.clone()).ok_or_else(|| format!("`{}` is not a package's name", text.escape_default()))
+        if plain { Ok(text) } else { Err(format!("`{}` is not a package's name", text.escape_default())) }
     }
 );
 
 checked_text!(
-    /// A package's version: upstream's, or with the package's own revision.
+    /// Version of a package: upstream's, or with the package's own revision.
     PackageVersion, "1.7.24-1", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | ':' | '_' | '^');
         let plain = text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(allowed);
-        plain.then(|| text.clone()).ok_or_else(|| {
-            format!("`{}` is not a package's version; expected for example 1.7.24 or 1.7.24-1", text.escape_default())
-        })
+        if plain { Ok(text) } else { Err(format!("`{}` is not a package's version; expected for example 1.7.24 or 1.7.24-1", text.escape_default())) }
     }
 );
 
 checked_text!(
-    /// A word of a sources file.
+    /// Word of an apt sources file.
     Word, "bookworm", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '~' | '_' | '/');
         let plain = !text.is_empty() && !text.starts_with('-') && text.chars().all(allowed);
-        plain.then(|| text.clone()).ok_or_else(|| format!("`{}` is not one plain word", text.escape_default()))
+        if plain { Ok(text) } else { Err(format!("`{}` is not one plain word", text.escape_default())) }
     }
 );
 
 checked_text!(
-    /// An http://, https:// or file:// URL without credentials.
+    /// URL of a repository: http://, https:// or file://, without credentials.
     RepositoryUrl, "https://mirror.example/docker/linux/debian", |text| {
         if text.contains('@') {
             return Err("credentials do not belong into a URL that is written into the image".to_owned());
@@ -158,7 +159,7 @@ checked_text!(
     }
 );
 
-/// One fingerprint or several.
+/// Fingerprints of the keys that are accepted.
 #[derive(Default)]
 struct Fingerprints(Vec<Fingerprint>);
 
@@ -181,7 +182,7 @@ visit!(
     Repository,
     "distro, docker, {url: https://mirror.example/docker} or {path: ./packages}",
     |generator| {
-        let keys = generator.subschema_for::<Keys>();
+        let keys = generator.subschema_for::<RepositoryKeys>();
         json_schema!({"anyOf": [{"enum": ["distro", "docker"]}, keys]})
     },
     {
@@ -194,7 +195,7 @@ visit!(
         }
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Repository, A::Error> {
-            let keys = Keys::deserialize(MapAccessDeserializer::new(map))?;
+            let keys = RepositoryKeys::deserialize(MapAccessDeserializer::new(map))?;
             keys.repository().map_err(de::Error::custom)
         }
     }

@@ -1,18 +1,22 @@
-//! The `registries` key: where images are really pulled from.
+//! The `registries` key: which servers images are really pulled from.
+//!
+//! This module must not know hosts.toml beyond the names of its keys.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::spec::Spec;
 use crate::spec::scalar::{Duration, MirrorUrl, OneLine};
 use crate::spec::value::{Clients, Files, visit};
 
-/// One registry as images name it, and where its images are really pulled from.
+/// Registry as images name it, with the servers that its images are really pulled from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Registry {
     /// The upstream that is tried after the mirrors; default: the registry itself
@@ -21,6 +25,23 @@ pub(crate) struct Registry {
     pub strict: bool,
     /// Tried in this order
     pub mirrors: Vec<Mirror>,
+}
+
+impl Spec {
+    /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
+    pub(crate) fn certificate_paths(&self) -> Vec<PathBuf> {
+        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
+        let mut paths: Vec<PathBuf> = mirrors
+            .flat_map(|Mirror { ca, client, .. }| {
+                let clients =
+                    client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
+                ca.0.iter().chain(clients).cloned()
+            })
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
+    }
 }
 
 /// The keys of a registry, before they are checked against each other.
@@ -77,7 +98,7 @@ pub(crate) enum Capability {
 }
 
 impl Capability {
-    /// As hosts.toml spells it.
+    /// Returns the name in hosts.toml.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Capability::Pull => "pull",
@@ -94,49 +115,25 @@ fn pull_and_resolve() -> Vec<Capability> {
 visit!(
     Registry,
     "a map such as {mirrors: [{url: https://harbor.example}]}",
-    |generator| Registry::schema(generator),
+    |generator| generator.subschema_for::<RegistryKeys>(),
     {
         fn visit_unit<E: de::Error>(self) -> Result<Registry, E> {
             Ok(Registry::default())
         }
 
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
-            let registry = Registry::read(MapAccessDeserializer::new(map))?;
+            let keys = RegistryKeys::deserialize(MapAccessDeserializer::new(map))?;
+            let RegistryKeys { server, strict, mirrors } = keys;
+            let registry = Registry { server, strict, mirrors };
             registry.check().map_err(de::Error::custom)?;
             Ok(registry)
         }
     }
 );
 
-impl crate::spec::Spec {
-    /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
-    pub(crate) fn certificate_paths(&self) -> Vec<std::path::PathBuf> {
-        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
-        let mut paths: Vec<std::path::PathBuf> = mirrors
-            .flat_map(|Mirror { ca, client, .. }| {
-                let clients =
-                    client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
-                ca.0.iter().chain(clients).cloned()
-            })
-            .collect();
-        paths.sort();
-        paths.dedup();
-        paths
-    }
-}
-
 impl Registry {
-    pub(crate) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Registry, D::Error> {
-        let RegistryKeys { server, strict, mirrors } = RegistryKeys::deserialize(deserializer)?;
-        Ok(Registry { server, strict, mirrors })
-    }
-
-    pub(crate) fn schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<RegistryKeys>()
-    }
-
-    /// What no single key can say.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    /// Checks the keys against each other.
+    fn check(&self) -> Result<(), String> {
         if self.strict && self.mirrors.is_empty() {
             return Err("`strict` needs at least one mirror".to_owned());
         }

@@ -1,9 +1,11 @@
 //! The container runtime that a node gets.
+//!
+//! This module must not know more of a runtime than its components: `runtime/` has the facts.
 
 use crate::catalog;
 use crate::spec::Spec;
 
-/// A container runtime that serves the CRI; a node has one.
+/// Container runtime that serves the CRI; a node has one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Runtime {
     /// containerd.

@@ -1,4 +1,6 @@
-//! Strings with a rule: what stands in the spec is checked where it stands.
+//! Kinds of strings in the spec, each with its rule: an error points at the string's line and column.
+//!
+//! This module must not look at other keys.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -9,10 +11,11 @@ use serde::de::Deserializer;
 
 use crate::arch::Arch;
 use crate::catalog;
+use crate::error::Failure;
 use crate::format::yaml;
 use crate::path::ImagePath;
 
-/// Declares a string with a rule: `check` gives the text as it is kept, or what is wrong with it.
+/// Declares a kind of string: `check` returns the text as it is kept, or what is wrong with it.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $example:literal, $check:expr) => {
         $(#[$doc])*
@@ -70,10 +73,10 @@ macro_rules! checked_text {
     };
 }
 
-pub(crate) use checked_text;
+pub(super) use checked_text;
 
 checked_text!(
-    /// `X.Y.Z`, kept without a leading `v`.
+    /// Version `X.Y.Z`, kept without a leading `v`.
     VersionText, "2.1.9", |text| {
         let bare = text.strip_prefix('v').unwrap_or(&text).to_owned();
         match semver::Version::parse(&bare) {
@@ -84,7 +87,7 @@ checked_text!(
 );
 
 checked_text!(
-    /// A component of the catalogue.
+    /// Name of a component of the catalogue.
     ComponentName, "containerd", |text| {
         if catalog::components().contains_key(&text) {
             return Ok(text);
@@ -99,7 +102,7 @@ checked_text!(
 );
 
 checked_text!(
-    /// An architecture in any spelling.
+    /// Architecture in any spelling, kept as Go's name.
     ArchName, "amd64", |text| match text.parse::<Arch>() {
         Ok(arch) => Ok(arch.name().to_owned()),
         Err(error) => Err(format!("{error}; {}", error.help.as_deref().unwrap_or_default())),
@@ -107,7 +110,7 @@ checked_text!(
 );
 
 impl ArchName {
-    /// The architecture.
+    /// Returns the architecture.
     pub(crate) fn arch(&self) -> Option<Arch> {
         self.0.parse().ok()
     }
@@ -122,7 +125,7 @@ checked_text!(
 );
 
 checked_text!(
-    /// An http:// or https:// URL with a host, without credentials, query or fragment.
+    /// URL of a mirror: http:// or https:// with a host, without credentials, query or fragment.
     MirrorUrl, "https://harbor.example", |text| {
         if text.contains('@') {
             return Err("credentials in a URL are not used by containerd; put them into `headers`".to_owned());
@@ -142,7 +145,7 @@ checked_text!(
 );
 
 checked_text!(
-    /// A registry as image references name it, `host` or `host:port`, or `_default`.
+    /// Name of a registry in image references, `host` or `host:port`, or `_default`.
     RegistryName, "docker.io", |text| {
         // `[fd00::2]` without a port has colons of its own.
         let bare = text.ends_with(']');
@@ -161,7 +164,7 @@ checked_text!(
 );
 
 impl RegistryName {
-    /// The directory below config_path: `host:port` becomes `host_port_` (containerd's
+    /// Returns the name of the directory below config_path: `host:port` becomes `host_port_` (containerd's
     /// core/remotes/docker/config/hosts.go, hostDirectory).
     pub(crate) fn directory(&self) -> String {
         match self.0.rsplit_once(':') {
@@ -172,24 +175,24 @@ impl RegistryName {
 }
 
 checked_text!(
-    /// A kernel module.
+    /// Name of a kernel module.
     ModuleName, "br_netfilter", |text| {
         let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
-        plain.then(|| text.clone()).ok_or_else(|| format!("`{}` is not a kernel module's name", text.escape_default()))
+        if plain { Ok(text) } else { Err(format!("`{}` is not a kernel module's name", text.escape_default())) }
     }
 );
 
 checked_text!(
-    /// A kernel parameter.
+    /// Name of a kernel parameter.
     SysctlName, "net.ipv4.ip_forward", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '*');
         let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed);
-        plain.then(|| text.clone()).ok_or_else(|| format!("`{}` is not a kernel parameter's name", text.escape_default()))
+        if plain { Ok(text) } else { Err(format!("`{}` is not a kernel parameter's name", text.escape_default())) }
     }
 );
 
 checked_text!(
-    /// A Go duration.
+    /// Duration as Go writes it.
     Duration, "5s", |text| {
         let units = ["ns", "us", "ms", "s", "m", "h"];
         let mut rest = text.as_str();
@@ -209,7 +212,7 @@ checked_text!(
 );
 
 checked_text!(
-    /// One directory in the image.
+    /// Path of one directory in the image.
     Directory, "/etc/containerd/certs.d", |text| match ImagePath::new(&text) {
         // A list joined by colons makes containerd 2.1 and later skip every hosts.toml (containerd#12808).
         Ok(_) if text.contains(':') => Err(format!("`{text}` is more than one directory; expected exactly one")),
@@ -219,19 +222,20 @@ checked_text!(
 );
 
 impl Directory {
-    /// Where containerd's documentation puts certs.d.
-    pub(crate) fn certs() -> Self {
+    /// Returns the directory that containerd's documentation uses for certs.d.
+    pub(super) fn certs() -> Self {
         Directory("/etc/containerd/certs.d".to_owned())
     }
 
-    /// As a path.
-    pub(crate) fn path(&self) -> Result<ImagePath, crate::error::Failure> {
+    /// Returns the path.
+    pub(crate) fn path(&self) -> Result<ImagePath, Failure> {
         ImagePath::new(&self.0)
     }
 }
 
 checked_text!(
-    /// A fragment of TOML.
+    /// Fragment of TOML.
+    #[derive(Default)]
     Toml, "[plugins.\"io.containerd.cri.v1.runtime\"]\nenable_selinux = true", |text| {
         match text.parse::<toml_edit::DocumentMut>() {
             Ok(_) => Ok(text),
@@ -239,9 +243,3 @@ checked_text!(
         }
     }
 );
-
-impl Default for Toml {
-    fn default() -> Self {
-        Toml(String::new())
-    }
-}

@@ -1,4 +1,6 @@
-//! Values that the spec takes in more than one form.
+//! Values that the spec accepts in more than one form.
+//!
+//! This module must not look at other keys.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -14,32 +16,32 @@ use crate::arch::Arch;
 use crate::digest::Digest;
 use crate::spec::scalar::{ArchName, OneLine};
 
-/// A number or a text that stays on one line.
+/// Number, or text that stays on one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Scalar(pub String);
 
 impl Scalar {
-    /// `1`
-    pub(crate) fn one() -> Self {
+    /// Returns `1`.
+    pub(super) fn one() -> Self {
         Scalar("1".to_owned())
     }
 }
 
-/// systemd's resource limit: a number, `infinity`, or `soft:hard`.
+/// Resource limit as systemd writes it: a number, `infinity`, or `soft:hard`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limit(pub String);
 
 /// Digests of an artifact.
 #[derive(Debug, Clone)]
 pub(crate) enum Sha256 {
-    /// For the one architecture that is asked for.
+    /// The digest for whichever architecture is asked for.
     One(Digest),
-    /// By architecture.
+    /// Digests by architecture.
     Each(BTreeMap<Arch, Digest>),
 }
 
 impl Sha256 {
-    /// The digest for `arch`.
+    /// Returns the digest for `arch`.
     pub(crate) fn of(&self, arch: Arch) -> Option<Digest> {
         match self {
             Sha256::One(digest) => Some(*digest),
@@ -48,7 +50,15 @@ impl Sha256 {
     }
 }
 
-/// Implements `Deserialize` by a visitor: the untagged enums of serde lose line and column.
+/// Paths of one file or several.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files(pub Vec<PathBuf>);
+
+/// Client certificates: a file that holds both, or a pair of certificate and key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
+
+/// Implements `Deserialize` by a visitor, because the untagged enums of serde lose line and column.
 macro_rules! visit {
     ($type:ty, $expected:literal, $schema:expr, { $($method:item)* }) => {
         impl<'de> Deserialize<'de> for $type {
@@ -86,7 +96,7 @@ macro_rules! visit {
     };
 }
 
-pub(crate) use visit;
+pub(super) use visit;
 
 visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["integer", "string"]}), {
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
@@ -98,7 +108,7 @@ visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["int
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
-        // sysctl.d(5) strips them: another value would be set than stands in the spec.
+        // sysctl.d(5) strips spaces at the ends: another value would be set than the spec's.
         if value.starts_with(' ') || value.ends_with(' ') {
             return Err(E::custom("begins or ends with a space, which sysctl.d does not keep"));
         }
@@ -151,14 +161,6 @@ visit!(
         }
     }
 );
-
-/// One file or several.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Files(pub Vec<PathBuf>);
-
-/// Client certificates: a file that holds both, or a pair of certificate and key.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Clients(pub Vec<(PathBuf, Option<PathBuf>)>);
 
 visit!(
     Files,

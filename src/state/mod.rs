@@ -61,7 +61,7 @@ impl<'root> State<'root> {
             match State::lock(root, deadline) {
                 Ok(Some(state)) => return Ok(state),
                 Ok(None) => {}
-                Err(failure) if fresh && failure.kind != Kind::Pinned => {
+                Err(failure) if fresh && failure.kind != Kind::Locked => {
                     let created = intent(root)?.map(|intent| intent.directories).unwrap_or_default();
                     destroy_directory(root, &created)?;
                     return Err(failure);

@@ -1,9 +1,8 @@
-//! `nodebake lock`: finds the digest of every artifact, fetches it once, and writes both down.
+//! The work of `nodebake lock`: finding the digest of every artifact, fetching the artifact, making the lock.
 //!
-//! A digest comes from the spec, from the catalogue, or from the checksum file that upstream
-//! publishes; which one it was stands in the lock. It is the only command that believes a
-//! checksum file. Archives are decoded as a bake would, and the digests of their members go in as
-//! well: then they are hashed here once, and not on every node.
+//! This module must not be used by a bake, which believes no checksum file. A digest comes from the spec, the
+//! catalogue or the checksum file that upstream publishes; the lock records which. Archives are decoded as in a
+//! bake, so that the lock has the digests of their members and a bake need not hash these.
 
 mod published;
 
@@ -25,19 +24,19 @@ use crate::source::fetch::{Fetched, Fetcher};
 use crate::spec::Spec;
 use crate::trust::published::digest;
 
-/// Finds out what is pinned.
+/// Pinner of artifacts.
 pub(crate) struct Pinner<'a> {
-    /// How artifacts are fetched.
+    /// Fetcher of the artifacts.
     pub fetcher: &'a Fetcher,
-    /// Where archives are decoded, one at a time: a whole one has to fit.
+    /// Directory in which archives are decoded, one at a time, so that the largest has to fit.
     pub scratch: &'a Path,
-    /// Held while one is.
+    /// Held while an archive is decoded.
     pub decoding: Mutex<IdleProcessors>,
 }
 
 /// Pins everything that `spec` asks for.
 pub(crate) fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -> anyhow::Result<Lockfile> {
-    // Nothing is open but what the spec leaves open: an older lock has no say.
+    // An older lock has no influence: what the spec leaves open is resolved anew.
     let selected = Matrix::new(spec, &Lockfile::default(), architectures)?;
     let at_once = pinner.fetcher.at_once(selected.values().map(|candidate| candidate.url.as_str()));
     let locked =
@@ -45,6 +44,7 @@ pub(crate) fn pin(spec: &Spec, architectures: &Architectures, pinner: &Pinner) -
     Ok(Lockfile::new(locked.into_values(), packages(spec)?))
 }
 
+/// Fetches one artifact, which verifies its digest, and decodes it.
 fn lock_one(candidate: Unpinned, pinner: &Pinner) -> anyhow::Result<Pinned> {
     let (sha256, verified) = digest(&candidate, pinner.fetcher)?;
     let Unpinned { component, build, version, arch, url, .. } = candidate;
@@ -58,8 +58,8 @@ fn lock_one(candidate: Unpinned, pinner: &Pinner) -> anyhow::Result<Pinned> {
     Ok(Pinned { component: build, version, arch, url, size: fetched.bytes.size(), sha256, verified, members })
 }
 
-/// The digests of what is installed of an archive. An artifact that a bake would refuse is pinned all
-/// the same, with a warning: the lock says what the source has.
+/// Returns the digests of an archive's members that are installed. An artifact that a bake would refuse is pinned
+/// all the same, with a warning: the lock records what the source has.
 fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String, Digest>> {
     let idle = pinner.decoding.lock().unwrap_or_else(PoisonError::into_inner);
     let _decoding = idle.work();
@@ -67,7 +67,7 @@ fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String
         Ok(decoded) => decoded,
         Err(error) => {
             let artifact = &fetched.artifact;
-            // What somebody is writing to is no release.
+            // A file that changes while it is read must not be pinned.
             let found = fetched.bytes.digest()?;
             if found != artifact.sha256 {
                 return Err(fetched.changed(found).into());
@@ -86,7 +86,7 @@ fn members(fetched: &Fetched, pinner: &Pinner) -> anyhow::Result<BTreeMap<String
             return Ok(BTreeMap::new());
         }
     };
-    // What is no archive is its own and only member.
+    // A raw executable has no members beside itself.
     let members = decoded.members.into_iter().filter(|_| !fetched.artifact.catalogued().raw);
     Ok(members.map(|member| (member.name, member.sha256)).collect())
 }

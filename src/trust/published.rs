@@ -1,4 +1,6 @@
-//! Who says what an artifact's digest is: the spec, the catalogue, or upstream beside the file.
+//! The digest of an artifact that is to be pinned: from the spec, the catalogue or upstream's checksum file.
+//!
+//! This module must not compare a digest with the artifact: fetching does.
 
 use crate::artifact;
 use crate::artifact::resolve::{self, Unpinned};
@@ -8,14 +10,14 @@ use crate::error::{Failure, Kind};
 use crate::format::checksums;
 use crate::source::fetch::Fetcher;
 
-/// The digest and where it came from.
+/// Returns the digest and its origin, as the lock records it.
 pub(crate) fn digest(candidate: &Unpinned, fetcher: &Fetcher) -> anyhow::Result<(Digest, String)> {
     let Unpinned { build, version, arch, url, sha256, .. } = candidate;
     if let Some(digest) = sha256 {
         return Ok((*digest, "spec".to_owned()));
     }
-    // The catalogue speaks of upstream's own file, not of what another URL serves. It is believed
-    // before a checksum file: that comes from the server whose bytes it vouches for.
+    // The catalogue has the digest of upstream's own file, not of one from another URL. It precedes a checksum
+    // file, which comes from the same server as the bytes that it vouches for.
     let upstream = *url == catalog::component(build).url(version, *arch);
     if let Some(digest) = catalog::digest(build, version, *arch).filter(|_| upstream) {
         return Ok((digest, "catalogue".to_owned()));
@@ -32,12 +34,13 @@ pub(crate) fn digest(candidate: &Unpinned, fetcher: &Fetcher) -> anyhow::Result<
     }
 }
 
+/// Returns the name of the checksum file beside the artifact.
 fn checksum_file(candidate: &Unpinned) -> String {
     let file = artifact::file_name(&candidate.url);
     catalog::component(candidate.build).checksum_file(file)
 }
 
-/// What the checksum file beside the artifact says.
+/// Reads the digest from the checksum file beside the artifact; none if the source has no such file.
 fn published(candidate: &Unpinned, fetcher: &Fetcher) -> anyhow::Result<Option<(Digest, String)>> {
     let file = artifact::file_name(&candidate.url);
     let name = checksum_file(candidate);

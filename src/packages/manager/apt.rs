@@ -25,7 +25,7 @@ pub(crate) const REINSTALL: &str = "--reinstall";
 /// The first that applies.
 const MEANINGS: [Meaning; 5] = [
     Meaning {
-        kind: Kind::Pinned,
+        kind: Kind::Locked,
         help: "wait for the other package manager, or give --lock-timeout",
         said: &[
             "Could not get lock",
@@ -306,7 +306,7 @@ mod tests {
             ("E: Unable to correct problems, you have held broken packages.", Kind::Unsupported),
             (
                 "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 297 (perl)",
-                Kind::Pinned,
+                Kind::Locked,
             ),
             ("E: You don't have enough free space in /tmp/nodebake/cache/archives/.", Kind::Filesystem),
         ];

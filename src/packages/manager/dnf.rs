@@ -56,7 +56,7 @@ const MEANINGS: [Meaning; 6] = [
         ],
     },
     Meaning {
-        kind: Kind::Pinned,
+        kind: Kind::Locked,
         help: "wait for the other package manager",
         said: &["can't create transaction lock", "waiting for process"],
     },
@@ -341,7 +341,7 @@ mod tests {
                 "Error: \n Problem: conflicting requests\n  - nothing provides x needed by y",
                 Kind::Unsupported,
             ),
-            ("error: can't create transaction lock on /var/lib/rpm/.rpm.lock", Kind::Pinned),
+            ("error: can't create transaction lock on /var/lib/rpm/.rpm.lock", Kind::Locked),
         ];
         for (text, kind) in cases {
             assert_eq!(failure("installing", &answer(text)).kind, kind, "{text}");
