@@ -23,8 +23,11 @@ use crate::printable::printable;
     unreachable_pub,
     clippy::doc_lazy_continuation,
     clippy::enum_variant_names,
-    clippy::missing_docs_in_private_items,
     reason = "generated; cri.proto documents it"
+)]
+#[allow(
+    clippy::missing_docs_in_private_items,
+    reason = "cri.proto documents it; the lint is silent in unit tests"
 )]
 pub(crate) mod v1 {
     tonic::include_proto!("runtime.v1");

@@ -1,4 +1,4 @@
-//! Controls and inspects the containerd service of the running system, through systemctl and /proc.
+//! Controls and inspects the services of the running system, through systemctl and /proc.
 //!
 //! This module must not decide anything: `bake/start.rs` acts on its answers, `verify/live.rs` judges them.
 
