@@ -157,7 +157,8 @@ pub(crate) fn changed_since_start(
     Ok(None)
 }
 
-/// When a process began and now, in nanoseconds since 1970 by today's clock: the kernel counts from boot.
+/// Returns the start time of a process and the present time, in nanoseconds since 1970; the kernel counts the
+/// start from boot, so it is converted by the present clock.
 fn began(process: u32) -> Option<(i128, i128)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The second field is a name in parentheses that can contain any character; the 22nd is the start time.
