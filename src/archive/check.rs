@@ -1,4 +1,6 @@
-//! Whether an executable is what its artifact promises.
+//! Checks that an executable has the architecture and the version of its artifact.
+//!
+//! This module must not run the executable.
 
 use std::fs::File;
 
@@ -8,8 +10,9 @@ use crate::format::elf::{self, Elf, Glibc, Unreadable};
 use crate::printable::printable;
 use crate::runtime::Runtime;
 
-/// Whether `file` is what `artifact` promises. Gives the glibc that it needs.
-pub(crate) fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
+/// Fails unless `file` is an executable of `artifact`'s architecture and, if it tells one, version. Returns
+/// the glibc that it needs.
+pub(super) fn check(artifact: &Artifact, name: &str, file: &File) -> Result<Option<Glibc>, Failure> {
     let refuse =
         |why: String| Failure::new(Kind::Unverified, format!("{artifact}: `{}` {why}", printable(name)));
     let found = elf::read(file).map_err(|error| match error {

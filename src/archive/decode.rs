@@ -1,7 +1,7 @@
-//! Verified artifacts, decoded once: every member that the catalogue names becomes a file without
-//! a name, with its digest, ready to be given a place in one root or in many.
+//! Decodes verified artifacts: every member that the catalogue names becomes a file without a name, with its
+//! digest, which can be installed in one root or in many.
 //!
-//! Nothing here has a name in a root: a run that dies while it decodes leaves nothing behind.
+//! This module must not create a name in a root: a run that is killed while it decodes leaves no file behind.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use crate::archive;
 use crate::archive::check::check;
 use crate::archive::writer::{Writer, WriterThread, Written};
 use crate::artifact::Artifact;
-use crate::catalog::MemberRule;
+use crate::catalog::{Component, MemberRule};
 use crate::digest::{BUFFER, Digest};
 use crate::error::{Failure, Kind, errno};
 use crate::format::elf::Glibc;
@@ -25,49 +25,48 @@ use crate::root::Root;
 use crate::source::fetch::{self, Fetched};
 use crate::source::section::Section;
 
-/// An artifact whose members have all been read.
+/// An artifact whose members have all been read and checked.
 pub(crate) struct Decoded {
-    /// What it is.
+    /// The artifact.
     pub artifact: Artifact,
-    /// What is installed of it, sorted by name.
+    /// Members to install, sorted by name.
     pub members: Vec<DecodedMember>,
-    /// What the archive holds beside that.
+    /// Names of the archive's other members.
     pub ignored: Vec<String>,
 }
 
-/// One executable of an artifact.
+/// One member of an artifact, decoded to a file.
 pub(crate) struct DecodedMember {
-    /// Its name in the artifact.
+    /// Name in the artifact.
     pub name: String,
-    /// Where it goes.
+    /// Path in the root to install it at.
     pub path: ImagePath,
-    /// Bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// Of its content.
+    /// Digest of the content.
     pub sha256: Digest,
-    /// The glibc that it needs; none for a static one.
+    /// The glibc that the executable needs; `None` for a static one.
     pub needs_glibc: Option<Glibc>,
-    /// Its content.
     file: File,
     /// The file is on the root's own filesystem and has no name yet.
     nameless: AtomicBool,
 }
 
-/// Where decoded members are kept until they are installed.
+/// Filesystem that holds decoded members until they are installed.
 pub(crate) enum Destination<'a> {
-    /// On this root's own filesystem, so that a link installs them; elsewhere in `scratch` where it can't.
+    /// This root's own filesystem, so that a link installs them; the given directory if it has no O_TMPFILE.
     Root(&'a Root, &'a Path),
-    /// In this directory of the host.
+    /// This directory of the host.
     Scratch(&'a Path),
 }
 
 impl DecodedMember {
-    /// The content, for reading by position.
+    /// Returns the content, which must be read by position.
     pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives the content the name `path` in `root`: the first time by a link, later by a copy.
+    /// Installs the content at `path` in `root`: the first time by a link, later by a copy.
     pub(crate) fn install(&self, root: &Root, path: &ImagePath, mtime: i64) -> Result<(), Failure> {
         if self.nameless.swap(false, Ordering::AcqRel) {
             root.finish(&self.file, path, EXECUTABLE, mtime)?;
@@ -79,22 +78,25 @@ impl DecodedMember {
     }
 }
 
-/// Decodes `fetched`, with a second processor while one is `idle`. The executables are checked: each is
-/// a whole ELF file of the artifact's architecture, and its version, where it can be read, is the
-/// artifact's.
+/// Decodes `fetched`, on two processors while one is `idle`. Fails unless each executable is a complete ELF
+/// file of the artifact's architecture and, if it tells one, version.
 pub(crate) fn decode(
     fetched: &Fetched,
-    place: &Destination,
+    destination: &Destination,
     idle: &IdleProcessors,
 ) -> anyhow::Result<Decoded> {
-    std::thread::scope(|scope| decode_members(fetched, place, WriterThread::new(scope, idle)))
+    std::thread::scope(|scope| decode_members(fetched, destination, WriterThread::new(scope, idle)))
 }
 
-fn decode_members(fetched: &Fetched, place: &Destination, helper: WriterThread) -> anyhow::Result<Decoded> {
+fn decode_members(
+    fetched: &Fetched,
+    destination: &Destination,
+    writer_thread: WriterThread,
+) -> anyhow::Result<Decoded> {
     let artifact = fetched.artifact.clone();
     let label = format!("{artifact}, `{}`", artifact.file_name());
     let component = artifact.catalogued();
-    let mut decoder = Decoder { artifact: &artifact, place, helper };
+    let mut decoder = Decoder { artifact: &artifact, destination, writer_thread };
     let (mut members, mut ignored) = (Vec::new(), Vec::new());
     let mut take = |found: archive::Member| -> anyhow::Result<()> {
         match component.rule(found.name) {
@@ -118,28 +120,28 @@ fn decode_members(fetched: &Fetched, place: &Destination, helper: WriterThread) 
     if let Some(parsed) = parsed.filter(|parsed| *parsed != artifact.sha256) {
         return Err(fetched.changed(parsed).into());
     }
-    let missing = component
-        .required
-        .iter()
-        .find(|name| !members.iter().any(|member: &DecodedMember| member.name == **name));
-    if let Some(name) = missing {
-        let message = format!("{label} has no member `{name}`");
-        return Err(Failure::new(Kind::Unverified, message)
-            .help("is it the right file for this component?")
-            .into());
-    }
+    require_members(component, &members, &label)?;
     members.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Decoded { artifact, members, ignored })
 }
 
-/// What is the same for all members of an artifact.
+/// Fails if the artifact lacks a member that its component requires.
+fn require_members(component: &Component, members: &[DecodedMember], label: &str) -> Result<(), Failure> {
+    let has = |name: &str| members.iter().any(|member| member.name == name);
+    let Some(name) = component.required.iter().find(|name| !has(name)) else { return Ok(()) };
+    let message = format!("{label} has no member `{name}`");
+    Err(Failure::new(Kind::Unverified, message).help("is it the right file for this component?"))
+}
+
+/// Decoder for the members of one artifact.
 struct Decoder<'a, 'scope, 'env> {
     artifact: &'a Artifact,
-    place: &'a Destination<'a>,
-    helper: WriterThread<'scope, 'env>,
+    destination: &'a Destination<'a>,
+    writer_thread: WriterThread<'scope, 'env>,
 }
 
 impl Decoder<'_, '_, '_> {
+    /// Decodes and checks one member.
     fn member(
         &mut self,
         rule: &MemberRule,
@@ -147,8 +149,8 @@ impl Decoder<'_, '_, '_> {
         found: archive::Member,
     ) -> anyhow::Result<DecodedMember> {
         let name = found.name;
-        let (file, nameless) = self.room(rule)?;
-        // What is no archive is hashed: it is what the artifact's own digest is compared with.
+        let (file, nameless) = self.create_file(rule)?;
+        // An artifact that is no archive is always hashed: its own digest is compared with the result.
         let pinned = self.artifact.members.get(name).filter(|_| !self.artifact.catalogued().raw);
         let Some(Written { file, size, sha256 }) = self.copy(found, file, pinned, path.as_str())? else {
             let message = format!("{}: member `{}` is truncated", self.artifact, printable(name));
@@ -159,7 +161,7 @@ impl Decoder<'_, '_, '_> {
         Ok(DecodedMember { name: name.to_owned(), path, size, sha256, needs_glibc, file, nameless })
     }
 
-    /// Copies a member; none where it is shorter than it says.
+    /// Copies a member to `file`; `None` if it is shorter than its header says.
     fn copy(
         &mut self,
         found: archive::Member,
@@ -169,11 +171,11 @@ impl Decoder<'_, '_, '_> {
     ) -> anyhow::Result<Option<Written>> {
         let archive::Member { size, content, .. } = found;
         let failed = |error| Failure::filesystem("writing", shown, errno(&error));
-        let mut writer = Writer::new(&mut self.helper, file, size, pinned.copied()).map_err(failed)?;
+        let mut writer = Writer::new(&mut self.writer_thread, file, size, pinned.copied()).map_err(failed)?;
         let mut buffer = vec![0; BUFFER];
         loop {
             interrupt::check()?;
-            // An archive's own trouble is told by archive.rs; for a single file this is the disk's.
+            // An archive's defects are reported by `archive::read`; for a single file it is a disk error.
             let count = fill(content, &mut buffer)
                 .map_err(|error| Failure::filesystem("reading the source of", shown, errno(&error)))?;
             if count == 0 {
@@ -184,9 +186,9 @@ impl Decoder<'_, '_, '_> {
         }
     }
 
-    /// A file for one member, and whether it can be given a name in the root.
-    fn room(&self, rule: &MemberRule) -> Result<(File, bool), Failure> {
-        match self.place {
+    /// Creates a file for one member. Returns it and whether it can be linked into the root.
+    fn create_file(&self, rule: &MemberRule) -> Result<(File, bool), Failure> {
+        match self.destination {
             Destination::Root(root, scratch) => match root.anonymous(rule.directory())? {
                 Some(file) => Ok((file, true)),
                 None => Ok((temporary(scratch)?, false)),
@@ -202,7 +204,7 @@ fn temporary(directory: &Path) -> Result<File, Failure> {
     })
 }
 
-/// Reads until `buffer` is full or the content ends: large writes are cheaper than many small ones.
+/// Reads until `buffer` is full or the content ends, because few large writes cost less than many small ones.
 fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -216,6 +218,7 @@ fn fill(content: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
+/// Fails if a single file is a web page instead of an executable.
 fn refuse_html(bytes: &Section, label: &str) -> Result<(), Failure> {
     let mut start = [0; 256];
     let count = bytes.read_at(&mut start, 0).unwrap_or(0);

@@ -1,9 +1,8 @@
-//! Reads release archives: entries one by one, by a strict policy, never unpacked.
+//! Reads release archives, entry by entry and by a strict policy, without unpacking them.
 //!
-//! What an archive may hold: regular files and directories with plain relative names. Links,
-//! devices, sparse files, setuid bits, duplicates and trailing data are refused, also in members that
-//! nobody asked for: upstream's releases have none, so one is a sign of an attack or of damage. It
-//! writes nothing.
+//! An archive may contain regular files and directories with plain relative names. Links, devices, sparse
+//! files, setuid bits, duplicates and trailing data are refused, also in members that are not installed:
+//! upstream's releases have none, so one is a sign of an attack or of damage. `archive::read` must not write.
 
 mod check;
 pub(crate) mod decode;
@@ -24,33 +23,34 @@ use crate::interrupt;
 use crate::source::fetch::{HTML, looks_like_html};
 use crate::source::section::Section;
 
-/// An archive with more entries is refused.
+/// Number of entries above which an archive is refused.
 const MOST_ENTRIES: usize = 4096;
 
-/// What may stand between two members (long names, PAX records) and after the last one (padding).
+/// Bytes allowed between two members (long names, PAX records) and after the last one (padding).
 const METADATA: u64 = 1 << 20;
 
+/// Size of a tar block.
 const BLOCK: u64 = 512;
 
-/// Compressed bytes are read in pieces of this size; smaller ones cost time.
+/// Buffer for compressed bytes; a smaller one costs time.
 const INPUT: usize = 128 * 1024;
 
 /// A regular file in an archive.
 pub(crate) struct Member<'entry> {
-    /// Its normalised name, without `./`.
+    /// The normalised name, without `./`.
     pub name: &'entry str,
-    /// Bytes; PAX records are taken into account.
+    /// The length in bytes, from a PAX record if there is one.
     pub size: u64,
-    /// Its content.
+    /// The content.
     pub content: &'entry mut dyn Read,
 }
 
 /// Calls `visit` for every regular file of the gzip-compressed or plain tar archive `bytes`, in
 /// order. `label` names the archive in messages.
 ///
-/// It has succeeded only when the whole archive was read and found intact: what `visit` was given
-/// before an error must not be used. Gives the digest of exactly the bytes that were parsed, if `hashed`:
-/// a file that somebody else can write to may have changed since it was verified.
+/// Succeeds only if the whole archive was read and is intact: members that `visit` received before an error
+/// must not be used. If `hashed`, returns the digest of exactly the bytes that were parsed, because a file
+/// that another user can write to may have changed since it was verified.
 pub(crate) fn read(
     bytes: &Section,
     label: &str,
@@ -61,7 +61,7 @@ pub(crate) fn read(
     let mut input = BufReader::with_capacity(INPUT, &mut source);
     let magic = input.fill_buf().map_err(|error| corrupt(label, &error))?.to_vec();
     match format(&magic, label)? {
-        // Not GzDecoder: it ends after the first member of what pigz and others write.
+        // GzDecoder would end after the first of the several members that pigz and others write.
         Format::Gzip => read_tar(MultiGzDecoder::new(input), label, &mut visit)?,
         Format::Tar => read_tar(input, label, &mut visit)?,
     }
@@ -73,7 +73,7 @@ enum Format {
     Tar,
 }
 
-/// By magic, not by name.
+/// Detects the format by the first bytes, not by the file name.
 fn format(start: &[u8], label: &str) -> Result<Format, Failure> {
     let unsupported = |format: &str| {
         Failure::new(Kind::Invalid, format!("{label}: {format} is not supported"))
@@ -103,7 +103,7 @@ fn read_tar<R: Read>(
     visit: &mut dyn FnMut(Member) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let budget = Rc::new(Cell::new(METADATA));
-    let mut archive = Archive::new(Meter { source, total: 0, budget: Rc::clone(&budget) });
+    let mut archive = Archive::new(LimitReader { source, total: 0, budget: Rc::clone(&budget) });
     let mut names = Names::default();
     let (mut count, mut end) = (0, 0);
     for entry in archive.entries().map_err(|error| corrupt(label, &error))? {
@@ -117,17 +117,17 @@ fn read_tar<R: Read>(
         end = entry.raw_file_position() + entry.size().div_ceil(BLOCK) * BLOCK;
         budget.set(u64::MAX);
         if let Some(name) = names.file(&entry, kind, label)? {
-            hand_over(&mut entry, &name, label, visit)?;
+            visit_member(&mut entry, &name, label, visit)?;
         }
-        // What nobody wanted is read all the same: the archive has to be intact.
+        // The rest is read, too, because the whole archive has to be intact.
         io::copy(&mut entry, &mut io::sink()).map_err(|error| corrupt(label, &error))?;
         budget.set(METADATA);
     }
-    drained(archive.into_inner(), end, label)
+    require_end(archive.into_inner(), end, label)
 }
 
-/// Gives a member to the visitor; an error of reading it is the archive's, not the visitor's.
-fn hand_over<R: Read>(
+/// Calls `visit` for a member. An error of reading the member is returned instead of the visitor's.
+fn visit_member<R: Read>(
     entry: &mut tar::Entry<R>,
     name: &str,
     label: &str,
@@ -142,9 +142,9 @@ fn hand_over<R: Read>(
     }
 }
 
-/// The rest of the archive after its last entry: two blocks of zeros at least, nothing but zeros,
-/// and an intact end of the compressed stream.
-fn drained<R: Read>(mut source: Meter<R>, end: u64, label: &str) -> anyhow::Result<()> {
+/// Fails unless the archive, after its last entry at `end`, has two or more blocks of zeros, only zeros, and
+/// an intact end of the compressed stream.
+fn require_end<R: Read>(mut source: LimitReader<R>, end: u64, label: &str) -> anyhow::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
         match source.read(&mut buffer).map_err(|error| corrupt(label, &error))? {
@@ -162,7 +162,7 @@ fn drained<R: Read>(mut source: Meter<R>, end: u64, label: &str) -> anyhow::Resu
     }
 }
 
-/// Remembers the reading error of a member, which is the archive's fault and not the visitor's.
+/// Reader of a member that keeps its error, which is the archive's and not the visitor's.
 struct MemberReader<'entry, R: Read> {
     entry: &'entry mut R,
     error: Option<io::Error>,
@@ -183,15 +183,15 @@ impl<R: Read> Read for MemberReader<'_, R> {
     }
 }
 
-/// Counts what comes out of the decoder and cuts off a bomb, whether it inflates members or names.
-struct Meter<R> {
+/// Reader that fails when a decompression bomb inflates to too many bytes of members or metadata.
+struct LimitReader<R> {
     source: R,
     total: u64,
-    /// What may still be read before the next member has to begin.
+    /// Bytes that may be read before the next member begins.
     budget: Rc<Cell<u64>>,
 }
 
-impl<R: Read> Read for Meter<R> {
+impl<R: Read> Read for LimitReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
         self.total += count as u64;

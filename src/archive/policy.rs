@@ -1,4 +1,6 @@
-//! What an archive may hold: regular files and directories with plain relative names.
+//! Policy for the entries of an archive: regular files and directories with plain relative names.
+//!
+//! This module must not read a member's content.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read};
@@ -10,22 +12,24 @@ use crate::error::{Failure, Kind};
 use crate::path::LONGEST_COMPONENT;
 use crate::printable::{printable, steers};
 
-/// An archive that inflates to more is refused; containerd's has 0.15 GB.
-pub(crate) const LARGEST: u64 = 1 << 30;
+/// Bytes to which an archive may inflate; containerd's has 0.15 GB.
+pub(super) const LARGEST: u64 = 1 << 30;
 
-/// Names longer or deeper are refused.
+/// Bytes of the longest name that is accepted.
 const LONGEST_NAME: usize = 255;
 
+/// Components of the deepest name that is accepted.
 const DEEPEST_NAME: usize = 8;
 
+/// Kinds of entries that are accepted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EntryKind {
+pub(super) enum EntryKind {
     File,
     Directory,
 }
 
-/// Whether an entry is of a kind, a mode and a size that a release may hold.
-pub(crate) fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<EntryKind, Failure> {
+/// Returns the kind of an entry; fails if a release can't have an entry of its type, mode or size.
+pub(super) fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<EntryKind, Failure> {
     let shown = printable(&String::from_utf8_lossy(&entry.path_bytes()));
     let refuse = |why: &str| Err(refuse(label, &format!("member `{shown}` {why}")));
     let kind = match entry.header().entry_type() {
@@ -49,16 +53,16 @@ pub(crate) fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<E
     }
 }
 
-/// The names that an archive has used.
+/// Names that an archive has used so far.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(super) struct Names {
     files: BTreeSet<String>,
     directories: BTreeSet<String>,
 }
 
 impl Names {
-    /// The name of a regular file, seen for the first time; none for a directory.
-    pub(crate) fn file<R: Read>(
+    /// Adds an entry's name and returns it if it is a regular file's; fails if the name was used before.
+    pub(super) fn file<R: Read>(
         &mut self,
         entry: &tar::Entry<R>,
         kind: EntryKind,
@@ -68,7 +72,7 @@ impl Names {
         let shown = printable(&String::from_utf8_lossy(&raw));
         let refuse = |why: &str| refuse(label, &format!("member `{shown}` {why}"));
         let Some(name) = normalise(&raw).map_err(|why| refuse(&why))? else { return Ok(None) };
-        // A directory may be named again, as GNU tar does when it appends.
+        // GNU tar repeats the name of a directory when it appends to an archive.
         let fits = match kind {
             EntryKind::Directory => !self.files.contains(&name),
             EntryKind::File => !self.files.contains(&name) && !self.directories.contains(&name),
@@ -94,7 +98,7 @@ fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<R>) -> bool {
     records.flatten().any(|record| record.key_bytes().starts_with(b"GNU.sparse"))
 }
 
-/// A member's name without `./` and a trailing slash; none for the archive's own `./`.
+/// Returns a member's name without `./` and trailing slash; `None` for the name `./` itself.
 fn normalise(raw: &[u8]) -> Result<Option<String>, String> {
     let name = std::str::from_utf8(raw).map_err(|_| "has a name that is not UTF-8")?;
     if name.is_empty() || name.chars().any(steers) {
@@ -116,12 +120,14 @@ fn normalise(raw: &[u8]) -> Result<Option<String>, String> {
     Ok((!parts.is_empty()).then(|| parts.join("/")))
 }
 
-pub(crate) fn refuse(label: &str, why: &str) -> Failure {
+/// Returns the failure of an archive that the policy forbids.
+pub(super) fn refuse(label: &str, why: &str) -> Failure {
     Failure::new(Kind::Unsafe, format!("{label}: {why}"))
         .help("nothing of it was installed; get the archive that upstream published")
 }
 
-pub(crate) fn corrupt(label: &str, error: &io::Error) -> Failure {
+/// Returns the failure for an error of reading an archive: policy, disk, truncated or corrupt.
+pub(super) fn corrupt(label: &str, error: &io::Error) -> Failure {
     if let Some(limit) = error.get_ref().and_then(|inner| inner.downcast_ref::<LimitExceeded>()) {
         return refuse(label, &limit.0);
     }
@@ -142,8 +148,8 @@ pub(crate) fn corrupt(label: &str, error: &io::Error) -> Failure {
         .help("fetch it again; what it should be is pinned by its digest")
 }
 
-/// The error of the disk below what the decoders made of it.
-pub(crate) fn system_error(error: &io::Error) -> Option<Errno> {
+/// Returns the disk's error that the decoders have wrapped, if there is one.
+pub(super) fn system_error(error: &io::Error) -> Option<Errno> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(inner) = cause {
         let found = inner.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
@@ -155,6 +161,7 @@ pub(crate) fn system_error(error: &io::Error) -> Option<Errno> {
     None
 }
 
+/// An exceeded limit, which a reader can only report as an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct LimitExceeded(pub(crate) String);
+pub(super) struct LimitExceeded(pub(super) String);

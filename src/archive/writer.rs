@@ -1,5 +1,6 @@
-//! Where decoded bytes go: hashed if need be, and written to a file. On a processor of its own where one has
-//! nothing to do: there the next bytes are decoded meanwhile.
+//! Hashes and writes decoded bytes, in a second thread if a processor is idle, while the next bytes are decoded.
+//!
+//! This module must not know where the bytes come from.
 
 use std::fs::File;
 use std::io;
@@ -13,200 +14,201 @@ use rustix::io::Errno;
 use crate::digest::{BUFFER, Digest, Hasher};
 use crate::parallel::{Busy, IdleProcessors};
 
-/// How much is written before the disk is told to begin.
+/// Bytes after which the kernel is asked to start writing to the disk.
 const WRITE_BACK: u64 = 8 << 20;
 
-/// A file in the making.
-pub(super) struct Sink {
-    file: File,
-    sum: Sum,
-    written: u64,
-    /// Of these the disk has been told.
-    begun: u64,
+/// Writer of one file, which writes in the thread while a processor is idle.
+pub(super) struct Writer<'thread, 'scope, 'env> {
+    thread: &'thread mut WriterThread<'scope, 'env>,
+    /// The file; `None` while the thread writes to it.
+    output: Option<OutputFile>,
 }
 
-/// The digest of what is written.
-enum Sum {
-    /// Known beforehand, by the archive's own: the same bytes inflate to the same.
-    Pinned(Digest),
-    Hashed(Hasher),
-}
-
-/// A file that is whole.
-pub(super) struct Written {
-    /// It.
-    pub file: File,
-    /// Bytes.
-    pub size: u64,
-    /// Of its content.
-    pub sha256: Digest,
-}
-
-impl Sink {
-    /// The space for `size` bytes is reserved, so that a full disk is noticed early. Hashed is what is not
-    /// `pinned`.
-    pub(super) fn new(file: File, size: u64, pinned: Option<Digest>) -> io::Result<Self> {
-        if size > BUFFER as u64 {
-            match fallocate(&file, FallocateFlags::empty(), 0, size) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        let sum = pinned.map_or_else(|| Sum::Hashed(Hasher::default()), Sum::Pinned);
-        Ok(Sink { file, sum, written: 0, begun: 0 })
+impl<'thread, 'scope, 'env> Writer<'thread, 'scope, 'env> {
+    /// Creates a writer for `file`, of `size` bytes; the content is hashed unless its digest is `pinned`.
+    pub(super) fn new(
+        thread: &'thread mut WriterThread<'scope, 'env>,
+        file: File,
+        size: u64,
+        pinned: Option<Digest>,
+    ) -> io::Result<Self> {
+        Ok(Writer { thread, output: Some(OutputFile::new(file, size, pinned)?) })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.written - self.begun >= WRITE_BACK {
-            self.begin();
-        }
-        if let Sum::Hashed(hasher) = &mut self.sum {
-            hasher.update(bytes);
-        }
-        self.file.write_all_at(bytes, self.written)?;
-        self.written += bytes.len() as u64;
+    /// Writes the first `count` bytes of `buffer`, which may be replaced by another buffer. The error can be
+    /// that of an earlier write.
+    pub(super) fn write(&mut self, buffer: &mut Vec<u8>, count: usize) -> io::Result<()> {
+        let mut output = self.take_output()?;
+        let Some((channels, busy)) = self.thread.idle_channels() else {
+            output.write(&buffer[..count])?;
+            self.output = Some(output);
+            return Ok(());
+        };
+        let job = WriteJob { output, bytes: std::mem::take(buffer), count, busy };
+        channels.jobs.send(job).map_err(|_| thread_ended())?;
+        *buffer = std::mem::take(&mut self.thread.spare);
         Ok(())
     }
 
-    /// Lets the disk begin with what has been written: the flush at the end finds little left to do. The
-    /// kernel starts to write dirty pages that are said not to be needed, and keeps them until then.
-    fn begin(&mut self) {
-        let length = std::num::NonZeroU64::new(self.written - self.begun);
-        // Only advice: where it is not taken, the flush takes longer.
-        let _ = fadvise(&self.file, self.begun, length, Advice::DontNeed);
-        self.begun = self.written;
+    /// Waits until all bytes are written and returns the file.
+    pub(super) fn finish(mut self) -> io::Result<Written> {
+        Ok(self.take_output()?.finish())
     }
 
-    fn finish(mut self) -> Written {
-        self.begin();
-        let sha256 = match self.sum {
-            Sum::Pinned(digest) => digest,
-            Sum::Hashed(hasher) => hasher.finish(),
-        };
-        Written { file: self.file, size: self.written, sha256 }
+    /// Takes the file, for which it waits while the thread writes to it.
+    fn take_output(&mut self) -> io::Result<OutputFile> {
+        if let Some(output) = self.output.take() {
+            return Ok(output);
+        }
+        let channels = self.thread.channels.as_ref().ok_or_else(thread_ended)?;
+        let (output, bytes, written) = channels.results.recv().map_err(|_| thread_ended())?;
+        self.thread.spare = bytes;
+        written.map(|()| output)
     }
 }
 
-/// A thread that writes while another decodes. It is started when it is first needed.
+/// A completely written file.
+pub(super) struct Written {
+    /// The file.
+    pub file: File,
+    /// Length in bytes.
+    pub size: u64,
+    /// Digest of the content.
+    pub sha256: Digest,
+}
+
+/// Thread that writes while another decodes; it is started when it is first needed.
 pub(super) struct WriterThread<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     idle: &'env IdleProcessors,
-    line: Option<Line<'env>>,
-    /// What the caller fills while the helper has the other.
+    channels: Option<Channels<'env>>,
+    /// Buffer that the caller fills while the thread writes the other one.
     spare: Vec<u8>,
 }
 
-/// To the helper and back.
-struct Line<'env> {
-    to: SyncSender<WriteJob<'env>>,
-    from: Receiver<(Sink, Vec<u8>, io::Result<()>)>,
+/// Channels to the thread and back.
+struct Channels<'env> {
+    jobs: SyncSender<WriteJob<'env>>,
+    results: Receiver<(OutputFile, Vec<u8>, io::Result<()>)>,
 }
 
+/// Bytes for the thread to write.
 struct WriteJob<'env> {
-    sink: Sink,
+    output: OutputFile,
     bytes: Vec<u8>,
     count: usize,
     busy: Busy<'env>,
 }
 
 impl<'scope, 'env> WriterThread<'scope, 'env> {
-    /// Works within `scope`, while one of `idle` can be had.
+    /// Prepares a thread of `scope` that works only while one of the processors is `idle`.
     pub(super) fn new(scope: &'scope Scope<'scope, 'env>, idle: &'env IdleProcessors) -> Self {
-        WriterThread { scope, idle, line: None, spare: vec![0; BUFFER] }
+        WriterThread { scope, idle, channels: None, spare: vec![0; BUFFER] }
     }
 
-    /// The line to the helper where a processor is idle for it and a thread can be had.
-    fn claim(&mut self) -> Option<(&Line<'env>, Busy<'env>)> {
+    /// Returns the channels to the thread if a processor is idle and the thread could be started.
+    fn idle_channels(&mut self) -> Option<(&Channels<'env>, Busy<'env>)> {
         let busy = self.idle.claim()?;
-        if self.line.is_none() {
-            self.line = Line::new(self.scope);
+        if self.channels.is_none() {
+            self.channels = Channels::new(self.scope);
         }
-        Some((self.line.as_ref()?, busy))
+        Some((self.channels.as_ref()?, busy))
     }
 }
 
-impl<'env> Line<'env> {
+impl<'env> Channels<'env> {
     fn new<'scope>(scope: &'scope Scope<'scope, 'env>) -> Option<Self> {
-        let (to, jobs) = sync_channel::<WriteJob<'env>>(1);
-        let (back, from) = sync_channel(1);
+        let (jobs, received) = sync_channel::<WriteJob<'env>>(1);
+        let (sender, results) = sync_channel(1);
         let work = move || {
-            for WriteJob { mut sink, bytes, count, busy } in jobs {
-                let written = sink.write(&bytes[..count]);
+            for WriteJob { mut output, bytes, count, busy } in received {
+                let written = output.write(&bytes[..count]);
                 drop(busy);
-                // Nobody waits for it where the decoder has failed.
-                let _ = back.send((sink, bytes, written));
+                // An error means that the decoder has failed and nobody waits for the result.
+                let _ = sender.send((output, bytes, written));
             }
         };
         Builder::new().spawn_scoped(scope, work).ok()?;
-        Some(Line { to, from })
+        Some(Channels { jobs, results })
     }
 }
 
 /// A file that is being written.
-pub(super) struct Writer<'helper, 'scope, 'env> {
-    helper: &'helper mut WriterThread<'scope, 'env>,
-    /// None while the helper has it.
-    sink: Option<Sink>,
+struct OutputFile {
+    file: File,
+    digest: ContentDigest,
+    length: u64,
+    /// Bytes of which the kernel was asked to start writing.
+    started: u64,
 }
 
-impl<'helper, 'scope, 'env> Writer<'helper, 'scope, 'env> {
-    /// Begins `file`, of `size` bytes, whose digest may be `pinned`.
-    pub(super) fn new(
-        helper: &'helper mut WriterThread<'scope, 'env>,
-        file: File,
-        size: u64,
-        pinned: Option<Digest>,
-    ) -> io::Result<Self> {
-        Ok(Writer { helper, sink: Some(Sink::new(file, size, pinned)?) })
+/// Digest of a file's content.
+enum ContentDigest {
+    /// The digest is known, because that of the archive is: the same bytes inflate to the same content.
+    Pinned(Digest),
+    Hashed(Hasher),
+}
+
+impl OutputFile {
+    /// Reserves the space for `size` bytes, so that a full disk is noticed early.
+    fn new(file: File, size: u64, pinned: Option<Digest>) -> io::Result<Self> {
+        if size > BUFFER as u64 {
+            match fallocate(&file, FallocateFlags::empty(), 0, size) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let digest = pinned.map_or_else(|| ContentDigest::Hashed(Hasher::default()), ContentDigest::Pinned);
+        Ok(OutputFile { file, digest, length: 0, started: 0 })
     }
 
-    /// Writes the first `count` bytes of `buffer`, which is another one afterwards. An error may be that of
-    /// the bytes before.
-    pub(super) fn write(&mut self, buffer: &mut Vec<u8>, count: usize) -> io::Result<()> {
-        let mut sink = self.back()?;
-        let Some((line, busy)) = self.helper.claim() else {
-            sink.write(&buffer[..count])?;
-            self.sink = Some(sink);
-            return Ok(());
-        };
-        let job = WriteJob { sink, bytes: std::mem::take(buffer), count, busy };
-        line.to.send(job).map_err(|_| lost())?;
-        *buffer = std::mem::take(&mut self.helper.spare);
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.length - self.started >= WRITE_BACK {
+            self.start_write_back();
+        }
+        if let ContentDigest::Hashed(hasher) = &mut self.digest {
+            hasher.update(bytes);
+        }
+        self.file.write_all_at(bytes, self.length)?;
+        self.length += bytes.len() as u64;
         Ok(())
     }
 
-    /// What has been written, when all of it is.
-    pub(super) fn finish(mut self) -> io::Result<Written> {
-        Ok(self.back()?.finish())
+    /// Asks the kernel to start writing, so that the flush at the end takes less time: DONTNEED makes it
+    /// write dirty pages to the disk before it drops them.
+    fn start_write_back(&mut self) {
+        let length = std::num::NonZeroU64::new(self.length - self.started);
+        // On an error only the flush takes longer.
+        let _ = fadvise(&self.file, self.started, length, Advice::DontNeed);
+        self.started = self.length;
     }
 
-    fn back(&mut self) -> io::Result<Sink> {
-        if let Some(sink) = self.sink.take() {
-            return Ok(sink);
-        }
-        let line = self.helper.line.as_ref().ok_or_else(lost)?;
-        let (sink, bytes, written) = line.from.recv().map_err(|_| lost())?;
-        self.helper.spare = bytes;
-        written.map(|()| sink)
+    fn finish(mut self) -> Written {
+        self.start_write_back();
+        let sha256 = match self.digest {
+            ContentDigest::Pinned(digest) => digest,
+            ContentDigest::Hashed(hasher) => hasher.finish(),
+        };
+        Written { file: self.file, size: self.length, sha256 }
     }
 }
 
-fn lost() -> io::Error {
+fn thread_ended() -> io::Error {
     io::Error::other("the thread that writes has ended")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{BUFFER, Digest, Errno, File, IdleProcessors, Writer, WriterThread, Written, io};
 
     use crate::parallel;
 
-    /// Writes 20 buffers and a half, by a helper where one is idle. Gives whether one has been started.
+    /// Writes 20 buffers and a half. Returns the file and whether a thread was started.
     fn write(idle: &IdleProcessors, file: File) -> (io::Result<Written>, bool) {
         std::thread::scope(|scope| {
-            let mut helper = WriterThread::new(scope, idle);
+            let mut thread = WriterThread::new(scope, idle);
             let written = || -> io::Result<Written> {
-                let mut writer = Writer::new(&mut helper, file, 0, None)?;
+                let mut writer = Writer::new(&mut thread, file, 0, None)?;
                 let mut buffer = vec![0; BUFFER];
                 for number in 0..=20 {
                     buffer.fill(number);
@@ -214,7 +216,7 @@ mod tests {
                 }
                 writer.finish()
             };
-            (written(), helper.line.is_some())
+            (written(), thread.channels.is_some())
         })
     }
 

@@ -1,4 +1,6 @@
-//! Plan against root: what would have to change, path by path. It reads the root and writes nothing.
+//! Compares a plan with a root and lists the necessary changes, path by path.
+//!
+//! This module reads the root and must not write to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,68 +12,68 @@ use crate::plan::{Entry, Plan};
 use crate::root::Root;
 use crate::state::{Before, Owned, Receipt, Step, Survey};
 
-/// Longer texts are replaced without being shown.
-const SHOWN: u64 = 1 << 18;
+/// Length of the longest text that is kept for showing a change.
+const LONGEST_SHOWN: u64 = 1 << 18;
 
-/// What happens to one path.
+/// Action at one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// It is as it should be.
+    /// Nothing: the path is as the plan wants it.
     Keep,
-    /// Nothing is there yet.
+    /// The path does not exist and is created.
     Create,
-    /// Something of somebody else's is there: it is kept for `remove` to put back.
+    /// The path exists and is not nodebake's: the node is kept, so that `remove` can restore it.
     Replace,
-    /// Something of ours is there and has to be another.
+    /// The path is nodebake's and gets another node.
     Update,
-    /// It is ours and not wanted any more.
+    /// The path is nodebake's, no longer wanted, and removed.
     Remove,
-    /// As [`Action::Remove`], and what was there before comes back.
+    /// The path is nodebake's and no longer wanted: the node from before the first bake is restored.
     Restore,
-    /// It was ours, is not wanted any more and was edited: it stays.
+    /// The path is no longer wanted and stays as it is, no longer owned, for example because it was edited.
     Release,
 }
 
-/// One path and what happens to it.
+/// Change of one path.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
     /// The path.
     pub path: ImagePath,
-    /// What happens.
+    /// The action.
     pub action: Action,
-    /// What is there now.
+    /// The node in the root.
     pub found: Option<Node>,
-    /// What belongs there; none where it goes.
+    /// The wanted node; `None` if the path is no longer wanted.
     pub want: Option<Want>,
-    /// What the receipt says now.
+    /// The path's entry in the present receipt.
     pub old: Option<Owned>,
-    /// What the receipt will say; none: nothing.
+    /// The path's entry in the next receipt; `None` if the path will not be owned.
     pub new: Option<Owned>,
-    /// Somebody edited what we had put there.
+    /// The installed file was edited.
     pub edited: bool,
-    /// The text that is there now, for showing what changes.
+    /// The found text, for showing the change.
     pub text: Option<String>,
 }
 
 /// All changes of one root.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Diff {
-    /// What the package manager did, or would do.
+    /// Changes that the package manager made, or would make.
     pub packages: Vec<PackageChange>,
-    /// Every planned and every owned path, sorted.
+    /// Changes of every planned and every owned path, sorted by path.
     pub changes: Vec<Change>,
-    /// Directories that have to be created on the way.
+    /// Missing directories above planned paths.
     pub directories: BTreeSet<ImagePath>,
 }
 
 impl Change {
-    /// Whether something happens in the root.
+    /// Returns whether the root changes, not only the receipt.
     pub(crate) fn acts(&self) -> bool {
         !matches!(self.action, Action::Keep | Action::Release)
     }
 
-    /// Whether a new file or link is staged beside the path.
-    pub(crate) fn is_staged(&self) -> bool {
+    /// Returns whether a new file or link is staged under a temporary name.
+    pub(super) fn is_staged(&self) -> bool {
         let written = matches!(self.want, Some(Want::File { .. } | Want::Link { .. }));
         match self.action {
             Action::Create | Action::Replace | Action::Update => written,
@@ -80,7 +82,8 @@ impl Change {
         }
     }
 
-    /// What is there came with a package of ours: there is nothing to keep.
+    /// Treats the found node as installed, because a package that nodebake installed brought it: no original
+    /// is kept.
     fn forget_original(&mut self) {
         if let Some(new) = &mut self.new {
             new.before = Before::Nothing;
@@ -89,12 +92,12 @@ impl Change {
         }
     }
 
-    /// Whether it is a symlink: those come last, so that nothing is enabled before it is there.
-    pub(crate) fn is_link(&self) -> bool {
+    /// Returns whether a symlink is wanted: links come last, so that no unit is enabled before it exists.
+    pub(super) fn is_link(&self) -> bool {
         matches!(self.want, Some(Want::Link { .. }))
     }
 
-    /// What the intent says of it.
+    /// Returns the change as a step of an intent.
     pub(crate) fn step(&self) -> Step {
         let temporary = self.is_staged().then(|| self.path.temporary());
         Step { temporary, old: self.old.clone(), new: self.new.clone(), acts: self.acts() }
@@ -102,18 +105,18 @@ impl Change {
 }
 
 impl Diff {
-    /// Whether the root is as the plan wants it.
+    /// Returns whether the root is as the plan wants it.
     pub(crate) fn is_empty(&self) -> bool {
         self.packages.is_empty() && !self.changes.iter().any(Change::acts)
     }
 
-    /// Everything that the receipt will own.
+    /// Returns all paths that the next receipt will own.
     pub(crate) fn owned(&self) -> BTreeMap<ImagePath, Owned> {
         self.changes.iter().filter_map(|change| Some((change.path.clone(), change.new.clone()?))).collect()
     }
 }
 
-/// Compares `plan` with `root`, of which `receipt` owns what is in `found`.
+/// Compares `plan` with `root`, where `receipt` owns the paths in `found`.
 pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) -> Result<Diff, Failure> {
     let mut diff = Diff::default();
     for (path, entry) in &plan.entries {
@@ -121,13 +124,15 @@ pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) 
             Some(node) => node.clone(),
             None => root.node(path)?,
         };
-        if at_path.is_none() && !matches!(entry.want, Want::Present { .. }) {
+        let is_present = matches!(entry.want, Want::Present { .. });
+        if at_path.is_none() && !is_present {
             let missing = root.missing_directories(path)?;
             diff.directories.extend(missing.into_iter().filter(|above| !plan.entries.contains_key(above)));
         }
-        if let Want::Present { .. } = entry.want {
-            diff.changes.push(present(path, entry, receipt.paths.get(path), at_path));
-        } else if let Some(mut change) = wanted(path, entry, receipt.paths.get(path), at_path, root)? {
+        let planned = Planned { path, entry, old: receipt.paths.get(path), found: at_path };
+        if is_present {
+            diff.changes.push(planned.keep());
+        } else if let Some(mut change) = planned.change(root)? {
             if plan.shipped.contains(path) && change.old.is_none() {
                 change.forget_original();
             }
@@ -141,85 +146,116 @@ pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) 
     Ok(diff)
 }
 
-/// A path of the plan. None: an administrator's link leads to the directory, it stays as it is.
-fn wanted(
-    path: &ImagePath,
-    entry: &Entry,
-    old: Option<&Owned>,
+/// Iterates over the changes that a user would notice.
+pub(crate) fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
+    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
+}
+
+/// A path of the plan, with its entry in the receipt and its node in the root.
+struct Planned<'a> {
+    path: &'a ImagePath,
+    entry: &'a Entry,
+    old: Option<&'a Owned>,
     found: Option<Node>,
-    root: &Root,
-) -> Result<Option<Change>, Failure> {
-    let node = entry.want.node();
-    let is_directory = matches!(entry.want, Want::Directory { .. });
-    if is_directory && matches!(found, Some(Node::Link { .. })) && root.is_directory(path)? {
-        return Ok(None);
-    }
-    refuse_mixture(path, is_directory, found.as_ref(), root)?;
-    let before = match (old, &found) {
-        (Some(old), _) => old.before,
-        (None, None) => Before::Nothing,
-        (None, Some(Node::Directory { mode, owner })) => Before::Directory(*mode, *owner),
-        (None, Some(_)) => Before::Saved,
-    };
-    let edited = match (old, &found) {
-        (Some(old), Some(found)) => found.differs_in_content(&old.node) && found.differs_in_content(&node),
-        _ => false,
-    };
-    let same = found.as_ref() == Some(&node);
-    let action = match (old, &found) {
-        _ if same && (old.is_some() || is_directory) => Action::Keep,
-        (_, None) => Action::Create,
-        (None, Some(_)) => Action::Replace,
-        (Some(_), Some(_)) => Action::Update,
-    };
-    let text = match (&entry.want, &found) {
-        (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. })) if action != Action::Keep => {
-            root.text(path, SHOWN).unwrap_or(None)
+}
+
+impl Planned<'_> {
+    /// Returns the change; `None` if the plan wants a directory and the path is a link to one, which an
+    /// administrator made and which stays as it is.
+    fn change(self, root: &Root) -> Result<Option<Change>, Failure> {
+        let is_link = matches!(self.found, Some(Node::Link { .. }));
+        if self.is_directory() && is_link && root.is_directory(self.path)? {
+            return Ok(None);
         }
-        _ => None,
-    };
-    let (artifact, member) = entry.want.origin();
-    let new = Some(Owned { node, component: entry.component.clone(), artifact, member, before });
-    let (path, want, old) = (path.clone(), Some(entry.want.clone()), old.cloned());
-    Ok(Some(Change { path, action, found, want, old, new, edited, text }))
-}
+        self.refuse_mixture(root)?;
+        let node = self.entry.want.node();
+        let (action, edited) = (self.action(&node), self.is_edited(&node));
+        let text = self.shown_text(action, root);
+        let before = self.before();
+        Ok(Some(Change { action, edited, text, ..self.unchanged(node, before) }))
+    }
 
-/// A file that a package brings: nothing is ever done about it here.
-fn present(path: &ImagePath, entry: &Entry, old: Option<&Owned>, found: Option<Node>) -> Change {
-    let (node, component) = (entry.want.node(), entry.component.clone());
-    let new = Owned { node, component, artifact: None, member: None, before: Before::Nothing };
-    Change {
-        path: path.clone(),
-        action: Action::Keep,
-        found,
-        want: Some(entry.want.clone()),
-        old: old.cloned(),
-        new: Some(new),
-        edited: false,
-        text: None,
+    /// Returns the change of a file that a package brings, where never anything is done.
+    fn keep(self) -> Change {
+        let node = self.entry.want.node();
+        self.unchanged(node, Before::Nothing)
+    }
+
+    /// Returns a change that does nothing but record `node` in the receipt.
+    fn unchanged(self, node: Node, before: Before) -> Change {
+        let (artifact, member) = self.entry.want.origin();
+        let new = Owned { node, component: self.entry.component.clone(), artifact, member, before };
+        Change {
+            path: self.path.clone(),
+            action: Action::Keep,
+            found: self.found,
+            want: Some(self.entry.want.clone()),
+            old: self.old.cloned(),
+            new: Some(new),
+            edited: false,
+            text: None,
+        }
+    }
+
+    fn is_directory(&self) -> bool {
+        matches!(self.entry.want, Want::Directory { .. })
+    }
+
+    /// Fails if a file would replace a directory or a directory a file.
+    fn refuse_mixture(&self, root: &Root) -> Result<(), Failure> {
+        let Some(found) = &self.found else { return Ok(()) };
+        if matches!(found, Node::Directory { .. }) == self.is_directory() {
+            return Ok(());
+        }
+        let (is, wants) =
+            if self.is_directory() { ("no directory", "a directory") } else { ("a directory", "a file") };
+        let message = format!("`{}` is {is}, and {wants} belongs there", root.shown(self.path));
+        Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"))
+    }
+
+    /// Returns the action that makes `node` of what is found.
+    fn action(&self, node: &Node) -> Action {
+        let same = self.found.as_ref() == Some(node);
+        match (self.old, &self.found) {
+            _ if same && (self.old.is_some() || self.is_directory()) => Action::Keep,
+            (_, None) => Action::Create,
+            (None, Some(_)) => Action::Replace,
+            (Some(_), Some(_)) => Action::Update,
+        }
+    }
+
+    /// Returns whether the found content is neither the installed one nor that of `node`.
+    fn is_edited(&self, node: &Node) -> bool {
+        match (self.old, &self.found) {
+            (Some(old), Some(found)) => found.differs_in_content(&old.node) && found.differs_in_content(node),
+            _ => false,
+        }
+    }
+
+    /// Returns the node from before the first bake, as the receipt records it.
+    fn before(&self) -> Before {
+        match (self.old, &self.found) {
+            (Some(old), _) => old.before,
+            (None, None) => Before::Nothing,
+            (None, Some(Node::Directory { mode, owner })) => Before::Directory(*mode, *owner),
+            (None, Some(_)) => Before::Saved,
+        }
+    }
+
+    /// Reads the found text if another text will replace it.
+    fn shown_text(&self, action: Action, root: &Root) -> Option<String> {
+        match (&self.entry.want, &self.found) {
+            (Want::File { content: Content::Text(_), .. }, Some(Node::File { .. }))
+                if action != Action::Keep =>
+            {
+                root.text(self.path, LONGEST_SHOWN).unwrap_or(None)
+            }
+            _ => None,
+        }
     }
 }
 
-/// A file never takes a directory's place, nor a directory a file's.
-fn refuse_mixture(
-    path: &ImagePath,
-    is_directory: bool,
-    found: Option<&Node>,
-    root: &Root,
-) -> Result<(), Failure> {
-    let found_directory = match found {
-        None => return Ok(()),
-        Some(found) => matches!(found, Node::Directory { .. }),
-    };
-    if found_directory == is_directory {
-        return Ok(());
-    }
-    let (is, wants) = if is_directory { ("no directory", "a directory") } else { ("a directory", "a file") };
-    let message = format!("`{}` is {is}, and {wants} belongs there", root.shown(path));
-    Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"))
-}
-
-/// A path that is owned and not planned any more.
+/// Returns the change of a path that is owned and no longer planned.
 fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
     let edited = found.as_ref().is_some_and(|found| found.differs_in_content(&old.node));
     let action = match (&found, old.before) {
@@ -241,8 +277,8 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
     }
 }
 
-/// Two paths that are one file, through a link such as `/usr/local/sbin -> bin`: both planned, or one
-/// planned and one that would be swept.
+/// Fails if two paths are one file, through a link such as `/usr/local/sbin -> bin`: both would be written,
+/// or one written and one removed.
 fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
     let mut seen: BTreeMap<(u64, u64, String), &ImagePath> = BTreeMap::new();
     for change in diff.changes.iter().filter(|change| change.action != Action::Release) {
@@ -256,9 +292,4 @@ fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// The changes that somebody would notice.
-pub(crate) fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
-    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
 }

@@ -1,8 +1,9 @@
-//! Carries out a diff in one root so that a crash at any point leaves every path old or new.
+//! Applies a diff to one root so that a crash at any point leaves every path either old or new.
 //!
-//! The order: intent durable → everything staged beside its place, durable → renamed, files before
-//! links → swept → receipt replaced → intent forgotten. Until the first rename a failure is undone;
-//! after it [`recover`] keeps what has been reached, and the next run goes on from there.
+//! The order: intent durable → all files staged under temporary names, durable → renamed, files before links
+//! → unwanted paths removed → receipt replaced → intent deleted. Before the first rename a failure is undone;
+//! after it [`recover`] keeps the paths that were reached, and the next run continues from there. This module
+//! must not decide what a root should contain.
 
 pub(crate) mod diff;
 pub(crate) mod recover;
@@ -21,40 +22,40 @@ use crate::plan::Plan;
 use crate::root::Root;
 use crate::state::{Before, Intent, Receipt, State};
 
-/// Created directories that are only on the way carry this mode.
-const ON_THE_WAY: u32 = 0o755;
+/// Mode of directories that are created above planned paths.
+const PARENT_MODE: u32 = 0o755;
 
-/// One root, its changes, and where their bytes come from.
+/// Changes to apply to one root, and the files for them.
 pub(crate) struct Commit<'a> {
     /// The root.
     pub root: &'a Root,
-    /// Its locked state.
+    /// The root's locked state.
     pub state: &'a State<'a>,
-    /// What the receipt says now.
+    /// The present receipt.
     pub receipt: &'a Receipt,
-    /// What it should be.
+    /// The plan that the root will match.
     pub plan: &'a Plan,
-    /// What has to change.
+    /// The differences between plan and root.
     pub diff: &'a Diff,
-    /// Decoded members of the artifacts that are not in place.
+    /// Decoded members of the artifacts that are not installed yet.
     pub members: &'a [&'a DecodedMember],
-    /// Of all installed files.
+    /// The modification time of all installed files, in seconds since 1970.
     pub mtime: i64,
-    /// How many files are flushed at once.
+    /// The number of files that are flushed in parallel.
     pub flushes: usize,
 }
 
-/// What happened beside the changes themselves.
+/// Side effects that the user is told.
 #[derive(Debug, Default)]
 pub(crate) struct SavedEdits {
-    /// Edited files: the path, and where the edit is kept.
+    /// Edited files that were replaced: the path, and the path where the edit is kept.
     pub edits: Vec<(ImagePath, ImagePath)>,
-    /// SELinux labels could not be set: the root is marked so that the next boot does it.
+    /// SELinux labels could not be set, so the root is marked for relabelling at the next boot.
     pub unlabelled: bool,
 }
 
 impl Commit<'_> {
-    /// What the receipt will say, but for directories that are created on the way.
+    /// Returns the next receipt, without the directories that will be created.
     pub(crate) fn wanted(&self) -> Receipt {
         let mut receipt = Receipt::new(&self.plan.arch, self.plan.artifacts.clone());
         receipt.packages.clone_from(&self.plan.packages);
@@ -63,12 +64,12 @@ impl Commit<'_> {
         receipt
     }
 
-    /// Everything that can fail for want of space or rights: nothing is visible after it.
+    /// Writes all files under temporary names, so that lack of space or rights shows before a path changes.
     pub(crate) fn stage(&self) -> Result<(), Failure> {
         self.state.admit_receipt(&self.wanted())?;
         self.state.save_intent(&self.intent()?)?;
         for directory in &self.diff.directories {
-            self.root.make_directory(directory, ON_THE_WAY)?;
+            self.root.make_directory(directory, PARENT_MODE)?;
         }
         for change in self.acting() {
             self.stage_directory(change)?;
@@ -76,19 +77,19 @@ impl Commit<'_> {
         let staged: Vec<&Change> = self.acting().filter(|change| change.is_staged()).collect();
         parallel::try_each(staged, self.flushes, |change| {
             interrupt::check()?;
-            self.stage_one(change)
+            self.stage_file(change)
         })?;
         interrupt::check()
     }
 
-    /// Makes it visible. Not interrupted by signals: it takes milliseconds.
+    /// Renames the staged files and removes unwanted paths. Signals do not interrupt it: it takes milliseconds.
     pub(crate) fn publish(&self) -> Result<SavedEdits, Failure> {
         let mut kept = self.keep()?;
-        // Before anything is in place. What is taken away, or put back as it was, needs no label.
+        // Before the first rename. Paths that are only removed or restored need no new label.
         if self.acting().any(|change| change.want.is_some()) {
             kept.unlabelled = self.root.mark_for_relabelling()?;
         }
-        // Directories are durable before links: a unit is never enabled before its binary is there.
+        // Files are durable before links: a unit is never enabled before its binary exists.
         for links in [false, true] {
             let staged = self.acting().filter(|change| change.is_staged() && change.is_link() == links);
             let mut touched = BTreeSet::new();
@@ -107,6 +108,7 @@ impl Commit<'_> {
         Ok(kept)
     }
 
+    /// Iterates over the changes that change the root.
     fn acting(&self) -> impl Iterator<Item = &Change> {
         self.diff.changes.iter().filter(|change| change.acts())
     }
@@ -114,7 +116,7 @@ impl Commit<'_> {
     fn intent(&self) -> Result<Intent, Failure> {
         let mut intent = Intent::new(&self.plan.arch, self.plan.artifacts.clone());
         intent.directories.clone_from(&self.diff.directories);
-        // The state's own directories are claimed by the intent that it was created with.
+        // The state's own directories are named by the intent that the state was created with.
         if let Some(first) = self.state.intent()? {
             intent.directories.extend(first.directories);
             intent.packages = first.packages;
@@ -134,9 +136,10 @@ impl Commit<'_> {
         }
     }
 
-    fn stage_one(&self, change: &Change) -> Result<(), Failure> {
+    /// Writes the file or link of one change under its temporary name.
+    fn stage_file(&self, change: &Change) -> Result<(), Failure> {
         let temporary = change.path.temporary();
-        // Not ours by any intent, but our name.
+        // Such a name is only nodebake's, even if no intent contains it.
         self.root.remove_file(&temporary)?;
         match &change.want {
             Some(Want::File { mode, content: Content::Text(bytes) }) => {
@@ -166,12 +169,12 @@ impl Commit<'_> {
         }
     }
 
-    /// Saves what would be lost: originals at the first bake, edits at any.
+    /// Keeps the nodes that would be lost: originals at the first bake, edits at every bake.
     fn keep(&self) -> Result<SavedEdits, Failure> {
         let mut kept = SavedEdits::default();
         for change in self.acting() {
             let saved = change.new.as_ref().is_some_and(|new| new.before == Before::Saved);
-            // An original that an earlier `remove` had to leave is the true one: what is there now is an edit.
+            // An original that an earlier `remove` could not restore stays, and the present node is an edit.
             let older =
                 change.action == Action::Replace && saved && self.state.original(&change.path)?.is_some();
             if change.action == Action::Replace && saved && !older {
@@ -184,21 +187,21 @@ impl Commit<'_> {
         Ok(kept)
     }
 
-    /// Takes away what is owned and not wanted, links first, directories last.
+    /// Removes paths that are owned and no longer wanted, links first, directories last.
     fn sweep(&self) -> Result<(), Failure> {
         let mut removed: Vec<&Change> = self.acting().filter(|change| change.want.is_none()).collect();
         removed.sort_by_key(|change| (rank(change), std::cmp::Reverse(change.path.clone())));
-        // Each kind is gone for good before the next: a link never outlives its unit and its binary.
+        // The removal of each kind is durable before the next: a link never outlives its unit and its binary.
         for rank in removed.chunk_by(|a, b| rank(a) == rank(b)) {
             for change in rank {
-                self.take_away(change)?;
+                self.remove(change)?;
             }
             self.sync(rank.iter().map(|change| change.path.parent()).collect())?;
         }
         Ok(())
     }
 
-    fn take_away(&self, change: &Change) -> Result<(), Failure> {
+    fn remove(&self, change: &Change) -> Result<(), Failure> {
         let before = change.old.as_ref().map(|old| old.before);
         match (&change.found, change.action, before) {
             (Some(Node::Directory { .. }), Action::Remove, _) => {
@@ -212,13 +215,13 @@ impl Commit<'_> {
         }
     }
 
-    /// The receipt, last: it never claims what is not there.
+    /// Saves the receipt, as the last step: it never names a path that does not exist.
     fn finish(&self) -> Result<(), Failure> {
         let mut receipt = self.wanted();
         receipt.directories.extend(self.state.intent()?.map(|intent| intent.directories).unwrap_or_default());
         prune_directories(self.root, &mut receipt)?;
         for change in self.diff.changes.iter().filter(|change| change.new.is_none()) {
-            // A file that was edited stays where it is; what was there before it stays kept.
+            // An edited file stays at its path, so the original stays kept.
             if !change.edited {
                 self.state.drop_original(&change.path)?;
             }
@@ -227,13 +230,14 @@ impl Commit<'_> {
         self.state.clear_intent()
     }
 
+    /// Makes directories durable, in parallel.
     fn sync(&self, directories: BTreeSet<Option<ImagePath>>) -> Result<(), Failure> {
         let directories: Vec<_> = directories.into_iter().collect();
         parallel::try_each(directories, self.flushes, |path| self.root.sync_directory(path.as_ref()))
     }
 }
 
-/// The order in which things are taken away: links, files, directories.
+/// Returns a change's rank in the order of removal: links, files, directories.
 fn rank(change: &Change) -> u8 {
     match change.found {
         Some(Node::Link { .. }) => 0,

@@ -1,4 +1,6 @@
-//! Brings a root that a run has left midway to a state that its receipt describes.
+//! Recovers a root after an unfinished run, so that its receipt describes it again.
+//!
+//! This module must not continue the unfinished run: the next run does.
 
 use std::collections::BTreeSet;
 
@@ -10,168 +12,33 @@ use crate::path::ImagePath;
 use crate::root::Root;
 use crate::state::{Before, Intent, Receipt, State, Step, paths};
 
-/// Brings a root that a run has left midway to a state that its receipt describes: temporaries
-/// removed; if nothing had been renamed yet, everything as it was before; else what was reached is
-/// owned and what was not is as it was. Gives the receipt that holds then.
-pub(crate) fn recover(root: &Root, held: &State) -> Result<Option<Receipt>, Failure> {
-    let old = held.receipt()?;
-    let Some(intent) = held.intent()? else { return Ok(old) };
-    if let Some(placeholder) = &intent.placeholder {
-        recovery::remove_placeholder(root, placeholder)?;
-    }
-    let packages = recover_packages(root, old.as_ref(), &intent)?;
-    let nothing = intent.paths.is_empty() && packages.is_empty();
-    if old.is_none() && nothing && intent.directories.iter().all(paths::is_above) {
+/// Recovers a root after an unfinished run and returns the receipt that is valid then.
+///
+/// Temporary files are removed. If the run had renamed no file yet, everything is undone; else every path
+/// that the run has reached is owned, and all others are as they were before it.
+pub(crate) fn recover(root: &Root, state: &State) -> Result<Option<Receipt>, Failure> {
+    let old = state.receipt()?;
+    let Some(intent) = state.intent()? else { return Ok(old) };
+    let recovery = Recovery { root, state, old: old.as_ref(), intent: &intent };
+    recovery.remove_placeholder()?;
+    let packages = recovery.packages()?;
+    if recovery.is_fresh(&packages) {
         return Ok(None);
     }
-    let mut receipt = old.clone().unwrap_or_else(|| Receipt::new(&intent.arch, Vec::new()));
-    receipt.packages = packages;
-    let reached = reached(root, held, &intent)?;
-    let renamed = reached.iter().any(|path| !is_directory(&intent.paths[path]));
-    let reached = if renamed { complete_directories(root, &intent, reached)? } else { reached };
+    let progress = recovery.progress()?;
+    let mut receipt = recovery.old_receipt(packages);
     for (path, step) in &intent.paths {
-        let claimed =
-            if step.acts { reached.contains(path) && (renamed || !is_directory(step)) } else { renamed };
-        if claimed {
-            match &step.new {
-                Some(new) => drop(receipt.paths.insert(path.clone(), new.clone())),
-                None => {
-                    receipt.paths.remove(path);
-                    drop_restored(root, held, path)?;
-                }
-            }
-        } else if step.acts {
-            undo(root, held, path, step, reached.contains(path))?;
-        }
+        recovery.settle(path, step, &progress, &mut receipt)?;
     }
-    let complete = renamed && intent.paths.iter().all(|(path, step)| !step.acts || reached.contains(path));
-    receipt.artifacts = match (&old, complete) {
-        (_, true) => intent.artifacts.clone(),
-        (Some(old), false) => whole(old, &receipt),
-        (None, false) => Vec::new(),
-    };
+    receipt.artifacts = recovery.artifacts(&progress, &receipt);
     receipt.directories.extend(intent.directories.iter().cloned());
     prune_directories(root, &mut receipt)?;
-    match old.is_none() && receipt.paths.is_empty() && receipt.packages.is_empty() {
-        // The state's own directories stay claimed until it is destroyed or there is a receipt.
-        true => {
-            let mut first = Intent::new("", Vec::new());
-            first.directories = receipt.directories;
-            held.save_intent(&first)?;
-            Ok(None)
-        }
-        false => {
-            held.save_receipt(&receipt)?;
-            held.clear_intent()?;
-            Ok(Some(receipt))
-        }
-    }
+    recovery.save(receipt)
 }
 
-/// The packages that a run which did not end has left: what it claimed, and the database has.
-fn recover_packages(root: &Root, old: Option<&Receipt>, intent: &Intent) -> Result<Vec<Installed>, Failure> {
-    match intent.packages.is_empty() {
-        true => Ok(old.map(|old| old.packages.clone()).unwrap_or_default()),
-        false => recovery::reconcile(root, &intent.packages),
-    }
-}
-
-/// Removes all temporaries and gives the paths that are as the intent wanted them.
-fn reached(root: &Root, state: &State, intent: &Intent) -> Result<BTreeSet<ImagePath>, Failure> {
-    let mut reached = BTreeSet::new();
-    for (path, step) in &intent.paths {
-        if let Some(temporary) = &step.temporary {
-            root.remove_file(temporary)?;
-        }
-        if !step.acts {
-            continue;
-        }
-        let found = root.node(path)?;
-        // What was there may be just what belongs there: only an original that is another file tells.
-        let kept = || match state.original(path)? {
-            Some(original) => Ok::<bool, Failure>(!root.is_same_file(path, &original)?),
-            None => Ok(false),
-        };
-        let done = match (&step.new, &step.old) {
-            (Some(new), old) => {
-                found.as_ref() == Some(&new.node) && (old.is_some() || new.before != Before::Saved || kept()?)
-            }
-            (None, Some(old)) => {
-                found.as_ref() != Some(&old.node) || (old.before == Before::Saved && !kept()?)
-            }
-            (None, None) => true,
-        };
-        if done {
-            reached.insert(path.clone());
-        }
-    }
-    Ok(reached)
-}
-
-/// Directories that were made and had not got their mode: nobody else can have made them.
-fn complete_directories(
-    root: &Root,
-    intent: &Intent,
-    mut reached: BTreeSet<ImagePath>,
-) -> Result<BTreeSet<ImagePath>, Failure> {
-    for (path, step) in intent.paths.iter().filter(|(_, step)| made_by_us(step)) {
-        let Some(Node::Directory { mode, owner }) = step.new.as_ref().map(|new| &new.node) else { continue };
-        if !reached.contains(path) && matches!(root.node(path)?, Some(Node::Directory { .. })) {
-            root.set_directory(path, *mode, *owner)?;
-            reached.insert(path.clone());
-        }
-    }
-    Ok(reached)
-}
-
-/// Whether the step makes a directory where nothing was.
-fn made_by_us(step: &Step) -> bool {
-    step.old.is_none()
-        && step.new.as_ref().is_some_and(|new| new.before == Before::Nothing)
-        && is_directory(step)
-}
-
-/// Forgets the original of `path` if it is back in its place.
-fn drop_restored(root: &Root, state: &State, path: &ImagePath) -> Result<(), Failure> {
-    let Some(original) = state.original(path)? else { return state.drop_original(path) };
-    match root.node(path)? == root.node(&original)? {
-        true => state.drop_original(path),
-        false => Ok(()),
-    }
-}
-
-fn is_directory(step: &Step) -> bool {
-    [&step.new, &step.old].into_iter().flatten().any(|owned| matches!(owned.node, Node::Directory { .. }))
-}
-
-/// A step that was not reached, or whose directory was made for nothing.
-fn undo(root: &Root, state: &State, path: &ImagePath, step: &Step, reached: bool) -> Result<(), Failure> {
-    let Some(new) = &step.new else { return Ok(()) };
-    // Only copies of what is still in its place: an original that an earlier run had to leave stays.
-    if step.old.is_none() && new.before == Before::Saved {
-        drop_restored(root, state, path)?;
-    }
-    state.drop_needless_edit(path)?;
-    match new.before {
-        _ if !is_directory(step) || step.old.is_some() => Ok(()),
-        // With or without its mode: nothing was there before.
-        Before::Nothing => root.remove_empty_directory(path).map(drop),
-        Before::Directory(mode, owner) if reached => root.set_directory(path, mode, owner),
-        _ => Ok(()),
-    }
-}
-
-/// The artifacts of `old` of which `now` still owns every path: only those count as in place.
-fn whole(old: &Receipt, now: &Receipt) -> Vec<Artifact> {
-    let owns = |artifact: &Artifact, receipt: &Receipt| {
-        receipt.paths.values().filter(|owned| owned.artifact == Some(artifact.sha256)).count()
-    };
-    old.artifacts.iter().filter(|artifact| owns(artifact, old) == owns(artifact, now)).cloned().collect()
-}
-
-/// Removes created directories that hold nothing any more, and forgets those that are gone. The
-/// directories above the state go with the state.
-pub(crate) fn prune_directories(root: &Root, receipt: &mut Receipt) -> Result<(), Failure> {
+/// Removes created directories that are empty, and drops from the receipt those that do not exist. The
+/// directories above the state are removed together with the state.
+pub(super) fn prune_directories(root: &Root, receipt: &mut Receipt) -> Result<(), Failure> {
     let mut kept = BTreeSet::new();
     for directory in receipt.directories.iter().rev() {
         let used = receipt.paths.keys().any(|path| path.is_below(directory));
@@ -184,4 +51,203 @@ pub(crate) fn prune_directories(root: &Root, receipt: &mut Receipt) -> Result<()
     }
     receipt.directories = kept;
     Ok(())
+}
+
+/// Recovery of one root: its locked state, the receipt before the run and the run's intent.
+struct Recovery<'a> {
+    root: &'a Root,
+    state: &'a State<'a>,
+    old: Option<&'a Receipt>,
+    intent: &'a Intent,
+}
+
+/// Progress of the unfinished run.
+struct Progress {
+    /// Paths that are as the intent wants them.
+    reached: BTreeSet<ImagePath>,
+    /// The run had begun to rename files.
+    renamed: bool,
+}
+
+impl Recovery<'_> {
+    fn remove_placeholder(&self) -> Result<(), Failure> {
+        match &self.intent.placeholder {
+            Some(placeholder) => recovery::remove_placeholder(self.root, placeholder),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the packages of the intent that the package database has; those of the receipt if the intent
+    /// changes none.
+    fn packages(&self) -> Result<Vec<Installed>, Failure> {
+        match self.intent.packages.is_empty() {
+            true => Ok(self.old.map(|old| old.packages.clone()).unwrap_or_default()),
+            false => recovery::reconcile(self.root, &self.intent.packages),
+        }
+    }
+
+    /// Returns whether the intent is the one that the state was created with, so that there is nothing to do.
+    fn is_fresh(&self, packages: &[Installed]) -> bool {
+        let nothing = self.intent.paths.is_empty() && packages.is_empty();
+        self.old.is_none() && nothing && self.intent.directories.iter().all(paths::is_above)
+    }
+
+    /// Removes all temporary files and finds out how far the run got.
+    fn progress(&self) -> Result<Progress, Failure> {
+        let mut reached = BTreeSet::new();
+        for (path, step) in &self.intent.paths {
+            if let Some(temporary) = &step.temporary {
+                self.root.remove_file(temporary)?;
+            }
+            if step.acts && self.is_reached(path, step)? {
+                reached.insert(path.clone());
+            }
+        }
+        let renamed = reached.iter().any(|path| !is_directory(&self.intent.paths[path]));
+        if renamed {
+            self.complete_directories(&mut reached)?;
+        }
+        Ok(Progress { reached, renamed })
+    }
+
+    /// Returns whether `path` is as the intent wants it.
+    fn is_reached(&self, path: &ImagePath, step: &Step) -> Result<bool, Failure> {
+        let found = self.root.node(path)?;
+        // The node from before the first bake may equal the wanted one: then only an original that is
+        // another file shows that it was replaced.
+        let kept = || match self.state.original(path)? {
+            Some(original) => Ok::<bool, Failure>(!self.root.is_same_file(path, &original)?),
+            None => Ok(false),
+        };
+        Ok(match (&step.new, &step.old) {
+            (Some(new), old) => {
+                found.as_ref() == Some(&new.node) && (old.is_some() || new.before != Before::Saved || kept()?)
+            }
+            (None, Some(old)) => {
+                found.as_ref() != Some(&old.node) || (old.before == Before::Saved && !kept()?)
+            }
+            (None, None) => true,
+        })
+    }
+
+    /// Sets the mode of directories that the run created without setting it: no other program can have
+    /// created them.
+    fn complete_directories(&self, reached: &mut BTreeSet<ImagePath>) -> Result<(), Failure> {
+        for (path, step) in self.intent.paths.iter().filter(|(_, step)| creates_directory(step)) {
+            let Some(Node::Directory { mode, owner }) = step.new.as_ref().map(|new| &new.node) else {
+                continue;
+            };
+            if !reached.contains(path) && matches!(self.root.node(path)?, Some(Node::Directory { .. })) {
+                self.root.set_directory(path, *mode, *owner)?;
+                reached.insert(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the receipt before the run, with the packages that are installed now.
+    fn old_receipt(&self, packages: Vec<Installed>) -> Receipt {
+        let mut receipt = self.old.cloned().unwrap_or_else(|| Receipt::new(&self.intent.arch, Vec::new()));
+        receipt.packages = packages;
+        receipt
+    }
+
+    /// Records a path in the receipt if the run has reached it, else undoes what the run did there.
+    fn settle(
+        &self,
+        path: &ImagePath,
+        step: &Step,
+        progress: &Progress,
+        receipt: &mut Receipt,
+    ) -> Result<(), Failure> {
+        let reached = progress.reached.contains(path);
+        let recorded = match step.acts {
+            true => reached && (progress.renamed || !is_directory(step)),
+            false => progress.renamed,
+        };
+        match &step.new {
+            Some(new) if recorded => {
+                receipt.paths.insert(path.clone(), new.clone());
+                Ok(())
+            }
+            None if recorded => {
+                receipt.paths.remove(path);
+                self.drop_restored(path)
+            }
+            Some(new) if step.acts => self.undo(path, step, new.before, reached),
+            _ => Ok(()),
+        }
+    }
+
+    /// Undoes a step that was not reached, or whose directory was created in vain.
+    fn undo(&self, path: &ImagePath, step: &Step, before: Before, reached: bool) -> Result<(), Failure> {
+        // Only if the path still has that node: an original that an earlier run could not restore stays.
+        if step.old.is_none() && before == Before::Saved {
+            self.drop_restored(path)?;
+        }
+        self.state.drop_needless_edit(path)?;
+        match before {
+            _ if !is_directory(step) || step.old.is_some() => Ok(()),
+            // Nothing was there before, so the directory is the run's, with or without its mode.
+            Before::Nothing => self.root.remove_empty_directory(path).map(drop),
+            Before::Directory(mode, owner) if reached => self.root.set_directory(path, mode, owner),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes the kept original of `path` if `path` itself is the same again.
+    fn drop_restored(&self, path: &ImagePath) -> Result<(), Failure> {
+        let Some(original) = self.state.original(path)? else { return self.state.drop_original(path) };
+        match self.root.node(path)? == self.root.node(&original)? {
+            true => self.state.drop_original(path),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the artifacts of which every path is installed: the intent's if the run was complete, else
+    /// those of the old receipt.
+    fn artifacts(&self, progress: &Progress, receipt: &Receipt) -> Vec<Artifact> {
+        let mut steps = self.intent.paths.iter();
+        let complete =
+            progress.renamed && steps.all(|(path, step)| !step.acts || progress.reached.contains(path));
+        match self.old {
+            _ if complete => self.intent.artifacts.clone(),
+            Some(old) => intact_artifacts(old, receipt),
+            None => Vec::new(),
+        }
+    }
+
+    /// Saves the receipt and deletes the intent, or keeps an intent if the receipt would own nothing.
+    fn save(&self, receipt: Receipt) -> Result<Option<Receipt>, Failure> {
+        if self.old.is_none() && receipt.paths.is_empty() && receipt.packages.is_empty() {
+            // An intent names the state's own directories until there is a receipt or the state is removed.
+            let mut first = Intent::new("", Vec::new());
+            first.directories = receipt.directories;
+            self.state.save_intent(&first)?;
+            return Ok(None);
+        }
+        self.state.save_receipt(&receipt)?;
+        self.state.clear_intent()?;
+        Ok(Some(receipt))
+    }
+}
+
+/// Returns whether a step creates a directory at a path where nothing was.
+fn creates_directory(step: &Step) -> bool {
+    step.old.is_none()
+        && step.new.as_ref().is_some_and(|new| new.before == Before::Nothing)
+        && is_directory(step)
+}
+
+/// Returns whether a step creates, changes or removes a directory.
+fn is_directory(step: &Step) -> bool {
+    [&step.new, &step.old].into_iter().flatten().any(|owned| matches!(owned.node, Node::Directory { .. }))
+}
+
+/// Returns the artifacts of `old` of which `now` owns every path that `old` owns.
+fn intact_artifacts(old: &Receipt, now: &Receipt) -> Vec<Artifact> {
+    let owned = |artifact: &Artifact, receipt: &Receipt| {
+        receipt.paths.values().filter(|owned| owned.artifact == Some(artifact.sha256)).count()
+    };
+    old.artifacts.iter().filter(|artifact| owned(artifact, old) == owned(artifact, now)).cloned().collect()
 }

@@ -1,8 +1,8 @@
-//! The Kubernetes Container Runtime Interface over its socket: what the kubelet asks, and nothing else.
+//! Client of the Kubernetes Container Runtime Interface (CRI), limited to calls that the kubelet makes, too.
 //!
 //! The messages are generated from Kubernetes' own definition, `cri.proto` (cri-api,
-//! runtime/v1/api.proto). It must not know what was baked: see `verify/live.rs` and `verify/pod.rs` for what is
-//! made of the answers.
+//! runtime/v1/api.proto). This module must not know what was baked: `verify/live.rs` and `verify/pod.rs` judge
+//! the answers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,42 +23,45 @@ use crate::printable::printable;
     unreachable_pub,
     clippy::doc_lazy_continuation,
     clippy::enum_variant_names,
-    clippy::missing_docs_in_private_items,
     reason = "generated; cri.proto documents it"
+)]
+#[allow(
+    clippy::missing_docs_in_private_items,
+    reason = "cri.proto documents it; the lint is silent in unit tests"
 )]
 pub(crate) mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
-/// How long one answer may take; a pull and a pod have their own.
+/// Time limit for one answer; pulls and pods have their own.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// How often something long looks up.
+/// Interval at which signals are checked during a long call.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The status of a node with many runtimes and images is far below it.
-const LARGEST: usize = 16 << 20;
+/// Length of the longest message; the status of a node with many runtimes and images is far shorter.
+const LONGEST_MESSAGE: usize = 16 << 20;
 
-/// A connection to the runtime.
+/// Connection to the runtime.
 pub(crate) struct Cri {
     driver: Runtime,
     runtime: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
 }
 
-/// Why there is no answer, in the runtime's own words where it has any.
+/// Error of a call, with the runtime's own message if it sent one.
 #[derive(Debug, thiserror::Error)]
-#[error("{words}")]
+#[error("{message}")]
 pub(crate) struct CriError {
-    words: String,
-    /// Nobody serves the CRI on this socket: waiting does not help.
+    message: String,
+    /// The socket does not serve the CRI, so trying again is useless.
     pub is_final: bool,
 }
 
 impl CriError {
-    /// One that may pass.
-    pub(crate) fn of(words: &str) -> CriError {
-        CriError { words: printable(words), is_final: false }
+    /// Creates an error that may be temporary.
+    pub(crate) fn of(message: &str) -> CriError {
+        CriError { message: printable(message), is_final: false }
     }
 }
 
@@ -67,34 +70,34 @@ impl From<Status> for CriError {
         // containerd has loaded its plugins before it serves anything.
         const NO_CRI: &str = "the CRI plugin is not loaded: see disabled_plugins in config.toml and its log";
         match status.code() {
-            Code::Unimplemented => CriError { words: NO_CRI.to_owned(), is_final: true },
+            Code::Unimplemented => CriError { message: NO_CRI.to_owned(), is_final: true },
             _ => CriError::of(status.message()),
         }
     }
 }
 
-/// What the runtime says of itself.
+/// Name and version of the runtime.
 #[derive(Debug)]
-pub(crate) struct Runtimes {
-    /// Its name, `containerd`.
+pub(crate) struct RuntimeVersion {
+    /// The name, `containerd`.
     pub name: String,
-    /// Its version, with or without a leading `v`.
+    /// The version, with or without a leading `v`.
     pub version: String,
 }
 
-/// How the runtime is.
+/// Status of the runtime.
 #[derive(Debug)]
 pub(crate) struct Condition {
     /// RuntimeReady: containers can be started.
     pub runtime: Result<(), String>,
-    /// NetworkReady: a CNI configuration is there. It says nothing of the plugins.
+    /// NetworkReady: a CNI configuration exists, which does not mean that its plugins work.
     pub network: Result<(), String>,
-    /// The configuration that the CRI plugin runs with, as it prints it.
+    /// The effective configuration of the CRI plugin, as the plugin returns it.
     pub config: Value,
 }
 
 impl Cri {
-    /// Connects to the CRI at `socket` of this host. An error says why the CRI does not answer.
+    /// Connects to the CRI at `socket` of this host. The error says why the CRI does not answer.
     pub(crate) fn connect(socket: &'static str) -> Result<Cri, CriError> {
         let driver = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -110,18 +113,18 @@ impl Cri {
         let runtime = RuntimeServiceClient::new(channel);
         Ok(Cri {
             driver,
-            runtime: runtime.max_decoding_message_size(LARGEST),
-            images: images.max_decoding_message_size(LARGEST),
+            runtime: runtime.max_decoding_message_size(LONGEST_MESSAGE),
+            images: images.max_decoding_message_size(LONGEST_MESSAGE),
         })
     }
 
-    /// Name and version of the runtime.
-    pub(crate) fn version(&mut self) -> Result<Runtimes, CriError> {
+    /// Asks for name and version of the runtime.
+    pub(crate) fn version(&mut self) -> Result<RuntimeVersion, CriError> {
         let answer = answer(&self.driver, ANSWER, self.runtime.version(v1::VersionRequest::default()))?;
-        Ok(Runtimes { name: answer.runtime_name, version: answer.runtime_version })
+        Ok(RuntimeVersion { name: answer.runtime_name, version: answer.runtime_version })
     }
 
-    /// Its conditions and its configuration.
+    /// Asks for the conditions and the configuration of the runtime.
     pub(crate) fn condition(&mut self) -> Result<Condition, CriError> {
         let request = v1::StatusRequest { verbose: true };
         let answer = answer(&self.driver, ANSWER, self.runtime.status(request))?;
@@ -141,7 +144,7 @@ impl Cri {
         })
     }
 
-    /// Whether runc is told to use systemd's cgroups. None: containerd 1.x does not say.
+    /// Asks whether runc uses the systemd cgroup driver; `None` for containerd 1.x, which does not tell.
     pub(crate) fn systemd_cgroup(&mut self) -> Result<Option<bool>, CriError> {
         let request = self.runtime.runtime_config(v1::RuntimeConfigRequest {});
         let known = async {
@@ -156,7 +159,7 @@ impl Cri {
         Ok(linux.map(|linux| linux.cgroup_driver() == v1::CgroupDriver::Systemd))
     }
 
-    /// Pulls an image; `meanwhile` is called again and again until it is done.
+    /// Pulls an image and returns its reference; `meanwhile` is called every [`TICK`] until the call ends.
     pub(crate) fn pull(
         &mut self,
         image: &str,
@@ -164,11 +167,11 @@ impl Cri {
         meanwhile: impl FnMut(),
     ) -> Result<String, CriError> {
         let request = v1::PullImageRequest { image: Some(named(image)), ..Default::default() };
-        let pulling = watched(self.images.pull_image(request), meanwhile);
+        let pulling = interruptible(self.images.pull_image(request), meanwhile);
         Ok(last_answer(&self.driver, limit, pulling)?.image_ref)
     }
 
-    /// Starts the sandbox of a pod and gives its id.
+    /// Starts the sandbox of a pod and returns its id.
     pub(crate) fn run_sandbox(
         &mut self,
         config: &v1::PodSandboxConfig,
@@ -178,7 +181,7 @@ impl Cri {
         Ok(answer(&self.driver, limit, self.runtime.run_pod_sandbox(request))?.pod_sandbox_id)
     }
 
-    /// The address of a sandbox; none in the host's network.
+    /// Asks for the IP address of a sandbox; `None` if it uses the host's network.
     pub(crate) fn sandbox_address(&mut self, id: &str) -> Result<Option<String>, CriError> {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let answer = answer(&self.driver, ANSWER, self.runtime.pod_sandbox_status(request))?;
@@ -186,7 +189,7 @@ impl Cri {
         Ok(network.map(|network| network.ip).filter(|ip| !ip.is_empty()))
     }
 
-    /// The ids of the sandboxes with these labels.
+    /// Lists the ids of the sandboxes with these labels.
     pub(crate) fn sandboxes(&mut self, labels: &BTreeMap<String, String>) -> Result<Vec<String>, CriError> {
         let label_selector = labels.clone().into_iter().collect();
         let filter = v1::PodSandboxFilter { label_selector, ..Default::default() };
@@ -195,7 +198,7 @@ impl Cri {
         Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
-    /// Creates a container in a sandbox, starts it and gives its id.
+    /// Creates a container in a sandbox, starts it and returns its id.
     pub(crate) fn run_container(
         &mut self,
         sandbox: &str,
@@ -214,7 +217,7 @@ impl Cri {
         Ok(id)
     }
 
-    /// The first process of a running container, or how the container ended.
+    /// Asks for the first process of a running container. The error says how the container ended.
     pub(crate) fn container_process(&mut self, id: &str) -> Result<u32, CriError> {
         let request = v1::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
         let answer = answer(&self.driver, ANSWER, self.runtime.container_status(request))?;
@@ -230,7 +233,7 @@ impl Cri {
             .ok_or_else(|| CriError::of("the runtime names no process"))
     }
 
-    /// Stops a sandbox with all that is in it and removes it.
+    /// Stops a sandbox with its containers and removes it.
     pub(crate) fn remove_sandbox(&mut self, id: &str, limit: Duration) -> Result<(), CriError> {
         let request = v1::StopPodSandboxRequest { pod_sandbox_id: id.to_owned() };
         last_answer(&self.driver, limit, self.runtime.stop_pod_sandbox(request))?;
@@ -239,16 +242,16 @@ impl Cri {
     }
 }
 
-/// Waits for an answer, at most `limit` or until a signal comes.
+/// Waits for an answer, at most `limit` and until a signal arrives.
 fn answer<T>(
     driver: &Runtime,
     limit: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, CriError> {
-    last_answer(driver, limit, watched(call, || ()))
+    last_answer(driver, limit, interruptible(call, || ()))
 }
 
-/// [`answer`] whatever signal comes: for cleaning up.
+/// Waits for an answer, at most `limit` and without regard to signals, which cleaning up needs.
 fn last_answer<T>(
     driver: &Runtime,
     limit: Duration,
@@ -261,14 +264,14 @@ fn last_answer<T>(
     }
 }
 
-/// `call`, given up at a signal to this process; `meanwhile` is called again and again.
-async fn watched<T>(
+/// Makes `call` end at a signal to this process; `meanwhile` is called every [`TICK`].
+async fn interruptible<T>(
     call: impl Future<Output = Result<Response<T>, Status>>,
     mut meanwhile: impl FnMut(),
 ) -> Result<Response<T>, Status> {
     let stopped = async {
         let mut ticks = tokio::time::interval(TICK);
-        // Or a slow `meanwhile` would leave the call no turn.
+        // With the default, Burst, a slow `meanwhile` would leave the call no time to be polled.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -284,6 +287,7 @@ async fn watched<T>(
     }
 }
 
+/// Returns the innermost cause of an error.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -292,6 +296,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// Returns the message for an image's reference.
 fn named(image: &str) -> v1::ImageSpec {
     v1::ImageSpec { image: image.to_owned(), ..Default::default() }
 }

@@ -1,6 +1,6 @@
-//! The containerd service of the running system, through systemctl and /proc.
+//! Controls and inspects the services of the running system, through systemctl and /proc.
 //!
-//! It must not know why somebody asks: `bake/start.rs` acts on it, `verify/live.rs` judges it.
+//! This module must not decide anything: `bake/start.rs` acts on its answers, `verify/live.rs` judges them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,17 +17,19 @@ use crate::process;
 use crate::root::Root;
 use crate::runtime::Facts;
 
+/// Time limit for commands other than a restart.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// systemd's own limit for a start is 90 s; stopping comes before it.
+/// Time limit for a restart: systemd's own limit for the start is 90 s, and the service is stopped before.
 const RESTART: Duration = Duration::from_secs(180);
 
-/// Ticks of /proc/PID/stat in a second: USER_HZ, the same on all architectures of ours.
+/// Clock ticks of /proc/PID/stat in a second: USER_HZ, the same on all supported architectures.
 const TICKS: i128 = 100;
 
+/// Nanoseconds in a second.
 const NANOSECONDS: i128 = 1_000_000_000;
 
-/// What systemd says of the unit: its own words.
+/// State of the unit, in systemd's own words.
 #[derive(Debug)]
 pub(crate) struct Service {
     /// `loaded`, `masked`, `not-found`, …
@@ -38,17 +40,17 @@ pub(crate) struct Service {
     pub sub: String,
     /// `enabled`, `disabled`, …
     pub enabled: String,
-    /// The file that it was read from.
+    /// Path of the unit file.
     pub fragment: String,
-    /// Whether a file of it has changed since systemd read it.
+    /// A file of the unit has changed since systemd read it.
     pub needs_reload: bool,
-    /// Its main process, while it has one.
+    /// The main process, if the service runs.
     pub process: Option<u32>,
 }
 
-/// Fails unless `root` is the root of the running system: systemd is the first process and it sees
-/// this root as `/`. In a chroot `--root /` is a bake like any other. `flag` is what asks for it and
-/// `help` what to do without.
+/// Fails unless `root` is the root of the running system: systemd is the first process and sees this root as
+/// `/`. In a chroot, `--root /` is a bake like any other. `flag` is the option that needs the running system
+/// and `help` the remedy.
 pub(crate) fn require_running_system(root: &Root, flag: &str, help: &str) -> Result<(), Failure> {
     let refuse = |why: String| {
         let message = format!("`{flag}` asks the running system, and {why}");
@@ -65,7 +67,7 @@ pub(crate) fn require_running_system(root: &Root, flag: &str, help: &str) -> Res
     }
 }
 
-/// What systemd says of the service.
+/// Asks systemd for the state of the service.
 pub(crate) fn state(unit: &str) -> Result<Service, String> {
     const PROPERTIES: &str =
         "--property=LoadState,ActiveState,SubState,UnitFileState,FragmentPath,NeedDaemonReload,MainPID";
@@ -85,43 +87,43 @@ pub(crate) fn state(unit: &str) -> Result<Service, String> {
     })
 }
 
-/// Makes systemd read unit files anew.
+/// Makes systemd read the unit files again.
 pub(crate) fn reload() -> Result<(), String> {
     systemctl(&["daemon-reload"], ANSWER).map(drop)
 }
 
-/// Starts the service, stopping it first where it runs; containers go on (KillMode=process).
+/// Starts the service, after stopping it if it runs; containers keep running (KillMode=process).
 pub(crate) fn restart(unit: &str) -> Result<(), String> {
-    // One that has failed too often is not started otherwise.
+    // Without this, systemd does not start a service that has failed too often.
     let _ = systemctl(&["reset-failed", unit], ANSWER);
     systemctl(&["restart", unit], RESTART).map(drop)
 }
 
-/// Whether a unit is active.
+/// Returns whether a unit is active.
 pub(crate) fn is_active(unit: &str) -> bool {
     systemctl(&["is-active", unit], ANSWER).is_ok_and(|text| text.trim() == "active")
 }
 
-/// The last lines of the service's log since `since` (seconds since 1970), without what containerd
-/// itself calls information.
+/// Returns the last lines of the service's log since `since` (seconds since 1970), without containerd's
+/// messages of level info and debug.
 pub(crate) fn log(unit: &str, lines: usize, since: Option<i64>) -> Vec<String> {
     let mut journal = Command::new("journalctl");
     journal.args(["--unit", unit, "--boot", "--no-pager", "--quiet", "--output=cat", "--lines=200"]);
     journal.args(since.map(|since| format!("--since=@{since}")));
     let bytes = process::output(&mut journal, ANSWER).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
-    let telling = |line: &&str| !line.contains("level=info") && !line.contains("level=debug");
-    let mut kept: Vec<String> = text.lines().rev().filter(telling).take(lines).map(printable).collect();
+    let is_important = |line: &&str| !line.contains("level=info") && !line.contains("level=debug");
+    let mut kept: Vec<String> = text.lines().rev().filter(is_important).take(lines).map(printable).collect();
     kept.reverse();
     kept
 }
 
-/// Seconds since 1970.
+/// Returns the time in seconds since 1970.
 pub(crate) fn now() -> i64 {
     clock_gettime(ClockId::Realtime).tv_sec
 }
 
-/// Whether `process` runs the file at `path` as it is now.
+/// Returns whether `process` executes the file that is at `path` now.
 pub(crate) fn runs(process: u32, root: &Root, path: &ImagePath) -> Result<bool, Failure> {
     let running = fs::metadata(format!("/proc/{process}/exe")).ok().map(|found| (found.dev(), found.ino()));
     let file = root.file(path)?.and_then(|file| file.metadata().ok());
@@ -129,13 +131,13 @@ pub(crate) fn runs(process: u32, root: &Root, path: &ImagePath) -> Result<bool, 
     Ok(running.is_some() && running == installed)
 }
 
-/// What `process` executes, as the kernel shows it.
+/// Returns the path of the file that `process` executes, as the kernel shows it, or why it can't be read.
 pub(crate) fn executable(process: u32) -> String {
     let target = fs::read_link(format!("/proc/{process}/exe"));
     target.map_or_else(|error| error.to_string(), |target| printable(&target.to_string_lossy()))
 }
 
-/// The first file that containerd reads at its start and that has changed since `process` began.
+/// Returns the first file of those that the runtime reads at its start that has changed since `process` began.
 pub(crate) fn changed_since_start(
     process: u32,
     root: &Root,
@@ -144,10 +146,10 @@ pub(crate) fn changed_since_start(
     let Some((began, now)) = began(process) else { return Ok(None) };
     for path in runtime.read_at_start.iter().map(|path| ImagePath::fixed(path)) {
         let found = root.file(&path)?.and_then(|file| file.metadata().ok());
-        // The time of the change, which a rename sets: installed files carry SOURCE_DATE_EPOCH as mtime.
+        // A rename sets ctime; mtime of installed files is SOURCE_DATE_EPOCH.
         let changed =
             found.map(|found| i128::from(found.ctime()) * NANOSECONDS + i128::from(found.ctime_nsec()));
-        // A time to come is of a clock that was wrong: it says nothing.
+        // A time in the future was set by a wrong clock and is ignored.
         if changed.is_some_and(|changed| began < changed && changed <= now) {
             return Ok(Some(path));
         }
@@ -155,10 +157,11 @@ pub(crate) fn changed_since_start(
     Ok(None)
 }
 
-/// When a process began and now, in nanoseconds since 1970 by today's clock: the kernel counts from boot.
+/// Returns the start time of a process and the present time, in nanoseconds since 1970; the kernel counts the
+/// start from boot, so it is converted by the present clock.
 fn began(process: u32) -> Option<(i128, i128)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The second field is a name in brackets and may hold anything; the 22nd is the start.
+    // The second field is a name in parentheses that can contain any character; the 22nd is the start time.
     let start: i128 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
     let time = |clock| {
         let time = clock_gettime(clock);
@@ -168,7 +171,7 @@ fn began(process: u32) -> Option<(i128, i128)> {
     Some((now - time(ClockId::Boottime) + start * NANOSECONDS / TICKS, now))
 }
 
-/// Its complaints come with advice on further lines: the first says what happened.
+/// Runs systemctl; its error is only the first line of stderr, because advice follows it.
 fn systemctl(arguments: &[&str], limit: Duration) -> Result<String, String> {
     let answer = process::text(Command::new("systemctl").args(arguments), limit);
     answer.map_err(|why| why.lines().next().unwrap_or_default().to_owned())

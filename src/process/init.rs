@@ -1,12 +1,12 @@
-//! Inside a chroot: makes the namespaces, arranges what is mounted, and runs what it is asked.
+//! The two processes of a chroot: creates the namespaces, mounts filesystems, and runs requested programs.
 //!
-//! Requests come as lines of JSON on stdin, answers go to stdout. All mounts are made after the chroot,
-//! so that no link of the root leads one of them out, and none of them is seen outside. It must not
-//! know who asks.
+//! Requests are lines of JSON on stdin, responses lines on stdout. All mounts happen after the chroot, so
+//! that no link of the root leads a mount out of it, and in a private namespace, so that none of them is
+//! visible outside. This module must not know why a program is run.
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,64 +18,65 @@ use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 use serde::Serialize;
 
-use crate::digest::{BUFFER, Hasher};
+use crate::digest::{BUFFER, Digest, Hashing};
 use crate::error::{Failure, Kind, describe, errno};
 use crate::process;
-use crate::process::protocol::{Access, Answer, Arrangement, Call, ChrootError, ChrootRequest, OWN};
+use crate::process::protocol::{Access, Answer, COMMAND, Call, ChrootError, ChrootRequest, OWN, Setup};
 
-/// What the second process is called with.
+/// Argument of the hidden command for process 1 of the namespaces.
 const SECOND: &str = "--second";
 
-/// Devices that programs expect: name, major, minor.
+/// Device nodes that programs expect: name, major and minor number.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Directories whose changes go away again where the chroot may only look.
-const KEPT_AS_THEY_ARE: [&str; 3] = ["/etc", "/usr", "/var"];
+/// Directories that get an overlay in memory if the chroot must not change the root.
+const OVERLAID: [&str; 3] = ["/etc", "/usr", "/var"];
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The first process: new namespaces, and a second process as the first one in them.
+/// Runs the outer process: creates the namespaces, starts process 1 in them and waits for its end.
 pub(crate) fn unshare() -> Result<u8, Failure> {
     die_with_parent();
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     if let Err(errno) = unshare_namespaces(flags) {
-        return say::<()>(Err(Failure::new(
+        return respond::<()>(Err(Failure::new(
             Kind::Unsupported,
             format!("making a mount namespace: {}", describe(errno)),
         )
         .help("run with all capabilities, in a container with --privileged; or use `install: archive`")));
     }
-    let mut second = Command::new("/proc/self/exe");
-    second.args([crate::process::protocol::COMMAND, SECOND]);
-    let mut child = process::start(&mut second).map_err(|why| Failure::new(Kind::Unsupported, why))?;
-    // Waiting for it is waiting for all: the kernel ends its namespace first.
-    let code = process::attend(&mut child).ok().flatten();
+    let mut command = Command::new("/proc/self/exe");
+    command.args([COMMAND, SECOND]);
+    let mut init = process::start(&mut command).map_err(|why| Failure::new(Kind::Unsupported, why))?;
+    // When process 1 has ended, the kernel has killed all other processes of its namespace.
+    let code = process::wait_for(&mut init).ok().flatten();
     Ok(u8::from(code != Some(0)))
 }
 
-/// The second process: arranges what is mounted and serves requests until there are no more.
+/// Runs process 1 of the namespaces: sets up the chroot and serves requests until stdin ends.
 pub(crate) fn init() -> Result<u8, Failure> {
     die_with_parent();
     let mut lines = std::io::stdin().lock().lines();
     let mut next = || lines.next().and_then(Result::ok);
     let Some(line) = next() else { return Ok(0) };
-    let arranged = serde_json::from_str(&line)
+    let prepared = serde_json::from_str(&line)
         .map_err(|error| Failure::new(Kind::Unsupported, error.to_string()))
-        .and_then(|arrangement| arrange(&arrangement));
-    let mut code = say(arranged)?;
+        .and_then(|setup| set_up(&setup));
+    let mut code = respond(prepared)?;
     while code == 0
         && let Some(line) = next()
     {
         code = match serde_json::from_str(&line) {
-            Ok(ChrootRequest::Write { name, bytes }) => say(write(&name, &bytes))?,
-            Ok(ChrootRequest::Run(call)) => say(carry_out(&call))?,
-            Err(error) => say::<()>(Err(Failure::new(Kind::Unsupported, error.to_string())))?,
+            Ok(ChrootRequest::Write { name, bytes }) => respond(write(&name, &bytes))?,
+            Ok(ChrootRequest::Run(call)) => respond(run(&call))?,
+            Err(error) => respond::<()>(Err(Failure::new(Kind::Unsupported, error.to_string())))?,
         };
     }
     Ok(code)
 }
 
+/// Has the kernel kill this process when its parent ends.
 fn die_with_parent() {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
 }
@@ -85,15 +86,15 @@ fn unshare_namespaces(flags: UnshareFlags) -> rustix::io::Result<()> {
     rustix::thread::unshare(flags)
 }
 
-/// Mounts what programs expect, and copies what they are given.
-fn arrange(arrangement: &Arrangement) -> Result<(), Failure> {
-    let Arrangement { host, is_own, access, offline, files } = arrangement;
-    // Before the root is this process's own: these are the host's.
+/// Enters the root, mounts the filesystems that programs expect, and copies the packages.
+fn set_up(setup: &Setup) -> Result<(), Failure> {
+    let Setup { host, is_own, access, offline, files } = setup;
+    // Packages and resolv.conf are files of the host, so they are opened before the chroot.
     let files = files
         .iter()
-        .map(|(path, digest)| Ok((open(path)?, path, *digest)))
+        .map(|(path, digest)| Ok((open(path)?, path.as_path(), *digest)))
         .collect::<Result<Vec<_>, Failure>>()?;
-    let resolver = std::fs::read(RESOLV_CONF).unwrap_or_default();
+    let resolv_conf = std::fs::read(RESOLV_CONF).unwrap_or_default();
     if *offline {
         unshare_namespaces(UnshareFlags::NEWNET)
             .map_err(|errno| Failure::filesystem("making", "a network namespace", errno))?;
@@ -102,40 +103,54 @@ fn arrange(arrangement: &Arrangement) -> Result<(), Failure> {
     mount_change("/", private).map_err(|errno| Failure::filesystem("making private", "/", errno))?;
     if !is_own {
         enter(host)?;
-        for place in ["/dev", "/run"] {
-            attach("tmpfs", place, MountFlags::NOSUID, c"mode=0755")?;
-        }
-        // A container that may not mount it can do without.
-        let _ = attach("sysfs", "/sys", MountFlags::RDONLY, c"");
-        make_devices()?;
+        mount_system()?;
     }
-    attach("proc", "/proc", MountFlags::empty(), c"")?;
-    attach("tmpfs", "/tmp", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
-    make_directory(OWN)?;
-    if *access == Access::Look {
-        KEPT_AS_THEY_ARE.iter().try_for_each(|directory| forget_changes(directory))?;
-    }
-    // rpm keeps the scripts here that it runs.
-    if Path::new("/var/tmp").is_dir() {
-        attach("tmpfs", "/var/tmp", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
-    }
+    mount_temporary(*access)?;
     if !is_own && !offline {
-        bring_resolver(&resolver, *access)?;
+        provide_resolv_conf(&resolv_conf, *access)?;
     }
     make_directory(&format!("{OWN}/packages"))?;
-    files.into_iter().try_for_each(|(file, path, digest)| {
-        let mut hasher = Hasher::default();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        copy(file, &format!("{OWN}/packages/{name}"), &mut hasher)?;
-        match hasher.finish() {
-            found if found == digest => Ok(()),
-            found => Err(Failure::new(
-                Kind::Unverified,
-                format!("package `{}` has sha256 {found}, expected {digest}", path.display()),
-            )
-            .help("get the right file, or pin this one with `nodebake lock`")),
-        }
-    })
+    files.into_iter().try_for_each(|(file, path, digest)| copy_package(file, path, digest))
+}
+
+/// Mounts /dev, /run and /sys, which the root of a running system already has.
+fn mount_system() -> Result<(), Failure> {
+    for path in ["/dev", "/run"] {
+        mount_at("tmpfs", path, MountFlags::NOSUID, c"mode=0755")?;
+    }
+    // Some containers forbid the mount; programs work without /sys.
+    let _ = mount_at("sysfs", "/sys", MountFlags::RDONLY, c"");
+    make_devices()
+}
+
+/// Mounts /proc, temporary directories in memory and, if the root must not change, overlays.
+fn mount_temporary(access: Access) -> Result<(), Failure> {
+    mount_at("proc", "/proc", MountFlags::empty(), c"")?;
+    mount_at("tmpfs", "/tmp", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
+    make_directory(OWN)?;
+    if access == Access::Look {
+        OVERLAID.iter().try_for_each(|directory| mount_overlay(directory))?;
+    }
+    // rpm writes the scripts that it runs to /var/tmp.
+    if Path::new("/var/tmp").is_dir() {
+        mount_at("tmpfs", "/var/tmp", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
+    }
+    Ok(())
+}
+
+/// Copies a package of the host into the chroot and checks the digest of what was copied.
+fn copy_package(file: File, path: &Path, digest: Digest) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut source = Hashing::new(file, true);
+    copy(&mut source, &format!("{OWN}/packages/{name}"))?;
+    let found = source.finish();
+    if found == Some(digest) {
+        return Ok(());
+    }
+    let found = found.map(|found| found.to_string()).unwrap_or_default();
+    let message = format!("package `{}` has sha256 {found}, expected {digest}", path.display());
+    Err(Failure::new(Kind::Unverified, message)
+        .help("get the right file, or pin this one with `nodebake lock`"))
 }
 
 /// Makes `host` the root of this process.
@@ -146,15 +161,15 @@ fn enter(host: &Path) -> Result<(), Failure> {
     rustix::process::chdir("/").map_err(failed)
 }
 
-fn attach(kind: &str, place: &str, flags: MountFlags, options: &CStr) -> Result<(), Failure> {
+fn mount_at(kind: &str, place: &str, flags: MountFlags, options: &CStr) -> Result<(), Failure> {
     mount(kind, place, kind, flags, options).map_err(|errno| {
         Failure::filesystem("mounting", format!("{kind} on {place} of the root"), errno)
             .help(format!("{place} must be a directory of the root"))
     })
 }
 
-/// What is written to `directory` from now on goes to memory.
-fn forget_changes(directory: &str) -> Result<(), Failure> {
+/// Mounts an overlay on `directory`, so that all writes to it go to memory.
+fn mount_overlay(directory: &str) -> Result<(), Failure> {
     if !Path::new(directory).is_dir() {
         return Ok(());
     }
@@ -173,8 +188,8 @@ fn forget_changes(directory: &str) -> Result<(), Failure> {
     })
 }
 
-/// Name resolution as on this host, also where the root has it from a service that does not run.
-fn bring_resolver(content: &[u8], access: Access) -> Result<(), Failure> {
+/// Provides the host's resolv.conf, also if the root's is a link to the file of a service that does not run.
+fn provide_resolv_conf(content: &[u8], access: Access) -> Result<(), Failure> {
     let own = format!("{OWN}/resolv.conf");
     write("resolv.conf", content)?;
     if Path::new(RESOLV_CONF).is_file() {
@@ -183,15 +198,16 @@ fn bring_resolver(content: &[u8], access: Access) -> Result<(), Failure> {
     }
     let target = std::fs::read_link(RESOLV_CONF).unwrap_or_else(|_| PathBuf::from(RESOLV_CONF));
     let target = Path::new("/etc").join(target);
-    let place = target.to_string_lossy().replace("/etc/../", "/");
-    // Only where nothing of it stays.
-    if access == Access::Change && !place.starts_with("/run/") {
+    let target = target.to_string_lossy().replace("/etc/../", "/");
+    // Only /run, which is in memory, or an overlay: nothing of it may stay in the root.
+    if access == Access::Change && !target.starts_with("/run/") {
         return Ok(());
     }
-    make_directories(&place)?;
-    copy(open(Path::new(&own))?, &place, &mut Hasher::default())
+    make_directories(&target)?;
+    copy(open(Path::new(&own))?, &target)
 }
 
+/// Creates the device nodes, links and directories of /dev.
 fn make_devices() -> Result<(), Failure> {
     for (name, major, minor) in DEVICES {
         let path = format!("/dev/{name}");
@@ -220,7 +236,7 @@ fn make_devices() -> Result<(), Failure> {
     make_directory("/dev/pts")
 }
 
-/// The directories above the file `path`.
+/// Creates the directories above the file `path`.
 fn make_directories(path: &str) -> Result<(), Failure> {
     let Some((above, _)) = path.rsplit_once('/') else { return Ok(()) };
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(above);
@@ -240,42 +256,37 @@ fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::filesystem("opening", path.display(), errno(&error)))
 }
 
+/// Writes a file below [`OWN`].
 fn write(name: &str, bytes: &[u8]) -> Result<(), Failure> {
     let path = format!("{OWN}/{name}");
     make_directories(&path)?;
-    copy(bytes, &path, &mut Hasher::default())
+    copy(bytes, &path)
 }
 
-fn copy(mut from: impl Read, to: &str, hasher: &mut Hasher) -> Result<(), Failure> {
+/// Writes all that `from` contains to the file `to`.
+fn copy(from: impl Read, to: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::filesystem("writing", to, errno(&error));
     let mut file =
         File::options().write(true).create(true).truncate(true).mode(0o644).open(to).map_err(failed)?;
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match from.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(()),
-            count => {
-                hasher.update(&buffer[..count]);
-                file.write_all(&buffer[..count]).map_err(failed)?;
-            }
-        }
-    }
+    // `io::copy` uses the reader's buffer: its own of 8 KiB would be slow.
+    std::io::copy(&mut BufReader::with_capacity(BUFFER, from), &mut file).map(drop).map_err(failed)
 }
 
-fn carry_out(call: &Call) -> Result<Answer, Failure> {
+/// Runs one program of the root.
+fn run(call: &Call) -> Result<Answer, Failure> {
     let Call { words, variables, limit, .. } = call;
     let (program, arguments) =
         words.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/");
-    let ended = process::run(&mut command, variables, Duration::from_secs(*limit))
+    let output = process::run(&mut command, variables, Duration::from_secs(*limit))
         .map_err(|why| Failure::new(Kind::Unsupported, format!("running {program} of the root: {why}")))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Answer { code: ended.code, stdout: text(&ended.stdout), stderr: text(&ended.stderr) })
+    Ok(Answer { code: output.code, stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
-/// One line to the process outside. Gives this one's exit code.
-fn say<T: Serialize>(result: Result<T, Failure>) -> Result<u8, Failure> {
+/// Sends one line to the process outside and returns the exit code for this process.
+fn respond<T: Serialize>(result: Result<T, Failure>) -> Result<u8, Failure> {
     let code = u8::from(result.is_err());
     let result = result.map_err(|failure| ChrootError {
         exit_code: failure.kind.exit_code(),
@@ -286,7 +297,7 @@ fn say<T: Serialize>(result: Result<T, Failure>) -> Result<u8, Failure> {
         serde_json::to_vec(&result).map_err(|error| Failure::new(Kind::Unsupported, error.to_string()))?;
     line.push(b'\n');
     let mut stdout = std::io::stdout().lock();
-    // Nobody listens any more: there is nothing left to do.
+    // An error means that the process outside has ended, so nobody needs the response.
     let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
     Ok(code)
 }

@@ -1,4 +1,6 @@
-//! What a chroot is asked, and what it answers: lines of JSON between two processes of this program.
+//! Requests to a chroot and its responses: lines of JSON between processes of this program.
+//!
+//! This module must not carry a request out.
 
 use std::path::PathBuf;
 
@@ -7,95 +9,91 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 
-/// The folder in a chroot that is its own and holds what it is given.
+/// Directory in a chroot that holds the files which this program writes there.
 pub(crate) const OWN: &str = "/tmp/nodebake";
 
-/// The hidden command that runs in it.
-pub(crate) const COMMAND: &str = "chroot-init";
+/// Hidden command of this program that runs in a chroot.
+pub(super) const COMMAND: &str = "chroot-init";
 
-/// What a chroot may do to its root.
+/// Access of a chroot to its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Access {
-    /// Nothing: what is written to /etc, /usr and /var goes away with it.
+    /// The root does not change: writes to /etc, /usr and /var are lost when the chroot ends.
     Look,
-    /// What its programs do stays.
+    /// Programs change the root.
     Change,
 }
 
-/// How a chroot is arranged: the first line that the processes in it read.
+/// Settings of a chroot: the first line that its processes read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Arrangement {
-    /// The root on this host.
+pub(super) struct Setup {
+    /// Path of the root on this host.
     pub host: PathBuf,
-    /// Whether it is this process's own.
+    /// The root is the one that this process sees as `/`.
     pub is_own: bool,
-    /// What may be done to it.
+    /// Access to the root.
     pub access: Access,
-    /// Leave no network.
+    /// Programs get no network.
     pub offline: bool,
     /// Files of this host that are copied to `packages/` below [`OWN`], and their digests.
     pub files: Vec<(PathBuf, Digest)>,
 }
 
-/// What a chroot is asked to do.
+/// A request to a chroot.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ChrootRequest {
+pub(super) enum ChrootRequest {
     /// Writes a file below [`OWN`].
     Write {
-        /// Its name, with folders.
+        /// Path of the file below [`OWN`].
         name: String,
-        /// Its content.
+        /// Content of the file.
         bytes: Vec<u8>,
     },
     /// Runs a program.
     Run(Call),
 }
 
-/// A program and how it is run.
+/// A program to run, with its arguments, environment and limits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Call {
     /// The program and its arguments.
     pub words: Vec<String>,
-    /// Its environment beside the search path.
+    /// Environment variables beside the search path.
     pub variables: Vec<(String, String)>,
-    /// Seconds after which it is killed.
+    /// Seconds after which the program is killed.
     pub limit: u64,
-    /// Let it end when a signal arrives: what it does can't be undone halfway.
+    /// The program is not interrupted by a signal, because what it does can't be undone halfway.
     pub to_its_end: bool,
 }
 
-/// What became of a request.
+/// Output and exit code of a program.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
-    /// Its exit code; none after a signal.
+    /// The exit code; `None` after a signal.
     pub code: Option<i32>,
-    /// What it printed.
+    /// The standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// The standard error.
     pub stderr: String,
 }
 
-/// Why a chroot could not be arranged, or a request not be carried out.
+/// A failure to set up a chroot or to carry out a request.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ChrootError {
-    /// The exit code that it comes to.
+pub(super) struct ChrootError {
+    /// The exit code of the failure's kind.
     pub exit_code: u8,
-    /// What went wrong.
+    /// The message.
     pub why: String,
-    /// What to do.
+    /// The remedy.
     pub help: Option<String>,
 }
 
 impl From<ChrootError> for Failure {
-    fn from(refusal: ChrootError) -> Failure {
-        let kind = match refusal.exit_code {
-            4 => Kind::Fetch,
-            5 => Kind::Unverified,
-            7 => Kind::Filesystem,
-            _ => Kind::Unsupported,
-        };
-        let failure = Failure::new(kind, refusal.why);
-        match refusal.help {
+    fn from(error: ChrootError) -> Failure {
+        let kinds = [Kind::Fetch, Kind::Unverified, Kind::Filesystem];
+        let kind = kinds.into_iter().find(|kind| kind.exit_code() == error.exit_code);
+        let failure = Failure::new(kind.unwrap_or(Kind::Unsupported), error.why);
+        match error.help {
             Some(help) => failure.help(help),
             None => failure,
         }

@@ -1,11 +1,10 @@
-//! Asks a staged containerd what it makes of a configuration.
+//! Runs a staged or installed containerd to print its default or effective configuration.
 //!
-//! The only programs that a bake runs, as nobody, and only where the spec or `verify` asks for it.
+//! This module must run it only as nobody, and only if the spec or `verify` asks for it; apart from package
+//! managers a bake runs no other program.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -13,19 +12,18 @@ use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
 
-use crate::digest::BUFFER;
 use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
 use crate::process;
+use crate::root;
 
-/// containerd answers in 20 ms; emulated ones need longer.
+/// Time limit for one command: containerd needs 20 ms, under emulation longer.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Who staged programs run as.
+/// User and group that staged programs run as.
 const NOBODY: u32 = 65534;
 
-/// What `containerd config default` of `binary` prints. The file is verified and need not be on
-/// any disk of this host.
+/// Returns the output of `containerd config default` of `binary`, a verified file that needs no name.
 pub(crate) fn config_default(binary: &File) -> Result<String, Failure> {
     let unsupported = |why: String| {
         Failure::new(Kind::Unsupported, format!("`containerd config default` can't run on this host: {why}"))
@@ -41,7 +39,8 @@ pub(crate) fn config_default(binary: &File) -> Result<String, Failure> {
     ask(&mut command).map_err(unsupported)
 }
 
-/// [`config_default`] of the containerd that is installed in the root at `host`, in a chroot, as nobody.
+/// Returns the output of `containerd config default` of the containerd installed in the root at `host`, run
+/// in a chroot as nobody.
 pub(crate) fn installed_config_default(host: &Path, binary: &ImagePath) -> Result<String, Failure> {
     in_root(host, binary, &["config", "default"]).map_err(|why| {
         let message = format!("`containerd config default` of `{}` can't run: {why}", host.display());
@@ -49,8 +48,8 @@ pub(crate) fn installed_config_default(host: &Path, binary: &ImagePath) -> Resul
     })
 }
 
-/// What `containerd config dump` of the root at `host` makes of its config.toml: run in a chroot, as
-/// nobody. An error says why it could not be asked.
+/// Returns the output of `containerd config dump` for the file `config` of the root at `host`, run in a chroot
+/// as nobody. The error says why it could not run.
 pub(crate) fn config_dump(host: &Path, binary: &ImagePath, config: &ImagePath) -> Result<String, String> {
     in_root(host, binary, &["--config", config.as_str(), "config", "dump"])
 }
@@ -62,26 +61,17 @@ fn in_root(host: &Path, binary: &ImagePath, arguments: &[&str]) -> Result<String
     ask(&mut chroot)
 }
 
-/// Of its stderr the last line says most: warnings stand before it.
+/// Runs a command; its error is only the last line of stderr, because warnings precede it.
 fn ask(command: &mut Command) -> Result<String, String> {
     process::text(command, DEADLINE).map_err(|why| why.lines().last().unwrap_or_default().to_owned())
 }
 
-/// A copy that can be executed and that no other process can change or see.
+/// Copies a file to memory, where it can be executed and no other process can see or change it.
 fn in_memory(binary: &File) -> std::io::Result<OwnedFd> {
     let memory = rustix::fs::memfd_create("staged", MemfdFlags::CLOEXEC)?;
-    let mut copy = File::from(memory);
-    let mut buffer = vec![0; BUFFER];
-    let mut offset = 0;
-    loop {
-        match binary.read_at(&mut buffer, offset)? {
-            0 => break,
-            count => copy.write_all(&buffer[..count])?,
-        }
-        offset = copy.stream_position()?;
-    }
-    copy.seek(SeekFrom::Start(0))?;
-    // Executing a file that is open for writing fails: reopened for reading alone.
+    let copy = File::from(memory);
+    root::copy_from(binary, &copy, 0)?;
+    // Executing a file that is open for writing fails with ETXTBSY, so it is reopened for reading.
     let readable = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
     Ok(readable.into())
 }

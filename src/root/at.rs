@@ -1,8 +1,7 @@
-//! One name in a directory that is open: what the `*at()` calls take, so that nothing on the way to it is
-//! resolved twice.
+//! A name in an open directory, as the `*at()` calls take it, so that no path is resolved twice.
 //!
-//! The name itself is never followed, and no FIFO or device is ever waited for. It knows no root and no
-//! message: what goes wrong is an errno.
+//! A symlink at the name is never followed, and opening a FIFO or a device never blocks. This module must
+//! not know a root or a message: its errors are errnos.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,24 +9,24 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
-/// How anything is opened for reading: whatever lies there, it neither leads elsewhere nor blocks.
+/// Flags for opening a name for reading that follow no symlink and block on no FIFO or device.
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// A name in a directory that has been resolved.
-pub(crate) struct At {
-    /// Where the name is, or will be.
+/// An open directory and a name in it, which need not exist.
+pub(super) struct At {
+    /// The directory that holds the name, or will hold it.
     pub directory: OwnedFd,
-    /// One component.
+    /// The name: one component of a path.
     pub name: String,
 }
 
 impl At {
-    /// What is here, not followed; none where nothing is.
-    pub(crate) fn stat(&self) -> Result<Option<Stat>, Errno> {
+    /// Returns the status of the name, no link followed; `None` if it does not exist.
+    pub(super) fn stat(&self) -> Result<Option<Stat>, Errno> {
         match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
@@ -35,25 +34,25 @@ impl At {
         }
     }
 
-    /// The target of the symlink here.
-    pub(crate) fn target(&self) -> Result<String, Errno> {
+    /// Reads the target of the symlink.
+    pub(super) fn target(&self) -> Result<String, Errno> {
         let target = rustix::fs::readlinkat(&self.directory, &self.name, Vec::new())?;
         Ok(target.to_string_lossy().into_owned())
     }
 
-    /// Whatever is here, open.
-    pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
+    /// Opens the name for reading, whatever its type.
+    pub(super) fn open(&self) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(&self.directory, &self.name, READ, Mode::empty())
     }
 
-    /// The directory here, open.
-    pub(crate) fn open_directory(&self) -> Result<OwnedFd, Errno> {
+    /// Opens the name as a directory.
+    pub(super) fn open_directory(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
     }
 
-    /// The regular file here; none for anything else.
-    pub(crate) fn regular_file(&self) -> Result<Option<File>, Errno> {
+    /// Opens the name if it is a regular file; `None` for everything else.
+    pub(super) fn regular_file(&self) -> Result<Option<File>, Errno> {
         match self.open() {
             Ok(opened) => regular(opened),
             Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
@@ -61,15 +60,15 @@ impl At {
         }
     }
 
-    /// A new regular file, for root alone until it is finished.
-    pub(crate) fn create(&self) -> Result<File, Errno> {
+    /// Creates a regular file with mode 0600, so that only its owner reads it until it is finished.
+    pub(super) fn create(&self) -> Result<File, Errno> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&self.directory, &self.name, flags, Mode::from_raw_mode(0o600)).map(File::from)
     }
 
-    /// Gives a file that has no name this one. False where the kernel does not allow it here: another
-    /// filesystem, or neither CAP_DAC_READ_SEARCH nor /proc.
-    pub(crate) fn link_anonymous(&self, file: &File) -> Result<bool, Errno> {
+    /// Links a file without a name to this name. Returns false if the kernel does not allow it: the file is
+    /// on another filesystem, or there is neither CAP_DAC_READ_SEARCH nor /proc.
+    pub(super) fn link_anonymous(&self, file: &File) -> Result<bool, Errno> {
         let by_descriptor = rustix::fs::linkat(file, "", &self.directory, &self.name, AtFlags::EMPTY_PATH);
         let linked = match by_descriptor {
             Err(Errno::NOENT | Errno::PERM) => {
@@ -86,14 +85,14 @@ impl At {
     }
 }
 
-/// `opened` if it is a regular file.
+/// Returns `opened` if it is a regular file.
 pub(super) fn regular(opened: OwnedFd) -> Result<Option<File>, Errno> {
     let stat = rustix::fs::fstat(&opened)?;
     let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     Ok(regular.then(|| File::from(opened)))
 }
 
-/// The names in a directory, sorted.
+/// Lists the names in a directory, sorted.
 pub(super) fn names(directory: &OwnedFd) -> Result<Vec<String>, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
@@ -108,18 +107,18 @@ pub(super) fn names(directory: &OwnedFd) -> Result<Vec<String>, Errno> {
     Ok(names)
 }
 
-/// Which mount a directory is on. Kernels before 5.8 do not say it.
+/// Returns the id of the mount that a directory is on; `None` on kernels before 5.8.
 pub(super) fn mount(directory: &OwnedFd) -> Option<u64> {
     let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
     stat.ok().filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).map(|stat| stat.stx_mnt_id)
 }
 
-/// Whether two directories are on different mounts. What the kernel has not told is none.
+/// Returns whether two mount ids differ; false if the kernel did not tell one of them.
 pub(super) fn is_another(own: Option<u64>, mount: Option<u64>) -> bool {
     matches!((own, mount), (Some(own), Some(mount)) if own != mount)
 }
 
-/// Takes the lock on an open file or directory; false if somebody else has it.
+/// Takes the lock (flock) on an open file or directory; returns false if another process holds it.
 pub(super) fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),

@@ -1,4 +1,4 @@
-//! Locks on files and directories of a root.
+//! Takes locks (flock) on files and directories of a root. It must not know what a lock protects.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -11,15 +11,15 @@ use crate::path::ImagePath;
 use crate::root::{Root, at};
 
 impl Root {
-    /// Opens or creates the file `path` for [`Root::try_lock`].
+    /// Opens the file `path` for [`Root::try_lock`] and creates it first if it does not exist.
     pub(crate) fn lock_file(&self, path: &ImagePath) -> Result<File, Failure> {
-        let place = self.resolver.existing_place(path)?;
+        let at = self.resolver.require_at(path)?;
         // Reading is enough for flock, and works where nothing can be written.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = || rustix::fs::openat(&place.directory, &place.name, flags, Mode::empty());
+        let open = || rustix::fs::openat(&at.directory, &at.name, flags, Mode::empty());
         let opened = match open() {
             Err(Errno::NOENT) => match self.write_new(path, 0o600, b"", 0) {
-                // Another run may have been faster.
+                // Another run may have created it meanwhile.
                 Err(failure) => open().map_err(|_| failure)?,
                 Ok(()) => open().map_err(|errno| self.failed("opening", path, errno))?,
             },
@@ -34,7 +34,8 @@ impl Root {
         }
     }
 
-    /// The directory that holds `path`, locked until it is dropped; none: somebody else has the lock.
+    /// Locks the directory that holds `path` until the result is dropped; `None` if another process holds
+    /// the lock.
     pub(crate) fn lock_above(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
         let above = path.parent();
         let shown = above.as_ref().map_or("/", ImagePath::as_str);
@@ -45,16 +46,16 @@ impl Root {
         Ok(locked.then_some(directory))
     }
 
-    /// Takes the lock on `file` if nobody has it; false if somebody has.
+    /// Takes the lock on `file`; returns false if another process holds it.
     ///
-    /// None: the file at `path` is another one by now, open it again.
+    /// `None` means that `path` now names another file, which the caller has to open.
     pub(crate) fn try_lock(&self, file: &File, path: &ImagePath) -> Result<Option<bool>, Failure> {
         if !at::try_lock(file).map_err(|errno| self.failed("locking", path, errno))? {
             return Ok(Some(false));
         }
         let held = rustix::fs::fstat(file).map_err(|e| self.failed("reading", path, e))?;
-        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
-        let named = self.stat_at(&place, path)?;
+        let Some(at) = self.resolver.at(path)? else { return Ok(None) };
+        let named = self.stat_at(&at, path)?;
         let same = named.is_some_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino));
         Ok(same.then_some(true))
     }

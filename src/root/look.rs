@@ -1,4 +1,4 @@
-//! Looking at a root: nothing here changes it.
+//! Reads a root: nodes, texts, names and mounts. Nothing here may change the root.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,16 +13,16 @@ use crate::printable::printable;
 use crate::root::{Root, at};
 
 impl Root {
-    /// What is at `path`, the last component not followed. A regular file is hashed.
+    /// Returns the node at `path`, the last component not followed. A regular file is hashed.
     pub(crate) fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
-        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
-        let Some(stat) = self.stat_at(&place, path)? else { return Ok(None) };
+        let Some(at) = self.resolver.at(path)? else { return Ok(None) };
+        let Some(stat) = self.stat_at(&at, path)? else { return Ok(None) };
         let mode = Octal(stat.st_mode & 0o7777);
         let owner = Owner(stat.st_uid, stat.st_gid);
         Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Node::Directory { mode, owner },
-            FileType::Symlink => Node::Link { target: self.link_at(&place, path)? },
-            FileType::RegularFile => match self.open_at(&place, path)? {
+            FileType::Symlink => Node::Link { target: self.link_at(&at, path)? },
+            FileType::RegularFile => match self.open_at(&at, path)? {
                 Some(file) => {
                     let sha256 = Digest::of_file(&file).map_err(|e| self.unreadable(path, &e))?;
                     Node::File { mode, sha256, owner }
@@ -33,47 +33,44 @@ impl Root {
         }))
     }
 
-    /// Whether a directory is at `path`, through symlinks inside the root.
+    /// Returns whether `path` is a directory, symlinks followed inside the root.
     pub(crate) fn is_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
         Ok(self.resolver.directory_at(path)?.is_some())
     }
 
-    /// The regular file at `path`, through symlinks inside the root; none where there is none.
+    /// Opens the regular file at `path`, symlinks followed inside the root; `None` if there is none.
     pub(crate) fn file(&self, path: &ImagePath) -> Result<Option<File>, Failure> {
         self.resolver.file(path.relative()).map_err(|errno| self.resolver.refused(path, errno))
     }
 
-    /// The text of the regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
+    /// Reads the text of the regular file at `path`, no link followed at the last component; `None` if there
+    /// is none, an error if it is longer than `limit` bytes.
     pub(crate) fn text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
-        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
-        self.open_at(&place, path)?.map(|file| self.read(path, file, limit)).transpose()
+        let Some(at) = self.resolver.at(path)? else { return Ok(None) };
+        self.open_at(&at, path)?.map(|file| self.read(path, file, limit)).transpose()
     }
 
-    /// As [`Root::text`], through symlinks inside the root.
+    /// Reads a text as [`Root::text`] does, but follows symlinks inside the root.
     pub(crate) fn linked_text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
         self.file(path)?.map(|file| self.read(path, file, limit)).transpose()
     }
 
-    /// The regular file at `path` itself, no link followed, if it is at most `limit` bytes long.
+    /// Reads the regular file at `path`, no link followed at the last component; `None` if there is none or
+    /// it is longer than `limit` bytes.
     pub(crate) fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
-        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
-        let Some(file) = self.open_at(&place, path)? else { return Ok(None) };
+        let Some(at) = self.resolver.at(path)? else { return Ok(None) };
+        let Some(file) = self.open_at(&at, path)? else { return Ok(None) };
         self.read_bytes(path, file, limit)
     }
 
-    pub(crate) fn read_bytes(
-        &self,
-        path: &ImagePath,
-        file: File,
-        limit: u64,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+    fn read_bytes(&self, path: &ImagePath, file: File, limit: u64) -> Result<Option<Vec<u8>>, Failure> {
         let mut bytes = Vec::new();
         let read = file.take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|error| self.failed("reading", path, errno(&error)))?;
         Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
     }
 
-    pub(crate) fn read(&self, path: &ImagePath, file: File, limit: u64) -> Result<String, Failure> {
+    fn read(&self, path: &ImagePath, file: File, limit: u64) -> Result<String, Failure> {
         let bytes = self.read_bytes(path, file, limit)?;
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         text.ok_or_else(|| {
@@ -84,16 +81,16 @@ impl Root {
         })
     }
 
-    /// The names in a directory, sorted; none where there is no directory.
+    /// Lists the names in a directory, sorted; `None` if there is no directory.
     pub(crate) fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
         let Some(directory) = self.resolver.directory_at(path)? else { return Ok(None) };
         at::names(&directory).map(Some).map_err(|errno| self.failed("listing", path, errno))
     }
 
-    /// The directories on the way to `path` that do not exist yet, outermost first.
+    /// Returns the directories above `path` that do not exist, outermost first.
     ///
-    /// A parent that is a link to nothing inside the root, a loop or no directory is refused: its
-    /// target is never created.
+    /// Fails if a parent is a link to a path that does not exist in the root, a loop, or no directory: the
+    /// target of a link is never created.
     pub(crate) fn missing_directories(&self, path: &ImagePath) -> Result<Vec<ImagePath>, Failure> {
         let above = path.ancestors();
         let mut first_missing = above.len();
@@ -101,10 +98,10 @@ impl Root {
             first_missing -= 1;
         }
         if let Some(missing) = above.get(first_missing)
-            && let Some(place) = self.resolver.place(missing)?
-            && self.stat_at(&place, missing)?.is_some()
+            && let Some(at) = self.resolver.at(missing)?
+            && self.stat_at(&at, missing)?.is_some()
         {
-            let target = self.link_at(&place, missing).unwrap_or_default();
+            let target = self.link_at(&at, missing).unwrap_or_default();
             let message = format!(
                 "`{}` is a link to `{}`, which is not a directory inside the root",
                 self.shown(missing),
@@ -116,17 +113,17 @@ impl Root {
         Ok(above[first_missing..].to_vec())
     }
 
-    /// Whether two paths are names of one file.
+    /// Returns whether two paths are names of one file.
     pub(crate) fn is_same_file(&self, a: &ImagePath, b: &ImagePath) -> Result<bool, Failure> {
         let identity = |path: &ImagePath| -> Result<Option<(u64, u64)>, Failure> {
-            let Some(place) = self.resolver.place(path)? else { return Ok(None) };
-            Ok(self.stat_at(&place, path)?.map(|stat| (stat.st_dev, stat.st_ino)))
+            let Some(at) = self.resolver.at(path)? else { return Ok(None) };
+            Ok(self.stat_at(&at, path)?.map(|stat| (stat.st_dev, stat.st_ino)))
         };
         let (a, b) = (identity(a)?, identity(b)?);
         Ok(a.is_some() && a == b)
     }
 
-    /// The directory on the way to `path` below which another filesystem is mounted, if one is.
+    /// Returns the outermost directory above `path` that is on another filesystem than the root, if any.
     pub(crate) fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let own = at::mount(self.resolver.directory());
         for above in path.ancestors() {
@@ -138,18 +135,18 @@ impl Root {
         Ok(None)
     }
 
-    /// Whether another filesystem is mounted on the directory at `path`.
+    /// Returns whether another filesystem is mounted on the directory at `path`.
     pub(crate) fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
-        let Some(place) = self.resolver.place(path)? else { return Ok(false) };
+        let Some(at) = self.resolver.at(path)? else { return Ok(false) };
         let Some(directory) = self.resolver.directory_at(path)? else { return Ok(false) };
-        Ok(at::is_another(at::mount(&place.directory), at::mount(&directory)))
+        Ok(at::is_another(at::mount(&at.directory), at::mount(&directory)))
     }
 
-    /// What identifies the directory entry that `path` resolves to: two paths with the same
-    /// identity are one file. None where the parent does not exist yet.
+    /// Returns the device, the inode and the name of the directory entry that `path` resolves to: two paths
+    /// with the same identity are one file. `None` if the parent does not exist.
     pub(crate) fn entry_identity(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {
-        let Some(place) = self.resolver.place(path)? else { return Ok(None) };
-        let stat = rustix::fs::fstat(&place.directory).map_err(|e| self.failed("reading", path, e))?;
-        Ok(Some((stat.st_dev, stat.st_ino, place.name)))
+        let Some(at) = self.resolver.at(path)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&at.directory).map_err(|e| self.failed("reading", path, e))?;
+        Ok(Some((stat.st_dev, stat.st_ino, at.name)))
     }
 }

@@ -1,6 +1,6 @@
-//! What a file holds and what it carries besides its name: set as for all that is installed, or copied.
+//! Sets owner, mode and times of installed files, and copies content and metadata between files.
 //!
-//! It works on open files and knows no path.
+//! This module works on open files and must not know a path.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -13,7 +13,7 @@ use rustix::process::{Gid, Uid};
 use crate::digest::BUFFER;
 use crate::error::errno;
 
-/// root:root, exactly `mode`, and no access control list inherited from the directory.
+/// Sets the owner root:root and exactly `mode`, and removes access control lists inherited from the directory.
 pub(super) fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
     rustix::fs::fchown(&file, Some(Uid::ROOT), Some(Gid::ROOT))?;
     for inherited in ["system.posix_acl_access", "system.posix_acl_default"] {
@@ -25,13 +25,13 @@ pub(super) fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
 }
 
-/// `mtime`, in seconds, as both times that can be set.
+/// Returns `mtime`, in seconds, as time of last access and of last modification.
 pub(super) fn times(mtime: i64) -> Timestamps {
     let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// The first `size` bytes of `source`, by reflink where the filesystem can.
+/// Copies the first `size` bytes of `source`, by reflink if the filesystem supports it.
 pub(super) fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
     let mut offset = 0;
     while offset < size {
@@ -39,7 +39,7 @@ pub(super) fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errn
         let chunk = usize::try_from(size - offset).unwrap_or(usize::MAX).min(1 << 30);
         match rustix::fs::copy_file_range(source, Some(&mut from), copy, Some(&mut to), chunk) {
             Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
-                return copy_buffered(source, copy, offset).map_err(|error| errno(&error));
+                return copy_from(source, copy, offset).map_err(|error| errno(&error));
             }
             Ok(count) => offset += count as u64,
             Err(errno) => return Err(errno),
@@ -48,7 +48,8 @@ pub(super) fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errn
     Ok(())
 }
 
-fn copy_buffered(source: &File, copy: &File, mut offset: u64) -> std::io::Result<()> {
+/// Copies `source` from `offset` on to the same offset of `copy`; neither file's own position is used.
+pub(crate) fn copy_from(source: &File, copy: &File, mut offset: u64) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match source.read_at(&mut buffer, offset)? {
@@ -61,19 +62,19 @@ fn copy_buffered(source: &File, copy: &File, mut offset: u64) -> std::io::Result
     }
 }
 
-/// Gives `copy` owner, attributes and mode of `source`, of which `stat` is known; durable when it returns.
+/// Copies owner, extended attributes and mode of `source`, whose status is `stat`; durable when it returns.
 pub(super) fn copy(source: &File, copy: &File, stat: &Stat) -> Result<(), Errno> {
     rustix::fs::fchown(copy, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     copy_attributes(source, copy)?;
-    // chown clears setuid: the mode once more.
+    // chown has cleared setuid: the mode is set after it.
     rustix::fs::fchmod(copy, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
     rustix::fs::fsync(copy)
 }
 
-/// Access control lists, capabilities and what users have set; of what else the kernel's modules keep, a
-/// label among it, as much as can be set here.
+/// Copies extended attributes: access control lists, capabilities and `user.` attributes, or fails; other
+/// `security.` attributes, SELinux labels among them, only if they can be set here.
 fn copy_attributes(source: &File, copy: &File) -> Result<(), Errno> {
-    // Two limits of the kernel: for all names together, and for one value.
+    // XATTR_LIST_MAX and XATTR_SIZE_MAX, the kernel's limits for all names together and for one value.
     let (mut names, mut value) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let length = match rustix::fs::flistxattr(source, &mut names[..]) {
         Err(Errno::OPNOTSUPP) => return Ok(()),

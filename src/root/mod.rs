@@ -1,9 +1,9 @@
-//! The target root filesystem: the only module that touches it.
+//! Reads and changes the target root filesystem; no other module may open a path in it.
 //!
 //! Every path is resolved inside the root as the kernel would after a chroot: an absolute symlink
-//! such as `/usr/local -> /var/usrlocal` leads to a place inside, and none leads out. A call
-//! resolves the parent directory to a descriptor and then works on one name below it, so that a
-//! final symlink, FIFO or device is never followed or opened. It must not know what is installed.
+//! such as `/usr/local -> /var/usrlocal` is followed inside the root, and no link leads out of it. A call
+//! resolves the parent directory to a descriptor and then works on one name in it, so that a final
+//! symlink, FIFO or device is never followed or opened. This module must not know what is installed.
 
 mod at;
 mod label;
@@ -25,22 +25,24 @@ use rustix::io::Errno;
 
 use crate::error::{Failure, Kind, errno};
 use crate::path::ImagePath;
+pub(crate) use crate::root::metadata::copy_from;
+
 use crate::root::at::At;
 use crate::root::resolver::Resolver;
 use crate::root::selinux::Labels;
 
-/// A limit for [`Root::text`] that no text which people write comes near.
+/// Limit for [`Root::text`] that is far above the length of any text written by hand.
 pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 
-/// A root filesystem, open.
+/// An open root filesystem.
 pub(crate) struct Root {
     resolver: Resolver,
-    /// Read when the first file is made.
+    /// Labels by the root's policy, which is read when the first file is created.
     labels: OnceLock<Labels>,
 }
 
 impl Root {
-    /// Opens the directory `host`; a symlink given as root is followed once, here.
+    /// Opens the directory `host`; only here a symlink given as root is followed.
     pub(crate) fn open(host: &Path) -> Result<Root, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Unsupported, format!("root `{}` {why}", host.display()))
@@ -55,64 +57,64 @@ impl Root {
         }
     }
 
-    /// Where it is on this host, as the user gave it.
+    /// Returns the root's path on this host, as the user gave it.
     pub(crate) fn host(&self) -> &Path {
         self.resolver.host()
     }
 
-    /// Device and inode: the same for two spellings of one root.
+    /// Returns device and inode of the root: the same for two paths of one root.
     pub(crate) fn identity(&self) -> Result<(u64, u64), Failure> {
         let stat =
             rustix::fs::fstat(self.resolver.directory()).map_err(|e| self.failed("reading", "/", e))?;
         Ok((stat.st_dev, stat.st_ino))
     }
 
-    /// Whether it is the root that this process sees as `/`.
+    /// Returns whether this root is the one that this process sees as `/`.
     pub(crate) fn is_own(&self) -> Result<bool, Failure> {
         let own = rustix::fs::stat("/").map_err(|errno| self.failed("reading", "/", errno))?;
         Ok(self.identity()? == (own.st_dev, own.st_ino))
     }
 
-    pub(crate) fn stat_at(&self, place: &At, path: &ImagePath) -> Result<Option<Stat>, Failure> {
-        place.stat().map_err(|errno| self.failed("reading", path, errno))
+    /// Returns `path` with the root's path on this host before it, for messages.
+    pub(crate) fn shown(&self, path: impl Display) -> String {
+        self.resolver.shown(path)
     }
 
-    pub(crate) fn link_at(&self, place: &At, path: &ImagePath) -> Result<String, Failure> {
-        place.target().map_err(|errno| match errno {
-            // It was a link a moment ago.
+    /// Returns the failure for a path whose parent vanished during this run.
+    pub(crate) fn moved(&self, path: &ImagePath) -> Failure {
+        self.resolver.moved(path)
+    }
+
+    fn stat_at(&self, at: &At, path: &ImagePath) -> Result<Option<Stat>, Failure> {
+        at.stat().map_err(|errno| self.failed("reading", path, errno))
+    }
+
+    fn link_at(&self, at: &At, path: &ImagePath) -> Result<String, Failure> {
+        at.target().map_err(|errno| match errno {
+            // The caller has just seen a link there.
             Errno::INVAL => self.failed("reading the link", path, Errno::NOTDIR),
             errno => self.failed("reading", path, errno),
         })
     }
 
-    pub(crate) fn open_at(&self, place: &At, path: &ImagePath) -> Result<Option<File>, Failure> {
-        place.regular_file().map_err(|errno| self.failed("opening", path, errno))
+    fn open_at(&self, at: &At, path: &ImagePath) -> Result<Option<File>, Failure> {
+        at.regular_file().map_err(|errno| self.failed("opening", path, errno))
     }
 
-    pub(crate) fn create(&self, path: &ImagePath) -> Result<File, Failure> {
-        self.resolver.existing_place(path)?.create().map_err(|errno| self.failed("creating", path, errno))
+    fn create(&self, path: &ImagePath) -> Result<File, Failure> {
+        self.resolver.require_at(path)?.create().map_err(|errno| self.failed("creating", path, errno))
     }
 
-    /// `path` as it is found on this host, for messages.
-    pub(crate) fn shown(&self, path: impl Display) -> String {
-        self.resolver.shown(path)
-    }
-
-    /// The refusal of a root that changes under a run.
-    pub(crate) fn moved(&self, path: &ImagePath) -> Failure {
-        self.resolver.moved(path)
-    }
-
-    pub(crate) fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
+    fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
         self.resolver.failed(doing, path, errno)
     }
 
-    pub(crate) fn no_file(&self, path: &ImagePath) -> Failure {
+    fn no_file(&self, path: &ImagePath) -> Failure {
         Failure::new(Kind::Unsafe, format!("`{}` is not a regular file", self.shown(path)))
             .help("nodebake made a file there; see who replaced it, and remove it")
     }
 
-    pub(crate) fn unreadable(&self, path: &ImagePath, error: &anyhow::Error) -> Failure {
+    fn unreadable(&self, path: &ImagePath, error: &anyhow::Error) -> Failure {
         let errno = error.downcast_ref::<std::io::Error>().map_or(Errno::IO, errno);
         self.failed("reading", path, errno)
     }

@@ -1,7 +1,7 @@
 //! Opens paths inside a root as the kernel would after a chroot into it.
 //!
-//! By openat2(2), and by libpathrs where the kernel or a seccomp filter has no openat2. It opens,
-//! says what stands in the way, and does nothing else.
+//! Uses openat2(2), and libpathrs if the kernel or a seccomp filter has no openat2. This module opens
+//! paths and says why one can't be opened; it must not change anything.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -16,41 +16,42 @@ use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::root::at::{At, regular};
 
-/// openat2 asks to try again when a rename raced with it; more than this many is an attack or a bug.
+/// Attempts after which [`Resolver::open`] gives up: openat2 fails with EAGAIN if a rename raced with it,
+/// and more races than these are an attack or a bug.
 const RACES: u32 = 128;
 
-/// The remedy where a root changes while nodebake works on it.
+/// Help for a root that changes while nodebake works on it.
 const MOVING: &str = "something else changes this root: stop it and run again";
 
-/// A directory that no path opened through it leads out of.
-pub(crate) struct Resolver {
+/// An open directory, below which all paths are resolved: none leads out of it.
+pub(super) struct Resolver {
     directory: OwnedFd,
     host: PathBuf,
 }
 
 impl Resolver {
-    /// All paths are resolved below `directory`, which has the name `host`.
-    pub(crate) fn new(directory: OwnedFd, host: &Path) -> Self {
+    /// Creates a resolver for `directory`, whose path on this host is `host`.
+    pub(super) fn new(directory: OwnedFd, host: &Path) -> Self {
         Resolver { directory, host: host.to_owned() }
     }
 
-    /// The directory itself.
-    pub(crate) fn directory(&self) -> &OwnedFd {
+    /// Returns the directory itself.
+    pub(super) fn directory(&self) -> &OwnedFd {
         &self.directory
     }
 
-    /// Where the directory is on this host, as the user gave it.
-    pub(crate) fn host(&self) -> &Path {
+    /// Returns the directory's path on this host, as the user gave it.
+    pub(super) fn host(&self) -> &Path {
         &self.host
     }
 
     /// Opens `relative` as the kernel would after a chroot into the root.
-    pub(crate) fn open(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    fn open(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         for _ in 0..RACES {
             match rustix::fs::openat2(&self.directory, relative, flags, Mode::empty(), inside) {
                 Err(Errno::AGAIN) => {}
-                // Before Linux 5.6, or below a seccomp filter that does not know the call.
+                // Linux before 5.6, or a seccomp filter that does not know the call.
                 Err(Errno::NOSYS | Errno::PERM) => return self.open_without_openat2(relative, flags),
                 other => return other,
             }
@@ -58,8 +59,8 @@ impl Resolver {
         Err(Errno::AGAIN)
     }
 
-    /// The regular file at `relative`, through symlinks inside the root; none where there is none.
-    pub(crate) fn file(&self, relative: &str) -> Result<Option<File>, Errno> {
+    /// Opens the regular file at `relative`, symlinks followed inside the root; `None` if there is none.
+    pub(super) fn file(&self, relative: &str) -> Result<Option<File>, Errno> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match self.open(relative, flags) {
             Ok(found) => regular(found),
@@ -68,8 +69,8 @@ impl Resolver {
         }
     }
 
-    /// The parent of `path` as a descriptor and the name below it. None where there is no parent.
-    pub(crate) fn place(&self, path: &ImagePath) -> Result<Option<At>, Failure> {
+    /// Opens the parent of `path` and returns it with the name in it; `None` if the parent does not exist.
+    pub(super) fn at(&self, path: &ImagePath) -> Result<Option<At>, Failure> {
         let directory = match path.parent() {
             Some(parent) => self.directory_at(&parent)?,
             None => Some(self.open_directory(".").map_err(|e| self.failed("opening", "/", e))?),
@@ -77,13 +78,13 @@ impl Resolver {
         Ok(directory.map(|directory| At { directory, name: path.name().to_owned() }))
     }
 
-    /// As [`Resolver::place`], where the parent must be there.
-    pub(crate) fn existing_place(&self, path: &ImagePath) -> Result<At, Failure> {
-        self.place(path)?.ok_or_else(|| self.moved(path))
+    /// Does the same as [`Resolver::at`], but fails if the parent does not exist.
+    pub(super) fn require_at(&self, path: &ImagePath) -> Result<At, Failure> {
+        self.at(path)?.ok_or_else(|| self.moved(path))
     }
 
-    /// The directory at `path`, through symlinks inside the root; none where nothing is.
-    pub(crate) fn directory_at(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
+    /// Opens the directory at `path`, symlinks followed inside the root; `None` if it does not exist.
+    pub(super) fn directory_at(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
         match self.open_directory(path.relative()) {
             Ok(directory) => Ok(Some(directory)),
             Err(Errno::NOENT) => Ok(None),
@@ -91,18 +92,18 @@ impl Resolver {
         }
     }
 
-    /// The directory at `relative`, to read, lock or sync it.
-    pub(crate) fn open_readable(&self, relative: &str) -> Result<OwnedFd, Errno> {
+    /// Opens the directory at `relative` to read, lock or sync it.
+    pub(super) fn open_readable(&self, relative: &str) -> Result<OwnedFd, Errno> {
         self.open(relative, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
-    /// The directory at `relative` as a place to work from: not for reading.
-    pub(crate) fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
+    /// Opens the directory at `relative` with O_PATH, for `*at()` calls but not for reading.
+    pub(super) fn open_directory(&self, relative: &str) -> Result<OwnedFd, Errno> {
         self.open(relative, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }
 
     fn open_without_openat2(&self, relative: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-        // libpathrs walks through /proc/self/fd and panics where that is missing.
+        // libpathrs uses /proc/self/fd and panics if it is missing.
         let proc = rustix::fs::statfs("/proc").map_err(|_| Errno::NOSYS)?;
         if proc.f_type != PROC_SUPER_MAGIC {
             return Err(Errno::NOSYS);
@@ -128,23 +129,22 @@ impl Resolver {
         handle.reopen(flags).map(OwnedFd::from).map_err(wrapped)
     }
 
-    // --- saying what went wrong ----------------------------------------------------------------
-
-    /// `path` as it is found on this host, for messages.
-    pub(crate) fn shown(&self, path: impl Display) -> String {
+    /// Returns `path` with the root's path on this host before it, for messages.
+    pub(super) fn shown(&self, path: impl Display) -> String {
         let host = self.host.display().to_string();
         printable(&format!("{}{path}", host.trim_end_matches('/')))
     }
 
-    /// The refusal of a root that changes under a run.
-    pub(crate) fn moved(&self, path: &ImagePath) -> Failure {
+    /// Returns the failure for a path whose parent vanished during this run.
+    pub(super) fn moved(&self, path: &ImagePath) -> Failure {
         let message = format!("the directory of `{}` vanished while nodebake was at work", self.shown(path));
         Failure::new(Kind::Unsafe, message).help(MOVING)
     }
 
-    /// What could not be done, and where; a root that changes under a run is unsafe.
-    pub(crate) fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
-        // What has been looked at a moment ago is another thing now.
+    /// Returns the failure for what could not be done at `path`; unsafe if the error shows that the root
+    /// changes during this run.
+    pub(super) fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
+        // The caller has looked at the path before: these errors mean that another process changed it.
         let changed = matches!(errno, Errno::NOENT | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR);
         let failure = Failure::filesystem(doing, self.shown(path), errno);
         match changed {
@@ -153,8 +153,8 @@ impl Resolver {
         }
     }
 
-    /// A path on the way that can't be walked.
-    pub(crate) fn refused(&self, path: impl Display, errno: Errno) -> Failure {
+    /// Returns the failure for a path that can't be resolved inside the root.
+    pub(super) fn refused(&self, path: impl Display, errno: Errno) -> Failure {
         let unsafe_ = |why: &str| {
             Failure::new(Kind::Unsafe, format!("`{}` {why}", self.shown(&path)))
                 .help("replace it in the root by a directory or by a link to one inside the root")

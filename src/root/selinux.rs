@@ -1,7 +1,8 @@
-//! SELinux labels in a root: what the root's own policy says, and the extended attribute that holds it.
+//! SELinux labels: reads a root's own policy, and reads and sets the extended attribute that holds a label.
 //!
-//! A label is set before a file gets its name, so that nothing is ever in place without one. Where it
-//! can't be set, the next boot has to: see [`RELABEL`]. Things are found and opened by `root/label.rs`.
+//! A label is set before a file gets its final name, so that no file is ever installed without one. If it
+//! can't be set, the next boot has to do it: see [`RELABEL`]. This module must not look for the files to
+//! label, which `root/label.rs` does.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,20 +17,20 @@ use crate::format::file_contexts::{FileContexts, FileKind, Texts};
 use crate::path::ImagePath;
 use crate::root::resolver::Resolver;
 
-/// A boot with SELinux that finds this file labels the whole root, takes it away and starts once more.
+/// File that makes the next boot with SELinux label the whole root, remove the file and reboot.
 ///
-/// It is not owned: it is gone after that boot, which is no drift, and others set it as well.
+/// No receipt owns this file: it vanishes at that boot, which is no drift, and other programs create it, too.
 pub(crate) const RELABEL: &str = "/.autorelabel";
 
-/// What libselinux takes where the configuration names no policy.
+/// Policy that libselinux uses if the configuration names none.
 const DEFAULT_POLICY: &str = "targeted";
 
-/// Fedora's file_contexts has 430,000 bytes.
-const LONGEST: u64 = 4 << 20;
+/// Length of the longest policy file that is read; Fedora's file_contexts has 430,000 bytes.
+const LONGEST_POLICY_FILE: u64 = 4 << 20;
 
 const ATTRIBUTE: &str = "security.selinux";
 
-/// The policy of one root, and what came of its labels.
+/// The policy of one root, and whether all files could be labelled by it.
 #[derive(Debug)]
 pub(crate) struct Labels {
     policy: Policy,
@@ -38,60 +39,60 @@ pub(crate) struct Labels {
 
 #[derive(Debug)]
 enum Policy {
-    /// The root has none: labels are left alone.
+    /// The root has no policy: labels are left as they are.
     None,
-    /// There is one that can't be read: only a boot can tell the labels.
+    /// The root has a policy that can't be read: only a boot can set the labels.
     Unreadable,
     Known {
         contexts: FileContexts,
-        /// Types that an administrator may choose instead of the policy's.
+        /// Types that an administrator may set instead of the policy's (customizable_types).
         customizable: Vec<String>,
     },
 }
 
-/// What a label is read from and set on.
-pub(crate) enum Labelled<'a> {
-    /// A file or a directory, open.
+/// A file, directory or symlink whose label is read or set.
+pub(super) enum Labelled<'a> {
+    /// An open file or directory.
     Open(BorrowedFd<'a>),
-    /// A symlink, which can't be opened for it: its name, through /proc.
+    /// The path of a symlink through /proc, because fgetxattr does not work on a symlink.
     Link(String),
 }
 
-/// What a label is, compared with what it should be.
+/// Result of comparing a file's label with the policy's.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Comparison {
-    /// As the policy says, or the policy says nothing.
+    /// The label is the policy's, or the policy has none for the file.
     Same,
-    /// Another type: found, wanted. None where there is no label.
+    /// The label has another type: the found label (`None` if there is none) and the wanted one.
     Differs(Option<String>, String),
-    /// It can't be told here.
+    /// The label or the policy can't be read here.
     Unknown,
 }
 
 impl Labels {
-    /// What the policy of the root says: that which its configuration names.
-    pub(crate) fn read(root: &Resolver) -> Labels {
+    /// Reads the policy that the root's configuration names.
+    pub(super) fn read(root: &Resolver) -> Labels {
         let policy = read(root).unwrap_or(Policy::Unreadable);
         Labels { policy, lacking: AtomicBool::new(false) }
     }
 
-    /// Whether the root has a policy.
+    /// Returns whether the root has a policy.
     pub(crate) fn are_wanted(&self) -> bool {
         !matches!(self.policy, Policy::None)
     }
 
-    /// Whether the policy can be read.
+    /// Returns whether the policy could be read.
     pub(crate) fn are_known(&self) -> bool {
         matches!(self.policy, Policy::Known { .. })
     }
 
-    /// Whether something was made that could not be given its label.
-    pub(crate) fn are_lacking(&self) -> bool {
+    /// Returns whether a file was created that could not be given its label.
+    pub(super) fn are_lacking(&self) -> bool {
         self.lacking.load(Ordering::Relaxed)
     }
 
-    /// Gives what lies at `path` the label of the policy. That it can't be set here is no error.
-    pub(crate) fn set(&self, on: &Labelled, path: &str, kind: FileKind) -> Result<(), Errno> {
+    /// Sets the policy's label for `path` on a file; remembers, without an error, that it can't be set here.
+    pub(super) fn set(&self, on: &Labelled, path: &str, kind: FileKind) -> Result<(), Errno> {
         let wanted = match &self.policy {
             Policy::None => return Ok(()),
             Policy::Unreadable => Err(()),
@@ -99,7 +100,7 @@ impl Labels {
         };
         let set = match wanted {
             Ok(None) => return Ok(()),
-            // As libselinux writes it, with its end.
+            // libselinux writes the terminating NUL, too.
             Ok(Some(label)) => on.set(format!("{label}\0").as_bytes()),
             Err(()) => Ok(false),
         };
@@ -109,8 +110,8 @@ impl Labels {
         Ok(())
     }
 
-    /// What the label of the thing at `path` is, by the policy. Only the type counts, as for restorecon.
-    pub(crate) fn compare(&self, found: &Labelled, path: &str, kind: FileKind) -> Result<Comparison, Errno> {
+    /// Compares the label of a file with the policy's for `path`. Only the type counts, as for restorecon.
+    pub(super) fn compare(&self, found: &Labelled, path: &str, kind: FileKind) -> Result<Comparison, Errno> {
         let Policy::Known { contexts, customizable } = &self.policy else { return Ok(Comparison::Unknown) };
         let wanted = match contexts.label(path, kind) {
             Ok(Some(label)) => label.to_owned(),
@@ -132,13 +133,13 @@ impl Labels {
 }
 
 impl Labelled<'_> {
-    /// An open file or directory.
-    pub(crate) fn open(file: &impl AsFd) -> Labelled<'_> {
+    /// Wraps an open file or directory.
+    pub(super) fn open(file: &impl AsFd) -> Labelled<'_> {
         Labelled::Open(file.as_fd())
     }
 
-    /// The label as it is stored.
-    pub(crate) fn label(&self) -> Result<Option<Vec<u8>>, Errno> {
+    /// Reads the label as it is stored; `None` if there is none.
+    pub(super) fn label(&self) -> Result<Option<Vec<u8>>, Errno> {
         let mut label = vec![0; 4096];
         let read = match self {
             Labelled::Open(file) => fgetxattr(file, ATTRIBUTE, &mut label[..]),
@@ -154,9 +155,9 @@ impl Labelled<'_> {
         }
     }
 
-    /// Stores a label. False: it can't be set here: the filesystem has no attributes, this process may
-    /// not, the running kernel knows the type from no policy, or there is no /proc for a symlink.
-    pub(crate) fn set(&self, label: &[u8]) -> Result<bool, Errno> {
+    /// Sets a label. Returns false if it can't be set here: the filesystem has no attributes, this process
+    /// has no right to, the running kernel's policy does not know the type, or /proc is missing for a symlink.
+    pub(super) fn set(&self, label: &[u8]) -> Result<bool, Errno> {
         let set = match self {
             Labelled::Open(file) => fsetxattr(file, ATTRIBUTE, label, XattrFlags::empty()),
             Labelled::Link(name) => lsetxattr(name.as_str(), ATTRIBUTE, label, XattrFlags::empty()),
@@ -174,7 +175,7 @@ fn read(root: &Resolver) -> Result<Policy, Errno> {
     let folder = format!("/etc/selinux/{}/contexts", policy_type(&config));
     let file = |name: &str| text(root, &format!("{folder}/{name}"));
     let Some(base) = file("files/file_contexts")? else {
-        // Compiled alone, it is there and can't be read.
+        // A policy that exists only in compiled form can't be read here.
         let compiled = file_in(root, &format!("{folder}/files/file_contexts.bin"))?;
         return Ok(if compiled.is_some() { Policy::Unreadable } else { Policy::None });
     };
@@ -191,30 +192,31 @@ fn read(root: &Resolver) -> Result<Policy, Errno> {
     Ok(known.unwrap_or(Policy::Unreadable))
 }
 
-/// SELINUXTYPE of `/etc/selinux/config`.
+/// Returns SELINUXTYPE of `/etc/selinux/config`.
 fn policy_type(config: &str) -> &str {
     let named = config.lines().filter_map(|line| line.trim_start().strip_prefix("SELINUXTYPE=")).next_back();
     named.map(str::trim).filter(|name| !name.is_empty()).unwrap_or(DEFAULT_POLICY)
 }
 
-/// The text at `path`, through links inside the root. Other characters than UTF-8's match nothing of ours.
+/// Reads the text at `path`, links followed inside the root. Bytes that are not UTF-8 are replaced: they
+/// stand in patterns for paths that nodebake does not write.
 fn text(root: &Resolver, path: &str) -> Result<Option<String>, Errno> {
     let Some(file) = file_in(root, path)? else { return Ok(None) };
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|error| errno(&error))?;
-    if bytes.len() as u64 > LONGEST {
+    file.take(LONGEST_POLICY_FILE + 1).read_to_end(&mut bytes).map_err(|error| errno(&error))?;
+    if bytes.len() as u64 > LONGEST_POLICY_FILE {
         return Err(Errno::FBIG);
     }
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// A part of a path is what the root's configuration says: no other than a plain path is opened.
+/// Opens the file at `path`, which contains text from the root's configuration and so must be validated.
 fn file_in(root: &Resolver, path: &str) -> Result<Option<File>, Errno> {
     let path = ImagePath::new(path).map_err(|_| Errno::INVAL)?;
     root.file(path.relative())
 }
 
-/// `bin_t` of `system_u:object_r:bin_t:s0`.
+/// Returns the type of a label: `bin_t` of `system_u:object_r:bin_t:s0`.
 fn type_of(label: &str) -> Option<&str> {
     label.split(':').nth(2)
 }

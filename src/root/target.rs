@@ -1,6 +1,6 @@
-//! What a root says of itself: its architecture and its glibc, read from its own files.
+//! Finds out the architecture and the glibc of a root from its own files.
 //!
-//! Nothing of the root is executed, and the build host is never asked in its place.
+//! This module must not execute a program of the root, and must not ask the build host instead.
 
 use crate::arch::Arch;
 use crate::error::{Failure, Kind};
@@ -8,7 +8,7 @@ use crate::format::elf::{self, Elf, Glibc};
 use crate::path::ImagePath;
 use crate::root::Root;
 
-/// Files that a root filesystem can hardly be without, most telling first.
+/// Executables of which every root filesystem should have one, the most reliable first.
 const EXECUTABLES: [&str; 9] = [
     "/bin/sh",
     "/usr/bin/sh",
@@ -21,7 +21,7 @@ const EXECUTABLES: [&str; 9] = [
     "/usr/bin/busybox",
 ];
 
-/// Where distributions keep the C library; `{}` is Debian's name of the architecture.
+/// Paths of the C library in the distributions; `{}` is Debian's name of the architecture.
 const LIBRARIES: [&str; 6] = [
     "/lib/{}/libc.so.6",
     "/usr/lib/{}/libc.so.6",
@@ -31,7 +31,7 @@ const LIBRARIES: [&str; 6] = [
     "/usr/lib/libc.so.6",
 ];
 
-/// The architecture of the root's own executables.
+/// Returns the architecture of the root's own executables.
 pub(crate) fn arch(root: &Root) -> Result<Arch, Failure> {
     for path in EXECUTABLES {
         if let Some(arch) = read(root, &ImagePath::fixed(path))?.and_then(|elf| elf.arch) {
@@ -42,7 +42,7 @@ pub(crate) fn arch(root: &Root) -> Result<Arch, Failure> {
     Err(Failure::new(Kind::Unsupported, message).help("set `arch:` in the spec, for example amd64"))
 }
 
-/// The root's glibc for `arch`; none where it has none of that architecture.
+/// Returns the version of the root's glibc for `arch`; `None` if it has none of that architecture.
 pub(crate) fn glibc(root: &Root, arch: Arch) -> Result<Option<Glibc>, Failure> {
     for pattern in LIBRARIES {
         let path = ImagePath::new(&pattern.replace("{}", multiarch(arch)))?;
@@ -54,11 +54,12 @@ pub(crate) fn glibc(root: &Root, arch: Arch) -> Result<Option<Glibc>, Failure> {
     Ok(None)
 }
 
+/// Reads an ELF file; `None` for a broken one, because the next of the list may be intact.
 fn read(root: &Root, path: &ImagePath) -> Result<Option<Elf>, Failure> {
-    // A broken file is no source; the next one may be whole.
     Ok(root.file(path)?.and_then(|file| elf::read(&file).unwrap_or(None)))
 }
 
+/// Returns Debian's multiarch name of an architecture.
 fn multiarch(arch: Arch) -> &'static str {
     match arch {
         Arch::Amd64 => "x86_64-linux-gnu",

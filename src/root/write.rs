@@ -1,4 +1,6 @@
-//! Writing to a root: one name at a time, durable, root's own, labelled before it has a name.
+//! Writes to a root: one name at a time, durable, owned by root, labelled before a file has its final name.
+//!
+//! This module must not decide what is written or in which order.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,28 +18,23 @@ use crate::root::selinux::Labelled;
 use crate::root::{Root, label};
 
 impl Root {
-    /// Creates the directory `path`, owned by root, with exactly `mode` whatever the umask.
+    /// Creates the directory `path`, owned by root, with exactly `mode`, independent of the umask.
     pub(crate) fn make_directory(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
-        let place = self.resolver.existing_place(path)?;
+        let at = self.resolver.require_at(path)?;
         let make = || -> Result<(), Errno> {
-            rustix::fs::mkdirat(&place.directory, &place.name, Mode::from_raw_mode(0o700))?;
-            let made = place.open_directory()?;
-            self.labelling().label(
-                &Labelled::open(&made),
-                &place,
-                path,
-                file_contexts::FileKind::Directory,
-            )?;
+            rustix::fs::mkdirat(&at.directory, &at.name, Mode::from_raw_mode(0o700))?;
+            let made = at.open_directory()?;
+            self.labelling().label(&Labelled::open(&made), &at, path, file_contexts::FileKind::Directory)?;
             own(&made, mode)
         };
         make().map_err(|errno| self.failed("creating directory", path, errno))
     }
 
-    /// Sets mode and owner of the directory `path` itself; its access control list stays.
+    /// Sets mode and owner of the directory `path`, no link followed; its access control list stays.
     pub(crate) fn set_directory(&self, path: &ImagePath, mode: Octal, owner: Owner) -> Result<(), Failure> {
-        let place = self.resolver.existing_place(path)?;
+        let at = self.resolver.require_at(path)?;
         let set = || -> Result<(), Errno> {
-            let directory = place.open_directory()?;
+            let directory = at.open_directory()?;
             rustix::fs::fchown(&directory, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode.0))
         };
@@ -57,21 +54,21 @@ impl Root {
         self.finish(&file, path, mode, mtime)
     }
 
-    /// Makes `file`, which has or will have the name `path`, what is installed: root:root, exactly
-    /// `mode`, the time that all installed files carry, its label; durable when it returns.
+    /// Sets owner root:root, exactly `mode`, the time of all installed files and the label of `file`, which
+    /// has or will have the name `path`; durable when it returns.
     pub(crate) fn finish(&self, file: &File, path: &ImagePath, mode: u32, mtime: i64) -> Result<(), Failure> {
-        let place = self.resolver.existing_place(path)?;
+        let at = self.resolver.require_at(path)?;
         let finish = || -> Result<(), Errno> {
             own(file, mode)?;
-            self.labelling().label(&Labelled::open(file), &place, path, file_contexts::FileKind::File)?;
+            self.labelling().label(&Labelled::open(file), &at, path, file_contexts::FileKind::File)?;
             rustix::fs::futimens(file, &times(mtime))?;
             rustix::fs::fsync(file)
         };
         finish().map_err(|errno| self.failed("writing", path, errno))
     }
 
-    /// A file without a name on the filesystem that holds `directory` (or will hold it), to be
-    /// given a name by [`Root::link_anonymous`]. None where the filesystem has no O_TMPFILE.
+    /// Creates a file without a name on the filesystem that holds `directory` (or will hold it), for
+    /// [`Root::link_anonymous`]. `None` if the filesystem has no O_TMPFILE.
     pub(crate) fn anonymous(&self, directory: &ImagePath) -> Result<Option<File>, Failure> {
         let mut nearest = Some(directory.clone());
         let parent = loop {
@@ -93,14 +90,14 @@ impl Root {
         }
     }
 
-    /// Gives an anonymous file the name `path`. False where the kernel does not allow it here: another
-    /// filesystem, or neither CAP_DAC_READ_SEARCH nor /proc.
+    /// Gives an anonymous file the name `path`. Returns false if the kernel does not allow it: the file is
+    /// on another filesystem, or there is neither CAP_DAC_READ_SEARCH nor /proc.
     pub(crate) fn link_anonymous(&self, file: &File, path: &ImagePath) -> Result<bool, Failure> {
-        let place = self.resolver.existing_place(path)?;
-        place.link_anonymous(file).map_err(|errno| self.failed("linking", path, errno))
+        let at = self.resolver.require_at(path)?;
+        at.link_anonymous(file).map_err(|errno| self.failed("linking", path, errno))
     }
 
-    /// Copies `source` to a new file, by reflink where the filesystem can; durable when it returns.
+    /// Copies `source` to a new file, by reflink if the filesystem supports it; durable when it returns.
     pub(crate) fn copy_new(
         &self,
         source: &File,
@@ -116,21 +113,21 @@ impl Root {
 
     /// Creates the symlink `path`.
     pub(crate) fn link_new(&self, path: &ImagePath, target: &str, mtime: i64) -> Result<(), Failure> {
-        let place = self.resolver.existing_place(path)?;
+        let at = self.resolver.require_at(path)?;
         let link = || -> Result<(), Errno> {
-            rustix::fs::symlinkat(target, &place.directory, &place.name)?;
+            rustix::fs::symlinkat(target, &at.directory, &at.name)?;
             let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(&place.directory, &place.name, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
-            self.labelling().label(&label::link(&place), &place, path, file_contexts::FileKind::Link)?;
-            rustix::fs::utimensat(&place.directory, &place.name, &times(mtime), flags)
+            rustix::fs::chownat(&at.directory, &at.name, Some(Uid::ROOT), Some(Gid::ROOT), flags)?;
+            self.labelling().label(&label::link(&at), &at, path, file_contexts::FileKind::Link)?;
+            rustix::fs::utimensat(&at.directory, &at.name, &times(mtime), flags)
         };
         link().map_err(|errno| self.failed("linking", path, errno))
     }
 
-    /// Makes `copy` the same file as `path`, whatever it is, by a hard link; a regular file or a
-    /// symlink on another filesystem is copied with its mode, owner and time.
+    /// Creates `copy` as a hard link to `path`, of whatever type; a regular file or a symlink on another
+    /// filesystem is copied with its mode, owner and time.
     pub(crate) fn duplicate(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
-        let (from, to) = (self.resolver.existing_place(path)?, self.resolver.existing_place(copy)?);
+        let (from, to) = (self.resolver.require_at(path)?, self.resolver.require_at(copy)?);
         match rustix::fs::linkat(&from.directory, &from.name, &to.directory, &to.name, AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP) => self.copy_as_is(path, copy),
@@ -138,44 +135,44 @@ impl Root {
         }
     }
 
-    /// Replaces `to` by `from` in one step. Both are in the same directory.
+    /// Replaces `to` by `from` in one step. Both must be in the same directory.
     pub(crate) fn rename(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
-        let place = self.resolver.existing_place(to)?;
-        rustix::fs::renameat(&place.directory, from.name(), &place.directory, &place.name)
+        let at = self.resolver.require_at(to)?;
+        rustix::fs::renameat(&at.directory, from.name(), &at.directory, &at.name)
             .map_err(|errno| self.failed("replacing", to, errno))
     }
 
-    /// Gives the directory `from` the name `to`, which must not exist. Both have the same parent.
+    /// Renames the directory `from` to `to`, which must not exist. Both must have the same parent.
     pub(crate) fn rename_beside(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
-        let place = self.resolver.existing_place(to)?;
+        let at = self.resolver.require_at(to)?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&place.directory, from.name(), &place.directory, &place.name, flags) {
-            // Filesystems without the flag: a directory replaces nothing but an empty directory anyway.
+        match rustix::fs::renameat_with(&at.directory, from.name(), &at.directory, &at.name, flags) {
+            // On a filesystem without the flag, a directory can replace nothing but an empty directory.
             Err(Errno::INVAL | Errno::NOSYS) => self.rename(from, to),
             other => other.map_err(|errno| self.failed("renaming to", to, errno)),
         }
     }
 
-    /// Removes a file, link or device. It is no error where there is none.
+    /// Removes a file, link or device; no error if there is none.
     pub(crate) fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
-        let Some(place) = self.resolver.place(path)? else { return self.was_missing(path) };
-        match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::empty()) {
+        let Some(at) = self.resolver.at(path)? else { return self.was_missing(path) };
+        match rustix::fs::unlinkat(&at.directory, &at.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("removing", path, errno)),
         }
     }
 
-    /// Removes a directory if it is empty. False where it is not.
+    /// Removes a directory if it is empty; returns false if it is not.
     pub(crate) fn remove_empty_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
-        let Some(place) = self.resolver.place(path)? else { return Ok(true) };
-        match rustix::fs::unlinkat(&place.directory, &place.name, AtFlags::REMOVEDIR) {
+        let Some(at) = self.resolver.at(path)? else { return Ok(true) };
+        match rustix::fs::unlinkat(&at.directory, &at.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::BUSY) => Ok(false),
             Err(errno) => Err(self.failed("removing directory", path, errno)),
         }
     }
 
-    /// Makes the entries of a directory durable. It is no error where there is none.
+    /// Makes the entries of a directory durable; no error if there is none.
     pub(crate) fn sync_directory(&self, path: Option<&ImagePath>) -> Result<(), Failure> {
         let shown = path.map_or("/", ImagePath::as_str);
         let directory = match self.resolver.open_readable(path.map_or(".", ImagePath::relative)) {
@@ -184,23 +181,24 @@ impl Root {
             Err(errno) => return Err(self.resolver.refused(shown, errno)),
         };
         match rustix::fs::fsync(&directory) {
-            // Some filesystems have nothing to do for a directory and say so.
+            // Some filesystems have nothing to sync for a directory and return EINVAL.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
             Err(errno) => Err(self.failed("syncing", shown, errno)),
         }
     }
 
-    /// Refused where the directory of `path`, missing a moment ago, is there again or leads astray: what
-    /// is in it would be taken for gone, and left behind.
-    pub(crate) fn was_missing(&self, path: &ImagePath) -> Result<(), Failure> {
+    /// Fails if the parent of `path`, which did not exist before, exists now or can't be resolved: the file
+    /// would count as removed and be left behind.
+    fn was_missing(&self, path: &ImagePath) -> Result<(), Failure> {
         match self.missing_directories(path)?.is_empty() {
             true => Err(self.resolver.moved(path)),
             false => Ok(()),
         }
     }
 
-    pub(crate) fn copy_as_is(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
-        let (from, to) = (self.resolver.existing_place(path)?, self.resolver.existing_place(copy)?);
+    /// Copies a regular file with its metadata, or a symlink, to another filesystem.
+    fn copy_as_is(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
+        let (from, to) = (self.resolver.require_at(path)?, self.resolver.require_at(copy)?);
         let Some(stat) = self.stat_at(&from, path)? else { return Ok(()) };
         let failed = |errno| self.failed("saving", path, errno);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {

@@ -1,4 +1,6 @@
-//! How the state's directory comes and goes: all at once, so that a kill leaves the whole of it or one name.
+//! Creates and removes the state's directory in one step: a kill leaves either all of it or one temporary name.
+//!
+//! This module must not read a receipt or an intent.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -12,44 +14,23 @@ use crate::root::Root;
 use crate::state::Intent;
 use crate::state::paths::{FILES, directory, inside};
 
-/// Its name while it is being built or taken away, beside its topmost new directory.
+/// Temporary name of the topmost new directory while the state is created or removed.
 const BUILDING: &str = ".nodebake-state";
 
+/// Interval between two attempts to take a lock.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long to wait for another run that is about to create or take away the state.
+/// Time to wait for another run that creates or removes the state at the same moment.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
 
-/// Keeps other runs from creating or taking away `top` at the same time.
-fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Failure> {
-    loop {
-        if let Some(guard) = root.lock_above(top)? {
-            return Ok(guard);
-        }
-        wait(root, deadline)?;
-    }
-}
-
-/// Sleeps a moment; fails at the deadline and at a signal.
-pub(crate) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
-    if Instant::now() >= deadline {
-        let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
-        return Err(Failure::new(Kind::Locked, message).help("wait for it, or give --lock-timeout SECONDS"));
-    }
-    interrupt::check()?;
-    std::thread::sleep(POLL);
-    Ok(())
-}
-
-/// Creates the state with an intent that names the directories above it that are new, all at once:
-/// a kill at any point leaves either the whole of it or one name that the next run clears. False:
-/// it was there.
-pub(crate) fn create(root: &Root, deadline: Instant) -> Result<bool, Failure> {
+/// Creates the state in one step, with an intent that names the directories created above it. A kill leaves
+/// either all of it or one name that the next run removes. Returns false if the state existed.
+pub(super) fn create(root: &Root, deadline: Instant) -> Result<bool, Failure> {
     let lock = inside(".lock");
     let missing = root.missing_directories(&lock)?;
     let Some(top) = missing.first() else { return Ok(false) };
     let guard = guard(root, top, deadline)?;
-    // Another run may have been faster, before the guard was ours.
+    // Another run may have created it before the lock was taken.
     if root.missing_directories(&lock)? != missing {
         return Ok(false);
     }
@@ -66,9 +47,10 @@ pub(crate) fn create(root: &Root, deadline: Instant) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// Builds the state under its temporary name and renames it to `top`.
 fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Failure> {
     for directory in missing {
-        root.make_directory(&moved(directory, top)?, 0o755)?;
+        root.make_directory(&while_building(directory, top)?, 0o755)?;
     }
     let mut intent = Intent::new("", Vec::new());
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
@@ -76,21 +58,21 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
     let files = vec![(inside("pending.json"), 0o644, text.as_str()), (inside(".lock"), 0o600, "")];
     let flushes = parallel::flushes(0);
     parallel::try_each(files, flushes, |(path, mode, text)| {
-        let new = moved(&path, top)?;
+        let new = while_building(&path, top)?;
         root.write_new(&new, mode, text.as_bytes(), 0)?;
         root.label_as(&new, &path)
     })?;
     parallel::try_each(missing.iter().collect(), flushes, |path| {
-        let new = moved(path, top)?;
+        let new = while_building(path, top)?;
         root.label_as(&new, path)?;
         root.sync_directory(Some(&new))
     })?;
     root.rename_beside(&building(top), top)
 }
 
-/// Renames the state away in one step, with the directories of `created` that hold nothing else,
-/// and removes it: a kill leaves the whole of it or one name that the next run clears.
-pub(crate) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
+/// Removes the state, with the directories of `created` that contain nothing else: renames it in one step
+/// and then deletes it. A kill leaves either all of it or one name that the next run removes.
+pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
     let mut top = directory();
     while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
         let alone = root.names(&parent)?.is_some_and(|names| names == [top.name()]);
@@ -113,8 +95,8 @@ pub(crate) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> R
     }
 }
 
-/// Removes what a killed [`create`] or [`State::destroy`] left.
-pub(crate) fn clear_building(root: &Root) -> Result<(), Failure> {
+/// Removes the temporary name that a killed [`create`] or [`destroy_directory`] has left.
+pub(super) fn clear_building(root: &Root) -> Result<(), Failure> {
     let missing = root.missing_directories(&inside(".lock"))?;
     let Some(top) = missing.first() else { return Ok(()) };
     if root.node(&building(top))?.is_none() {
@@ -124,26 +106,48 @@ pub(crate) fn clear_building(root: &Root) -> Result<(), Failure> {
     clear_tree(root, top)
 }
 
-/// Removes the state's own names below what stands for `top` while it is under work, if anything does.
+/// Removes the state's own files and directories under the temporary name of `top`, if it exists.
 fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
     if root.node(&building(top))?.is_none() {
         return Ok(());
     }
     for name in FILES {
-        root.remove_file(&moved(&inside(name), top)?)?;
+        root.remove_file(&while_building(&inside(name), top)?)?;
     }
     let above = inside("x").ancestors();
     for path in above.iter().rev().filter(|path| *path == top || path.is_below(top)) {
-        root.remove_empty_directory(&moved(path, top)?)?;
+        root.remove_empty_directory(&while_building(path, top)?)?;
     }
     root.sync_directory(top.parent().as_ref())
 }
 
-/// `path`, which is `top` or below it, as long as `top` is under work.
-fn moved(path: &ImagePath, top: &ImagePath) -> Result<ImagePath, Failure> {
+/// Prevents other runs from creating or removing `top` until the result is dropped.
+fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Failure> {
+    loop {
+        if let Some(guard) = root.lock_above(top)? {
+            return Ok(guard);
+        }
+        wait(root, deadline)?;
+    }
+}
+
+/// Sleeps for a moment; fails after the deadline and at a signal.
+pub(super) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
+    if Instant::now() >= deadline {
+        let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
+        return Err(Failure::new(Kind::Pinned, message).help("wait for it, or give --lock-timeout SECONDS"));
+    }
+    interrupt::check()?;
+    std::thread::sleep(POLL);
+    Ok(())
+}
+
+/// Returns the name that `path`, which is `top` or below it, has while `top` has its temporary name.
+fn while_building(path: &ImagePath, top: &ImagePath) -> Result<ImagePath, Failure> {
     ImagePath::new(&path.as_str().replacen(top.as_str(), building(top).as_str(), 1))
 }
 
+/// Returns the temporary name of `top`.
 fn building(top: &ImagePath) -> ImagePath {
     match top.parent() {
         Some(parent) => ImagePath::new(&format!("{parent}/{BUILDING}")),

@@ -1,4 +1,6 @@
-//! What a run is about to do in a root, durable before the first byte is staged.
+//! The intent: the changes that a run will make in a root, durable before the first byte is staged.
+//!
+//! Only data and its JSON: this module must not read or write a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,20 +10,20 @@ use crate::artifact::{Artifact, Installed};
 use crate::error::Failure;
 use crate::path::ImagePath;
 use crate::state::Owned;
-use crate::state::receipt::{MOST_PATHS, VERSION, to_json, unreadable};
+use crate::state::json;
 
-/// What a run is about to do, written before the first byte is staged.
+/// The changes that a run will make, written before the first byte is staged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Intent {
     version: u32,
-    /// The architecture that is being baked.
+    /// The architecture of the installed files.
     pub arch: String,
-    /// What the files come from.
+    /// The artifacts that the files come from.
     pub artifacts: Vec<Artifact>,
-    /// Packages that are being installed or taken away: which of them are there, their database knows.
+    /// Packages that are being installed or removed: which of them are installed is in the package database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Installed>,
-    /// An empty file that stands there only while the package manager runs.
+    /// An empty file that exists only while the package manager runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placeholder: Option<ImagePath>,
     /// Directories that will be created.
@@ -30,41 +32,34 @@ pub(crate) struct Intent {
     pub paths: BTreeMap<ImagePath, Step>,
 }
 
-/// What will happen at one path.
+/// The change of one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Step {
-    /// The name beside it under which the new file is staged.
+    /// The temporary name in the same directory under which the new file is staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temporary: Option<ImagePath>,
-    /// What the receipt says of it.
+    /// The path's entry in the present receipt.
     pub old: Option<Owned>,
-    /// What it will be; none: not owned any more.
+    /// The path's entry in the next receipt; `None` if the path will no longer be owned.
     pub new: Option<Owned>,
-    /// Something happens in the root; else only the receipt changes.
+    /// The root changes; if false, only the receipt does.
     pub acts: bool,
 }
 
 impl Intent {
-    /// An intent without steps.
+    /// Creates an intent without steps.
     pub(crate) fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
-        Intent { version: VERSION, arch: arch.to_owned(), artifacts, ..Intent::default() }
+        Intent { version: json::VERSION, arch: arch.to_owned(), artifacts, ..Intent::default() }
     }
 
     /// Parses `pending.json`; `shown` is its path for messages.
     pub(crate) fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
-        let intent: Intent =
-            serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
-        match intent.version {
-            _ if intent.paths.len().max(intent.directories.len()) > MOST_PATHS => {
-                Err(unreadable(shown, "it has more paths than any intent"))
-            }
-            VERSION => Ok(intent),
-            other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
-        }
+        let measure = |intent: &Intent| (intent.version, intent.paths.len().max(intent.directories.len()));
+        json::parse(text, shown, measure, "it has more paths than any intent")
     }
 
-    /// The bytes of `pending.json`.
+    /// Returns the text of `pending.json`.
     pub(crate) fn text(&self) -> Result<String, Failure> {
-        to_json(self)
+        json::to_text(self)
     }
 }

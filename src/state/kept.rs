@@ -1,4 +1,6 @@
-//! What was there before the first bake, and what was edited since.
+//! Keeps originals, which existed before the first bake, and users' edits of installed files.
+//!
+//! This module must not decide what is kept.
 
 use crate::error::Failure;
 use crate::node::{Octal, Owner};
@@ -6,29 +8,29 @@ use crate::path::ImagePath;
 use crate::state::State;
 use crate::state::paths::{directory, edited, original};
 
-/// Directories of what is kept: it may have been private where it was.
+/// Mode of the directories of kept files, which may have been private at their original path.
 const KEPT: u32 = 0o700;
 
 impl<'root> State<'root> {
-    /// Keeps what is at `path`, from before the first bake, until [`State::drop_original`].
+    /// Keeps the node at `path`, which existed before the first bake, until [`State::drop_original`].
     pub(crate) fn keep_original(&self, path: &ImagePath) -> Result<(), Failure> {
         self.keep(path, &original(path)?)
     }
 
-    /// Where the original of `path` is kept, if it is.
+    /// Returns the path where the original of `path` is kept, if it is.
     pub(crate) fn original(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let kept = original(path)?;
         Ok(self.root.node(&kept)?.map(|_| kept))
     }
 
-    /// Forgets the original of `path`: it is in its place again, or has never left it.
+    /// Deletes the kept original of `path`, which has been restored or was never replaced.
     pub(crate) fn drop_original(&self, path: &ImagePath) -> Result<(), Failure> {
         let kept = original(path)?;
         self.root.remove_file(&kept)?;
         self.prune(&kept)
     }
 
-    /// Keeps an edited file under `edited/` and says where. An earlier edit of it is numbered.
+    /// Keeps an edited file below `edited/` and returns its path there. An earlier edit gets a number.
     pub(crate) fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
         let kept = edited(path)?;
         let earlier = self.root.node(&kept)?;
@@ -47,7 +49,7 @@ impl<'root> State<'root> {
         Ok(kept)
     }
 
-    /// Forgets the kept edit of `path` if the edit is still in its place.
+    /// Deletes the kept edit of `path` if `path` itself still has the edit.
     pub(crate) fn drop_needless_edit(&self, path: &ImagePath) -> Result<(), Failure> {
         let kept = edited(path)?;
         let copy = self.root.node(&kept)?;
@@ -57,8 +59,8 @@ impl<'root> State<'root> {
         self.prune(&kept)
     }
 
-    pub(crate) fn keep(&self, path: &ImagePath, kept: &ImagePath) -> Result<(), Failure> {
-        let saved = self.make_place(kept).and_then(|()| self.root.duplicate(path, kept));
+    fn keep(&self, path: &ImagePath, kept: &ImagePath) -> Result<(), Failure> {
+        let saved = self.prepare_path(kept).and_then(|()| self.root.duplicate(path, kept));
         if let Err(failure) = saved {
             let _ = self.prune(kept);
             return Err(failure);
@@ -68,8 +70,9 @@ impl<'root> State<'root> {
         new.into_iter().try_for_each(|above| self.root.sync_directory(Some(&above)))
     }
 
-    /// The directories for `kept`, with their mode also where a killed run has left one without.
-    pub(crate) fn make_place(&self, kept: &ImagePath) -> Result<(), Failure> {
+    /// Creates the directories above `kept`, sets their mode in case a killed run did not, and removes a
+    /// file at `kept`.
+    fn prepare_path(&self, kept: &ImagePath) -> Result<(), Failure> {
         for above in kept.ancestors().iter().filter(|above| above.is_below(&directory())) {
             match self.root.is_directory(above)? {
                 true => self.root.set_directory(above, Octal(KEPT), Owner::default())?,
@@ -79,7 +82,8 @@ impl<'root> State<'root> {
         self.root.remove_file(kept)
     }
 
-    pub(crate) fn prune(&self, kept: &ImagePath) -> Result<(), Failure> {
+    /// Removes the directories above `kept` that are empty.
+    fn prune(&self, kept: &ImagePath) -> Result<(), Failure> {
         for above in kept.ancestors().iter().rev().filter(|above| above.is_below(&directory())) {
             if !self.root.remove_empty_directory(above)? {
                 break;

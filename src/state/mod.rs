@@ -1,10 +1,13 @@
-//! `/var/lib/nodebake` inside a root: the lock, the receipt, the intent, and what was there before.
+//! Reads and writes `/var/lib/nodebake` in a root: lock, receipt, intent, kept originals and edits.
+//!
+//! This module must not change any other path of the root, except directories above its own.
 
 mod create;
-pub(crate) mod intent;
+mod intent;
+mod json;
 mod kept;
 pub(crate) mod paths;
-pub(crate) mod receipt;
+mod receipt;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -21,39 +24,50 @@ use crate::state::paths::{FILES, directory, inside};
 pub(crate) use intent::{Intent, Step};
 pub(crate) use receipt::{Before, Owned, Receipt};
 
-/// A receipt of 4,000 paths has about a megabyte, an intent twice as much; either is read into memory,
-/// where the shortest of paths needs ten times its text.
-const LONGEST: u64 = 3 << 20;
+/// Length of the longest file that is read: a receipt of 4,000 paths has about a megabyte, an intent twice
+/// as much, and in memory a short path needs ten times its text.
+const LONGEST_FILE: u64 = 3 << 20;
 
-/// A root's state, locked until it is dropped.
+/// Nodes found at the paths that a receipt owns.
+pub(crate) type Survey = BTreeMap<ImagePath, Option<Node>>;
+
+/// State of a root, locked until it is dropped.
 pub(crate) struct State<'root> {
     root: &'root Root,
     _lock: File,
 }
 
-/// The receipt of `root`, read without a lock.
+/// Reads the receipt of `root` without a lock.
 pub(crate) fn receipt(root: &Root) -> Result<Option<Receipt>, Failure> {
     let path = inside("receipt.json");
-    let Some(text) = root.text(&path, LONGEST).map_err(|failure| unreadable(failure, root, &path))? else {
+    let Some(text) = root.text(&path, LONGEST_FILE).map_err(|failure| unreadable(failure, root, &path))?
+    else {
         return Ok(None);
     };
     Receipt::parse(&text, &root.shown(&path)).map(Some)
 }
 
-/// The intent of a run on `root` that has not ended, read without a lock.
+/// Reads the intent of an unfinished run on `root` without a lock.
 pub(crate) fn intent(root: &Root) -> Result<Option<Intent>, Failure> {
     let path = inside("pending.json");
-    let Some(text) = root.text(&path, LONGEST)? else { return Ok(None) };
+    let Some(text) = root.text(&path, LONGEST_FILE)? else { return Ok(None) };
     Intent::parse(&text, &root.shown(&path)).map(Some)
 }
 
-/// Whether the state's directory is a mount point, which can't be taken away.
+/// Returns the nodes at all paths that `receipt` owns; files are hashed in parallel.
+pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Survey, Failure> {
+    let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
+    let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
+    parallel::map(paths, parallel::processors(), look).into_iter().collect()
+}
+
+/// Returns whether the state's directory is a mount point, which can't be removed.
 pub(crate) fn is_mounted(root: &Root) -> Result<bool, Failure> {
     root.is_mount_point(&directory())
 }
 
 impl<'root> State<'root> {
-    /// Opens or creates the state of `root` and takes its lock, waiting at most `lock_timeout`.
+    /// Opens or creates the state of `root` and takes its lock, for which it waits at most `lock_timeout`.
     pub(crate) fn open(root: &'root Root, lock_timeout: Duration) -> Result<State<'root>, Failure> {
         let deadline = Instant::now() + lock_timeout;
         loop {
@@ -71,7 +85,7 @@ impl<'root> State<'root> {
         }
     }
 
-    /// Opens the state of a root that has one.
+    /// Opens the state of `root` and takes its lock; `None` if the root has no state.
     pub(crate) fn open_existing(
         root: &'root Root,
         lock_timeout: Duration,
@@ -88,8 +102,8 @@ impl<'root> State<'root> {
         }
     }
 
-    /// None: another run has taken the state away meanwhile.
-    pub(crate) fn lock(root: &'root Root, deadline: Instant) -> Result<Option<State<'root>>, Failure> {
+    /// Takes the lock of an existing state; `None` if another run has removed the state meanwhile.
+    fn lock(root: &'root Root, deadline: Instant) -> Result<Option<State<'root>>, Failure> {
         let path = inside(".lock");
         let file = match root.lock_file(&path) {
             Ok(file) => file,
@@ -105,60 +119,53 @@ impl<'root> State<'root> {
         }
     }
 
-    /// The receipt, if there is one.
+    /// Reads the receipt, if there is one.
     pub(crate) fn receipt(&self) -> Result<Option<Receipt>, Failure> {
         receipt(self.root)
     }
 
-    /// What a run that was killed was about to do.
+    /// Reads the intent of a killed run, or of this one.
     pub(crate) fn intent(&self) -> Result<Option<Intent>, Failure> {
         intent(self.root)
     }
 
-    /// Replaces the receipt, durably.
+    /// Writes the receipt; durable when it returns.
     pub(crate) fn save_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
         self.save("receipt.json", &receipt.text()?)
     }
 
-    /// Makes the intent durable.
+    /// Writes the intent; durable when it returns.
     pub(crate) fn save_intent(&self, intent: &Intent) -> Result<(), Failure> {
         let text = intent.text()?;
-        self.admit("pending.json", text.len(), LONGEST)?;
+        self.admit("pending.json", text.len(), LONGEST_FILE)?;
         self.save("pending.json", &text)
     }
 
-    /// Refuses a receipt that is too long to be read again, or to be taken away: before anything is done.
+    /// Fails, before anything is changed, if the receipt is too long to be read again, or if the intent of
+    /// its removal would be.
     pub(crate) fn admit_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
-        self.admit("receipt.json", receipt.text()?.len(), LONGEST / 2)
+        self.admit("receipt.json", receipt.text()?.len(), LONGEST_FILE / 2)
     }
 
-    pub(crate) fn admit(&self, name: &str, length: usize, longest: u64) -> Result<(), Failure> {
-        if length as u64 <= longest {
-            return Ok(());
-        }
-        let shown = self.root.shown(inside(name));
-        let message = format!("`{shown}` would be longer than {longest} bytes: too many files for one root");
-        Err(Failure::new(Kind::Unsafe, message).help("is each artifact the release that it should be?"))
-    }
-
-    /// Makes one more thing of the intent durable.
+    /// Changes the intent on the disk; durable when it returns.
     pub(crate) fn amend_intent(&self, change: impl FnOnce(&mut Intent)) -> Result<(), Failure> {
         let mut intent = self.intent()?.unwrap_or_else(|| Intent::new("", Vec::new()));
         change(&mut intent);
         self.save_intent(&intent)
     }
 
-    /// Forgets the intent: it has been carried out or undone.
+    /// Deletes the intent, which has been carried out or undone.
     pub(crate) fn clear_intent(&self) -> Result<(), Failure> {
         self.clear("pending.json")
     }
 
-    /// Takes the whole state away, with the directories above it in `created` that hold nothing
-    /// else. Edits that were kept stay, and then so does the state's directory; a mount point stays empty.
+    /// Removes the state, with the directories above it in `created` that contain nothing else. Kept edits
+    /// stay, and the state's directory with them; a mount point stays as an empty directory.
     pub(crate) fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
         self.root.remove_empty_directory(&inside("original"))?;
         self.root.remove_empty_directory(&inside("edited"))?;
-        // It is locked, so it is there: out of sight, what is kept in it would be taken for nothing.
+        // The lock is held, so the directory must exist: if another process has moved it, kept files would
+        // be overlooked.
         let Some(names) = self.root.names(&directory())? else {
             return Err(self.root.moved(&inside("receipt.json")));
         };
@@ -170,7 +177,17 @@ impl<'root> State<'root> {
         destroy_directory(self.root, created)
     }
 
-    pub(crate) fn save(&self, name: &str, text: &str) -> Result<(), Failure> {
+    fn admit(&self, name: &str, length: usize, longest: u64) -> Result<(), Failure> {
+        if length as u64 <= longest {
+            return Ok(());
+        }
+        let shown = self.root.shown(inside(name));
+        let message = format!("`{shown}` would be longer than {longest} bytes: too many files for one root");
+        Err(Failure::new(Kind::Unsafe, message).help("is each artifact the release that it should be?"))
+    }
+
+    /// Replaces a file of the state in one step; durable when it returns.
+    fn save(&self, name: &str, text: &str) -> Result<(), Failure> {
         let (path, new) = (inside(name), inside(&format!("{name}.new")));
         self.root.remove_file(&new)?;
         let saved =
@@ -182,26 +199,17 @@ impl<'root> State<'root> {
         self.root.sync_directory(Some(&directory()))
     }
 
-    pub(crate) fn clear(&self, name: &str) -> Result<(), Failure> {
+    fn clear(&self, name: &str) -> Result<(), Failure> {
         self.root.remove_file(&inside(&format!("{name}.new")))?;
         self.root.remove_file(&inside(name))?;
         self.root.sync_directory(Some(&directory()))
     }
 }
 
+/// Adds help to the failure of a receipt that is no text.
 fn unreadable(failure: Failure, root: &Root, path: &ImagePath) -> Failure {
     match failure.kind {
         Kind::Invalid => failure.help(format!("`{}` is not a receipt of nodebake", root.shown(path))),
         _ => failure,
     }
-}
-
-/// What is at every path that the receipt owns.
-pub(crate) type Survey = BTreeMap<ImagePath, Option<Node>>;
-
-/// Looks at everything that `receipt` owns, files hashed side by side.
-pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Survey, Failure> {
-    let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
-    let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
-    parallel::map(paths, parallel::processors(), look).into_iter().collect()
 }

@@ -1,7 +1,7 @@
-//! What nodebake owns in a root, and what it is about to change there.
+//! The receipt: all paths and packages that nodebake owns in a root.
 //!
-//! Pure data and its JSON: no time, inode or host name, so that the same inputs give the same
-//! bytes. Reading and writing is `state/mod.rs`.
+//! Only data and its JSON: this module must not read or write a file, and a receipt must not contain a time,
+//! an inode or a host name, so that the same inputs give the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,25 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Artifact, Installed};
 use crate::digest::Digest;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::node::{Node, Octal, Owner};
 use crate::path::ImagePath;
+use crate::state::json;
 
-pub(crate) const VERSION: u32 = 1;
-
-/// No receipt that is written has so many: see `state.rs`. A root may say what it likes.
-pub(crate) const MOST_PATHS: usize = 10_000;
-
-/// What was at a path before the first bake.
+/// The node that was at a path before the first bake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Before {
-    /// Nothing: `remove` deletes it.
+    /// Nothing: `remove` deletes the path.
     #[default]
     Nothing,
-    /// Something that is kept below `original/`: `remove` puts it back.
+    /// A file or a link that is kept below `original/`: `remove` restores it.
     Saved,
-    /// A directory of this mode and owner: `remove` leaves it and restores both.
+    /// A directory of this mode and owner: `remove` keeps the directory and restores both.
     Directory(Octal, Owner),
 }
 
@@ -40,44 +36,44 @@ impl Before {
 /// One path that nodebake owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owned {
-    /// What nodebake put there.
+    /// The node that nodebake installed.
     #[serde(flatten)]
     pub node: Node,
-    /// The component that it belongs to.
+    /// The component that the node belongs to.
     pub component: String,
-    /// The digest of the artifact that it came from.
+    /// The digest of the artifact that the node came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Digest>,
-    /// Its name in that artifact.
+    /// The node's name in that artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
-    /// What was there before.
+    /// The node that was there before the first bake.
     #[serde(default, skip_serializing_if = "Before::is_nothing")]
     pub before: Before,
 }
 
-/// Everything that nodebake owns in a root.
+/// All paths and packages that nodebake owns in a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     version: u32,
-    /// The architecture that was baked.
+    /// The architecture of the installed files.
     pub arch: String,
-    /// What the files came from.
+    /// The artifacts that the files came from.
     pub artifacts: Vec<Artifact>,
-    /// The packages that containerd came with, by name.
+    /// The packages that brought containerd, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Installed>,
-    /// Directories that nodebake created on the way to what it owns.
+    /// Directories that nodebake created above the paths that it owns.
     pub directories: BTreeSet<ImagePath>,
-    /// Every owned path.
+    /// All owned paths.
     pub paths: BTreeMap<ImagePath, Owned>,
 }
 
 impl Receipt {
-    /// A receipt that owns nothing yet.
+    /// Creates a receipt that owns no path.
     pub(crate) fn new(arch: &str, artifacts: Vec<Artifact>) -> Self {
         Receipt {
-            version: VERSION,
+            version: json::VERSION,
             arch: arch.to_owned(),
             artifacts,
             packages: Vec::new(),
@@ -88,32 +84,15 @@ impl Receipt {
 
     /// Parses `receipt.json`; `shown` is its path for messages.
     pub(crate) fn parse(text: &str, shown: &str) -> Result<Receipt, Failure> {
-        let receipt: Receipt =
-            serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
-        match receipt.version {
-            _ if receipt.paths.len().max(receipt.directories.len()) > MOST_PATHS => {
-                Err(unreadable(shown, "it has more paths than any receipt"))
-            }
-            VERSION => Ok(receipt),
-            other => Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}"))),
-        }
+        let measure =
+            |receipt: &Receipt| (receipt.version, receipt.paths.len().max(receipt.directories.len()));
+        json::parse(text, shown, measure, "it has more paths than any receipt")
     }
 
-    /// The bytes of `receipt.json`.
+    /// Returns the text of `receipt.json`.
     pub(crate) fn text(&self) -> Result<String, Failure> {
-        to_json(self)
+        json::to_text(self)
     }
-}
-
-pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    let json = serde_json::to_string_pretty(value);
-    json.map(|json| json + "\n")
-        .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
-}
-
-pub(crate) fn unreadable(shown: &str, why: &str) -> Failure {
-    Failure::new(Kind::Invalid, format!("`{shown}` is unreadable: {why}"))
-        .help("restore it from a backup of the root, or bake the root anew from its base image")
 }
 
 #[cfg(test)]

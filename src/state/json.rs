@@ -1,0 +1,44 @@
+//! Reads and writes the JSON of the state's files.
+//!
+//! This module must not know what a receipt or an intent means.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Failure, Kind};
+
+/// Version of the format of receipt and intent.
+pub(super) const VERSION: u32 = 1;
+
+/// Paths that a file may have: none that nodebake writes has as many, because `state/mod.rs` limits the
+/// length, but a root can contain any file.
+const MOST_PATHS: usize = 10_000;
+
+/// Parses a file whose version and number of paths are given by `measure`; `shown` is its path for messages.
+pub(super) fn parse<T: DeserializeOwned>(
+    text: &str,
+    shown: &str,
+    measure: impl Fn(&T) -> (u32, usize),
+    too_many: &str,
+) -> Result<T, Failure> {
+    let value: T = serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
+    match measure(&value) {
+        (_, paths) if paths > MOST_PATHS => Err(unreadable(shown, too_many)),
+        (VERSION, _) => Ok(value),
+        (other, _) => {
+            Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}")))
+        }
+    }
+}
+
+/// Returns the text of a file.
+pub(super) fn to_text(value: &impl Serialize) -> Result<String, Failure> {
+    let json = serde_json::to_string_pretty(value);
+    json.map(|json| json + "\n")
+        .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
+}
+
+fn unreadable(shown: &str, why: &str) -> Failure {
+    Failure::new(Kind::Invalid, format!("`{shown}` is unreadable: {why}"))
+        .help("restore it from a backup of the root, or bake the root anew from its base image")
+}
