@@ -23,7 +23,7 @@ const KEY: &str = "gpg-pubkey";
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
 /// Returns the calls for [`database`]: all packages, then the files of each package of `names`.
-pub(super) fn questions(options: &Options, names: &[&str]) -> Vec<Call> {
+pub(crate) fn questions(options: &Options, names: &[&str]) -> Vec<Call> {
     let all = ["rpm", "--query", "--all", "--queryformat", QUERY];
     let files = names.iter().map(|name| call(options, &["rpm", "--query", "--dump", name], QUESTION, true));
     std::iter::once(call(options, &all, QUESTION, true)).chain(files).collect()
