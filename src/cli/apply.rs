@@ -1,31 +1,34 @@
-//! `nodebake plan` and `nodebake apply`.
+//! `nodebake plan` and `nodebake apply`. It must not change a root itself: `bake` does.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::bake::job::{Job, Outcome, Report};
+use crate::bake::job::{Outcome, Report};
 use crate::bake::{self, start};
-use crate::cli::args::{BakeArguments, BuildArguments, Static};
-use crate::cli::input::{self, Input, UserInput};
+use crate::cli::args::BakeArguments;
+use crate::cli::job::bake_job;
 use crate::cli::output::print;
 use crate::cli::{json, report};
 use crate::error::{self, Failure, Kind};
 use crate::live::service;
-use crate::printable;
+use crate::printable::printable;
 use crate::progress::Progress;
 use crate::root::Root;
 use crate::root::selinux::RELABEL;
 
-pub(crate) fn plan(bake: &BakeArguments, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
+/// Prints what `apply` would change. With `detailed_exitcode` the exit code says whether anything would.
+pub(super) fn plan(bake: &BakeArguments, detailed_exitcode: bool, progress: &Progress) -> anyhow::Result<u8> {
     let job = bake_job(bake, progress)?;
     let outcomes = bake::plan(&job, &bake.root);
-    let changes =
-        outcomes.iter().filter_map(|o| o.result.as_ref().ok()).any(|report| !report.diff.is_empty());
-    let code = report(outcomes, bake.json, true, progress)?;
+    let changes = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.result.as_ref().ok())
+        .any(|report| !report.diff.is_empty());
+    let code = print_outcomes(outcomes, bake.json, true, progress)?;
     Ok(if code == 0 && changes && detailed_exitcode { Kind::Drift.exit_code() } else { code })
 }
 
-pub(crate) fn apply(bake: &BakeArguments, start: bool, progress: &Progress) -> anyhow::Result<u8> {
+/// Bakes the roots, prints the changes, and with `start` (re)starts containerd.
+pub(super) fn apply(bake: &BakeArguments, start: bool, progress: &Progress) -> anyhow::Result<u8> {
     let running = if start { Some(running_root(&bake.root)?) } else { None };
     let job = bake_job(bake, progress)?;
     if start && job.spec.runtime().is_none() {
@@ -40,10 +43,10 @@ pub(crate) fn apply(bake: &BakeArguments, start: bool, progress: &Progress) -> a
         }
         report.started = Some(started);
     }
-    report(outcomes, bake.json, false, progress)
+    print_outcomes(outcomes, bake.json, false, progress)
 }
 
-/// The one root that `--start` is for, before anything is written to it.
+/// Opens the one root that `--start` allows, and refuses one that is not the running system's.
 fn running_root(hosts: &[PathBuf]) -> anyhow::Result<Root> {
     let [host] = hosts else {
         return Err(Failure::new(Kind::Usage, "`--start` goes with one --root, the running system's").into());
@@ -54,50 +57,23 @@ fn running_root(hosts: &[PathBuf]) -> anyhow::Result<Root> {
     Ok(root)
 }
 
-fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
-    let cache = input::cache_outside(&bake.input, &bake.root)?;
-    let lock_timeout = Duration::from_secs(bake.wait.lock_timeout);
-    Ok(Job { lock_timeout, ..job(&bake.input, bake.build, cache, progress)? })
-}
-
-pub(crate) fn job(
-    input: &Input,
-    build: BuildArguments,
-    cache: Option<PathBuf>,
+/// Prints the result of every root. Returns the exit code of the first failure.
+fn print_outcomes(
+    outcomes: Vec<Outcome>,
+    json: bool,
+    planned: bool,
     progress: &Progress,
-) -> anyhow::Result<Job> {
-    let UserInput { mut spec, lock, certificates } = UserInput::load(input)?;
-    match build.static_build {
-        Static::Auto => {}
-        Static::Always => spec.choose_static(true),
-        Static::Never => spec.choose_static(false),
-    }
-    Ok(Job {
-        fetcher: input::fetcher(input, &spec, cache, progress)?,
-        spec,
-        lock,
-        certificates,
-        scratch: std::env::temp_dir(),
-        lock_timeout: Duration::ZERO,
-        mtime: input::source_date_epoch()?,
-    })
-}
-
-/// Prints what came of every root; gives the exit code of the first failure.
-fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress) -> anyhow::Result<u8> {
-    let mut text = String::new();
-    let mut document = Vec::new();
-    let mut first = None;
+) -> anyhow::Result<u8> {
+    let (mut text, mut document, mut first) = (String::new(), Vec::new(), None);
     let several = outcomes.len() > 1;
     for Outcome { host, result } in outcomes {
         match result {
             Ok(report) => {
-                tell(&host, &report, progress);
+                warn(&host, &report, progress);
                 if several && !json {
-                    text += &format!("{}:\n", printable::printable(&host.display().to_string()));
+                    text += &format!("{}:\n", printable(&host.display().to_string()));
                 }
-                let baked = json::baked(&host, &report.diff);
-                document.push(report.started.iter().fold(baked, json::Baked::started));
+                document.push(json::baked(&host, &report));
                 if planned || !progress.is_quiet() {
                     text += &report::changes(&report.diff, planned);
                 }
@@ -122,7 +98,8 @@ fn report(outcomes: Vec<Outcome>, json: bool, planned: bool, progress: &Progress
     }
 }
 
-fn tell(host: &Path, report: &Report, progress: &Progress) {
+/// Prints the warnings about a baked root.
+fn warn(host: &Path, report: &Report, progress: &Progress) {
     for warning in &report.warnings {
         progress.warn(warning);
     }

@@ -1,4 +1,4 @@
-//! The command line, as the user types it.
+//! The command line as clap parses it; the comments are its help. It must not run anything.
 
 use std::path::PathBuf;
 

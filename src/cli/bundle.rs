@@ -1,22 +1,22 @@
-//! `nodebake bundle`.
+//! `nodebake bundle create` and `nodebake bundle verify`. It must not know the bundle's format.
 
 use std::path::Path;
 
 use crate::cli::input::{self, Input, UserInput};
-use crate::cli::lock::choose;
 use crate::cli::output::{print, write_beside};
 use crate::error::{Failure, Kind};
 use crate::progress::Progress;
 use crate::source::bundle::Bundle;
 use crate::source::pack;
 
-pub(crate) fn create_bundle(
+/// Fetches what is pinned for the architectures `named`, and writes it to `output`.
+pub(super) fn create_bundle(
     input: &Input,
     named: &[String],
     output: &Path,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
-    // A device or a link would be replaced.
+    // A device or a link would be replaced by a file.
     if output.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
         let message = format!("--output `{}` is not a regular file", output.display());
         return Err(Failure::new(Kind::Usage, message)
@@ -25,7 +25,7 @@ pub(crate) fn create_bundle(
     }
     let UserInput { spec, lock, .. } = UserInput::load(input)?;
     let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
-    let gathered = pack::gather(&spec, &lock, &choose(named, &spec, &lock)?, &fetcher)?;
+    let gathered = pack::gather(&spec, &lock, &input::architectures(named, &spec, &lock)?, &fetcher)?;
     if spec.package().is_some() {
         progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
     }
@@ -34,7 +34,8 @@ pub(crate) fn create_bundle(
     print("")
 }
 
-pub(crate) fn verify_bundle(path: &Path) -> anyhow::Result<u8> {
+/// Verifies the bundle at `path` and prints its artifacts with their digests.
+pub(super) fn verify_bundle(path: &Path) -> anyhow::Result<u8> {
     let bundle = Bundle::open(path)?;
     let lines = bundle.verify()?.into_iter().map(|(digest, name)| format!("{digest}  {name}\n"));
     print(&lines.collect::<String>())

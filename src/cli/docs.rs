@@ -1,4 +1,4 @@
-//! The manual pages.
+//! `nodebake man`: the manual pages, made from the command line's help. They must not have a text of their own.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use crate::cli::args::Cli;
 use crate::cli::output::print;
 use crate::error::{self, Failure};
 
-pub(crate) fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
+/// Prints the manual page, or writes one for each command into `directory`.
+pub(super) fn man(directory: Option<&Path>) -> anyhow::Result<u8> {
     match directory {
         None => {
             let mut page = Vec::new();

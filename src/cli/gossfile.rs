@@ -1,15 +1,15 @@
-//! `nodebake goss`.
+//! `nodebake goss` without a root. It must not write anything.
 
 use crate::bake;
-use crate::cli::apply::job;
 use crate::cli::args::BuildArguments;
 use crate::cli::input::{self, Input};
+use crate::cli::job::job;
 use crate::cli::output::print;
 use crate::progress::Progress;
 use crate::verify::goss;
 
-/// What the spec would bake, by itself: no root decides on the build, and nothing is written.
-pub(crate) fn goss_of_spec(
+/// Prints the goss file of what the spec would bake. No root decides between the static and the dynamic build.
+pub(super) fn goss_of_spec(
     input: &Input,
     build: BuildArguments,
     live: bool,

@@ -1,4 +1,6 @@
-//! What the user gave, read from this host: the spec, the lock, certificates, the environment.
+//! Reads the user's input from this host: the spec, the lock, certificates and the environment.
+//!
+//! It must not read anything in a root.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,7 +10,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::arch::Arch;
 use crate::artifact::lockfile::Lockfile;
+use crate::artifact::matrix::Architectures;
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
 use crate::progress::Progress;
@@ -17,12 +21,13 @@ use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 
+/// Name of the spec in the working directory.
 const DEFAULT_SPEC: &str = "nodebake.yaml";
 
-/// Far longer than any spec, lock or certificate.
+/// Limit of a file's bytes: far longer than any spec, lock or certificate.
 const LONGEST: u64 = 16 << 20;
 
-/// The lock's name, beside the spec.
+/// Name of the lock, beside the spec.
 pub(super) const LOCK: &str = "nodebake.lock";
 
 /// Flags that `plan`, `apply` and `lock` share.
@@ -51,20 +56,20 @@ pub(crate) struct Input {
     stall_timeout: u64,
 }
 
-/// What the user gave, read from this host.
+/// User's input, read from this host.
 pub(super) struct UserInput {
-    /// The spec.
+    /// Spec.
     pub spec: Spec,
-    /// The lock beside it; empty where there is none.
+    /// Lock beside the spec; empty where there is none.
     pub lock: Lockfile,
-    /// The certificates that it names.
+    /// Certificates that the spec names, by their path in it.
     pub certificates: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl UserInput {
     /// Reads the spec, the lock and the certificates.
     pub(super) fn load(input: &Input) -> anyhow::Result<UserInput> {
-        let (spec, folder) = spec(input)?;
+        let (spec, folder) = load_spec(input)?;
         let lock_path = folder.join(LOCK);
         let lock = match read(&lock_path)? {
             Some(text) => Lockfile::parse(&text, &lock_path.display().to_string())?,
@@ -75,8 +80,8 @@ impl UserInput {
     }
 }
 
-/// The spec that is asked for, else the one in the working directory, else the defaults; and its folder.
-pub(super) fn spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
+/// Reads the spec of `--spec`, else the one in the working directory, else the defaults. Returns also its folder.
+pub(super) fn load_spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
     let path = input.spec.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = match read(&path)? {
@@ -91,6 +96,7 @@ pub(super) fn spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
     Ok((Spec::parse(&text, &path.display().to_string(), folder)?, folder.to_owned()))
 }
 
+/// Reads a text file; none where it does not exist.
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("`{}`: {why}", path.display()));
     match read_bytes(path) {
@@ -100,7 +106,7 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// A file of the user's, at most [`LONGEST`] bytes: a device or somebody's log must not fill the memory.
+/// Reads a file of at most [`LONGEST`] bytes: a device or a log must not fill the memory.
 fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
@@ -110,6 +116,7 @@ fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
     }
 }
 
+/// Reads the certificates that the spec names.
 fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
     let mut certificates = BTreeMap::new();
     for path in spec.certificate_paths() {
@@ -123,14 +130,31 @@ fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>
     Ok(certificates)
 }
 
-/// How artifacts are fetched.
+/// Returns the architectures that are named, else the spec's, else those that are pinned.
+pub(super) fn architectures(
+    named: &[String],
+    spec: &Spec,
+    lock: &Lockfile,
+) -> Result<Architectures, Failure> {
+    let parsed = |name: &str| name.parse::<Arch>();
+    let named = named.iter().map(|name| parsed(name)).collect::<Result<Vec<_>, _>>()?;
+    let pinned = lock.artifacts.iter().map(|locked| parsed(&locked.arch)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match (&spec.arch, named.is_empty(), pinned.is_empty()) {
+        (_, false, _) => Architectures::Asked(named),
+        (Some(arch), ..) => Architectures::Asked(arch.arch().into_iter().collect()),
+        (None, _, false) => Architectures::Asked(pinned),
+        (None, ..) => Architectures::Common,
+    })
+}
+
+/// Returns the fetcher that the flags and the spec describe.
 pub(super) fn fetcher(
     input: &Input,
     spec: &Spec,
     cache: Option<PathBuf>,
     progress: &Progress,
 ) -> Result<Fetcher, Failure> {
-    // On the command line from the working directory, in the spec from its folder.
+    // A relative path on the command line starts from the working directory, in the spec from the spec's folder.
     let source = match (&input.source, &spec.source) {
         (Some(text), _) => Source::parse(text, Path::new("."))?,
         (None, Some(text)) => Source::parse(text, &spec.folder)?,
@@ -141,7 +165,7 @@ pub(super) fn fetcher(
     Ok(Fetcher { source, cache, offline: input.offline, network, progress: progress.clone() })
 }
 
-/// Where downloads are kept: as asked for, else in the user's cache folder.
+/// Returns the folder of downloads: `--cache-dir`, else in the user's cache folder.
 pub(super) fn cache(input: &Input) -> Option<PathBuf> {
     let user = || {
         let folder =
@@ -151,8 +175,8 @@ pub(super) fn cache(input: &Input) -> Option<PathBuf> {
     input.cache_dir.clone().or_else(|| user().map(|folder| folder.join("nodebake")))
 }
 
-/// Downloads never go below a root: the default cache is left out there, one that was asked for is
-/// refused.
+/// Returns the folder of downloads, which must not be below a root: there the default folder is not used, and
+/// `--cache-dir` is refused.
 pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
     let Some(cache) = cache(input) else { return Ok(None) };
     let real = |path: &Path| {
@@ -164,7 +188,7 @@ pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<P
     match (below, &input.cache_dir) {
         (false, _) => Ok(Some(cache)),
         (true, None) => Ok(None),
-        // Everything is below it: downloads have no name then.
+        // Every folder is below the running system's root: downloads go to unnamed files then.
         (true, Some(_)) if live => Ok(None),
         (true, Some(_)) => {
             let message = format!("--cache-dir `{}` is below a --root", cache.display());
@@ -173,7 +197,7 @@ pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<P
     }
 }
 
-/// <https://reproducible-builds.org/specs/source-date-epoch/>
+/// Returns the seconds in SOURCE_DATE_EPOCH, else 0: <https://reproducible-builds.org/specs/source-date-epoch/>.
 pub(super) fn source_date_epoch() -> Result<i64, Failure> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if text.is_empty() => Ok(0),

@@ -1,57 +1,58 @@
-//! Results as JSON for programs.
+//! Formats results as JSON for programs. A field's name must not change: scripts read it.
 
 use std::path::Path;
 
 use serde::Serialize;
 
 use crate::artifact::Installed;
+use crate::bake::job::Report;
 use crate::cli::report::escape;
-use crate::commit::diff::{Action, Change, Diff};
+use crate::commit::diff::{self, Action, Change, Diff};
 use crate::error::{Kind, kind};
 use crate::node::Node;
 use crate::plan::from_packages::PackageChange;
 
-/// `--json` of plan and apply.
+/// Document of `plan --json` and `apply --json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Roots {
-    /// One for each --root.
+    /// Results, one for each --root.
     pub roots: Vec<Baked>,
 }
 
-/// What came of one root.
+/// Result of one root.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Baked {
     root: String,
     changed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failed>,
-    /// What `apply --start` did.
+    /// Result of `apply --start`.
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<String>,
-    /// What the package manager did.
+    /// Changes of packages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     packages: Vec<ChangedPackage>,
     changes: Vec<Changed>,
 }
 
-/// A package that was, or would be, installed, changed or removed.
+/// Package that was, or would be, installed, changed or removed.
 #[derive(Debug, Serialize)]
-pub(super) struct ChangedPackage {
+struct ChangedPackage {
     action: &'static str,
     #[serde(flatten)]
     package: Installed,
 }
 
-/// A failure: its kind, its message and its remedy.
+/// Failure of a root, with the exit code that it has by itself.
 #[derive(Debug, Serialize)]
-pub(super) struct Failed {
+struct Failed {
     message: String,
     exit_code: u8,
 }
 
-/// A path that was, or would be, created, changed or removed.
+/// Path that was, or would be, created, changed or removed.
 #[derive(Debug, Serialize)]
-pub(super) struct Changed {
+struct Changed {
     path: String,
     action: &'static str,
     #[serde(flatten)]
@@ -62,31 +63,21 @@ pub(super) struct Changed {
     edited: bool,
 }
 
-/// One root's changes.
-pub(super) fn baked(host: &Path, diff: &Diff) -> Baked {
+/// Returns the result of a root that was baked or planned.
+pub(super) fn baked(host: &Path, Report { diff, started, .. }: &Report) -> Baked {
     let changes = diff.changes.iter().filter(|change| change.acts()).map(changed).collect();
     let packages = diff.packages.iter().map(changed_package).collect();
     Baked {
         root: host.display().to_string(),
         changed: !diff.is_empty(),
+        error: started.as_ref().and_then(|started| started.as_ref().err()).map(Failed::of),
+        service: started.as_ref().and_then(|started| started.as_ref().ok()).cloned(),
         packages,
         changes,
-        ..Baked::default()
     }
 }
 
-impl Baked {
-    /// With what came of `--start`.
-    pub(super) fn started(mut self, started: &anyhow::Result<String>) -> Baked {
-        match started {
-            Ok(service) => self.service = Some(service.clone()),
-            Err(error) => self.error = Some(Failed::of(error)),
-        }
-        self
-    }
-}
-
-/// One root's failure.
+/// Returns the result of a root that failed.
 pub(super) fn failed(host: &Path, error: &anyhow::Error) -> Baked {
     Baked { root: host.display().to_string(), error: Some(Failed::of(error)), ..Baked::default() }
 }
@@ -98,13 +89,13 @@ impl Failed {
     }
 }
 
-/// `--json` of remove.
+/// Returns the document of `remove --json`.
 pub(super) fn removed(host: &Path, diff: Option<&Diff>) -> Baked {
     let mut baked = Baked { root: host.display().to_string(), ..Baked::default() };
     if let Some(diff) = diff {
         baked.changed = !diff.is_empty();
         baked.packages = diff.packages.iter().map(changed_package).collect();
-        baked.changes = crate::commit::diff::visible(diff).map(changed).collect();
+        baked.changes = diff::visible(diff).map(changed).collect();
     }
     baked
 }
@@ -120,7 +111,7 @@ fn changed_package(change: &PackageChange) -> ChangedPackage {
     ChangedPackage { action, package: package.clone() }
 }
 
-pub(crate) fn changed(change: &Change) -> Changed {
+fn changed(change: &Change) -> Changed {
     let action = match change.action {
         Action::Keep => "keep",
         Action::Create => "create",
@@ -140,7 +131,7 @@ pub(crate) fn changed(change: &Change) -> Changed {
     }
 }
 
-/// One JSON document.
+/// Formats a JSON document.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }

@@ -1,6 +1,6 @@
-//! The command line: arguments in, the pipeline cut at the right place, results out.
+//! The command line: reads arguments, runs the command, prints the result. Data goes to stdout, all else to stderr.
 //!
-//! Data goes to stdout, everything else to stderr. It is the only module that prints results.
+//! It must not know how a root is changed: `bake`, `verify` and `trust` do. Only this folder prints results.
 
 mod apply;
 mod args;
@@ -8,6 +8,7 @@ mod bundle;
 mod docs;
 mod gossfile;
 mod input;
+mod job;
 mod json;
 mod lock;
 mod output;
@@ -35,7 +36,7 @@ use crate::verify::goss;
 pub use args::Cli;
 pub use report::error as print_error;
 
-/// Runs the command. Gives the exit code; errors come back to be printed once.
+/// Runs the command and returns the exit code. An error is printed by the caller.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
     let progress = Progress::new(cli.quiet, cli.verbose);
     match cli.command {

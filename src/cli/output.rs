@@ -1,4 +1,4 @@
-//! Where results go: stdout, and files of the user's.
+//! Writes results to stdout and to files of the user. It must not format them: `report.rs` and `json.rs` do.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::error::{self, Failure};
 
-/// Replaces a file of the user's in one step, by what `write` makes.
-pub(crate) fn write_beside(
+/// Replaces a file of the user in one step by a new one, which `write` fills.
+pub(super) fn write_beside(
     path: &Path,
     write: impl FnOnce(&File) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -26,8 +26,9 @@ pub(crate) fn write_beside(
     Ok(())
 }
 
-/// Writes to stdout. A reader that has gone away is no error; a full disk is, after the work is done.
-pub(crate) fn print(text: &str) -> anyhow::Result<u8> {
+/// Writes to stdout and returns the exit code 0. A closed pipe is no error, but a full disk is: the message says that
+/// the command has done its work.
+pub(super) fn print(text: &str) -> anyhow::Result<u8> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(0),

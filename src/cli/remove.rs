@@ -1,4 +1,4 @@
-//! `nodebake remove`.
+//! `nodebake remove`. It must not change the root itself: `bake` does.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::progress::Progress;
 use crate::root::Root;
 use crate::state::{self, Before};
 
-pub(crate) fn remove(
+/// Removes what nodebake owns in the root at `host`, and prints the changes.
+pub(super) fn remove(
     host: &Path,
     json: bool,
     lock_timeout: &LockTimeout,

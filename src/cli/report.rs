@@ -1,4 +1,4 @@
-//! Results as text for people.
+//! Formats results as text for people. It must not print control characters from roots, receipts or archives.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use crate::plan::from_packages::PackageChange;
 use crate::printable::printable;
 use crate::verify::finding::{Finding, Passed, Skipped, Verdict};
 
-/// One line a changed path, with a diff for text where it is only planned, and a closing count.
+/// Formats the changes of a root: one line a path, for a plan with a diff of its text, and the counts at the end.
 pub(super) fn changes(diff: &Diff, planned: bool) -> String {
     let mut text = String::new();
     for change in &diff.packages {
@@ -43,6 +43,7 @@ pub(super) fn changes(diff: &Diff, planned: bool) -> String {
     lines(&text)
 }
 
+/// Formats the change of a package.
 fn package_line(change: &PackageChange) -> String {
     match change {
         PackageChange::Install(package) => format!("+ package {package}"),
@@ -62,6 +63,7 @@ fn sign(action: Action) -> char {
     }
 }
 
+/// Formats mode or target, component and fate of the file that was there.
 fn detail(change: &Change) -> String {
     let mut text = match &change.want {
         Some(Want::Directory { mode }) => format!(" directory {mode:04o}"),
@@ -81,7 +83,7 @@ fn detail(change: &Change) -> String {
     text
 }
 
-/// What stands in a new or changed text file. Secrets are not shown: they are readable by root alone.
+/// Formats the changed lines of a text file. A file that only root may read can hold secrets: its text is not shown.
 fn hunk(change: &Change) -> String {
     let Some(Want::File { mode, content: Content::Text(new) }) = &change.want else { return String::new() };
     let was_secret = matches!(&change.found, Some(Node::File { mode, .. }) if mode.0 & 0o077 == 0);
@@ -99,7 +101,7 @@ fn hunk(change: &Change) -> String {
     text
 }
 
-/// A verdict for people: one line a check, what is wrong last and with its remedy, and a closing line.
+/// Formats a verdict: one line a check, findings last and with their remedies, and the number of findings at the end.
 pub(super) fn verdict(host: &Path, verdict: &Verdict) -> String {
     let mut text = String::new();
     let mut row = |check: &str, state: &str, what: &str| {
@@ -123,7 +125,7 @@ pub(super) fn verdict(host: &Path, verdict: &Verdict) -> String {
     lines(&text)
 }
 
-/// Prints an error to stderr: what, and on its own line what to do.
+/// Prints an error to stderr, with its remedy on a line of its own.
 pub fn error(error: &anyhow::Error) {
     let mut text = format!("nodebake: error: {}\n", escape(&format!("{error:#}")));
     if let Some(help) = failure(error).and_then(|failure| failure.help.as_ref()) {
@@ -132,12 +134,12 @@ pub fn error(error: &anyhow::Error) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Text for people, whatever names stand in it: from roots, receipts and archives.
+/// Makes every line printable, because names in it come from roots, receipts and archives.
 fn lines(text: &str) -> String {
     text.lines().flat_map(|line| [printable(line), "\n".to_owned()]).collect()
 }
 
-/// Line breaks stay: a TOML error shows the line that it is about.
-pub(crate) fn escape(text: &str) -> String {
+/// Makes a message printable, but keeps line breaks: a TOML error shows the line that it is about.
+pub(super) fn escape(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }

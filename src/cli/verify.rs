@@ -1,4 +1,4 @@
-//! `nodebake verify`.
+//! `nodebake verify`. It must not check anything itself: `verify` does.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use crate::root::Root;
 use crate::verify;
 use crate::verify::live::Live;
 
-pub(crate) fn verify(
+/// Verifies the root at `host` and prints the verdict; the exit code is [`Kind::Drift`]'s where it has findings.
+pub(super) fn verify(
     host: &Path,
     VerifyArguments { live, pod, pull }: VerifyArguments,
     json: bool,

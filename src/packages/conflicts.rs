@@ -1,5 +1,6 @@
-//! What must not be in a root together: two containerds, from a package and from an archive or from two
-//! packages. Told before anything changes; each refusal is [`Kind::Unsupported`].
+//! Refuses a package that does not go with the root: a second containerd, or one that displaces other packages.
+//!
+//! Each refusal is [`Kind::Unsupported`] and comes before anything changes. It must not change the root itself.
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
@@ -13,7 +14,7 @@ use crate::printable::printable;
 use crate::root::Root;
 use crate::runtime::Facts;
 
-/// `install: package`, and somebody has unpacked an archive.
+/// Refuses `install: package` where the root has a containerd from an archive that nodebake did not unpack.
 pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
     let binary = ImagePath::fixed(inputs.runtime().binary.own);
     let owned = inputs.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
@@ -25,7 +26,7 @@ pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Fail
         .help("a node has one containerd: take that one away, or use `install: archive`"))
 }
 
-/// `install: archive`, and a package has brought one.
+/// Refuses `install: archive` where a package of the root has installed a containerd.
 pub(super) fn refuse_packaged_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
     let Some(runtime) = inputs.spec.runtime() else { return Ok(()) };
     for path in runtime.facts().binary.packaged.iter().map(|path| ImagePath::fixed(path)) {
@@ -41,7 +42,8 @@ pub(super) fn refuse_packaged_runtime(inputs: &PackageInputs) -> Result<(), Fail
     Ok(())
 }
 
-/// The package that `path` is of. rpm's database is not asked: that would run the root's own rpm.
+/// Returns the package that owns `path`, as the message names it. rpm's database is not read, because that would
+/// run the root's own rpm.
 fn owner(root: &Root, runtime: &Facts, path: &ImagePath) -> Result<Option<String>, Failure> {
     match Distribution::of(root).map(|distribution| distribution.manager) {
         Err(_) => Ok(None),
@@ -53,7 +55,7 @@ fn owner(root: &Root, runtime: &Facts, path: &ImagePath) -> Result<Option<String
     }
 }
 
-/// Another package with a containerd is there, and not from nodebake.
+/// Refuses to install package `name` where another package with a containerd is installed, not by nodebake.
 pub(super) fn refuse_other_runtimes(
     inputs: &PackageInputs,
     name: &str,
@@ -80,7 +82,7 @@ pub(super) fn refuse_other_runtimes(
     )))
 }
 
-/// The solver would take away what is not ours.
+/// Refuses a transaction that removes packages which nodebake has not installed.
 pub(super) fn refuse_removals(
     name: &str,
     transaction: &Transaction,

@@ -1,4 +1,4 @@
-//! Package files that the spec names, in place of a repository.
+//! Finds the package files that the spec names in place of a repository. It must not read what is in them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,16 @@ use crate::packages::inputs::PackageInputs;
 use crate::spec::Spec;
 use crate::spec::package::{Package, Repository};
 
-/// The package files of the spec, each with the digest that the lock has for it.
-pub(crate) fn files(inputs: &PackageInputs, package: &Package) -> anyhow::Result<Vec<(PathBuf, Digest)>> {
+/// Returns the package files of the spec, each with its digest from the lock; [`Kind::Unverified`] where the lock
+/// has none.
+pub(super) fn pinned_files(
+    inputs: &PackageInputs,
+    package: &Package,
+) -> anyhow::Result<Vec<(PathBuf, Digest)>> {
     let Repository::Files(path) = &package.repository else { return Ok(Vec::new()) };
     let mut files = Vec::new();
-    for host in crate::packages::files::package_files(&inputs.spec.folder.join(path))? {
-        let name = host.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for host in package_files(&inputs.spec.folder.join(path))? {
+        let name = file_name(&host);
         let digest = inputs.lock.package(&name).ok_or_else(|| {
             Failure::new(Kind::Unverified, format!("no digest is known for package `{}`", host.display()))
                 .help("pin it with `nodebake lock`")
@@ -25,7 +29,7 @@ pub(crate) fn files(inputs: &PackageInputs, package: &Package) -> anyhow::Result
     Ok(files)
 }
 
-/// The package files that the spec names, with their digests as they are now.
+/// Hashes the package files that the spec names, for `nodebake lock`.
 pub(crate) fn packages(spec: &Spec) -> anyhow::Result<Vec<PinnedPackage>> {
     let Some(Repository::Files(path)) = spec.package().map(|package| &package.repository) else {
         return Ok(Vec::new());
@@ -33,14 +37,14 @@ pub(crate) fn packages(spec: &Spec) -> anyhow::Result<Vec<PinnedPackage>> {
     let mut packages = Vec::new();
     for host in package_files(&spec.folder.join(path))? {
         let file = File::open(&host).map_err(|error| unreadable(&host, &error))?;
-        let name = host.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = file_name(&host);
         packages.push(PinnedPackage { file: name, sha256: Digest::of_file(&file)? });
     }
     Ok(packages)
 }
 
-/// The `.deb` and `.rpm` files at `path`: that file, or all in that directory, sorted.
-pub(crate) fn package_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// Returns the `.deb` and `.rpm` files at `path`, a file or a directory, sorted by name.
+fn package_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let is_package = |file: &Path| file.extension().is_some_and(|end| end == "deb" || end == "rpm");
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
@@ -54,6 +58,11 @@ pub(crate) fn package_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
             .help("paths in the spec start from its own folder")),
         false => Ok(files),
     }
+}
+
+/// Name of a package file, as the lock has it.
+fn file_name(host: &Path) -> String {
+    host.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! One root, and how its packages are got.
+//! Values that every step of a package's installation reads. It must not change any of them.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 use crate::state::{Receipt, State};
 
-/// One root and how its packages are got.
+/// Inputs of one root's packages; the same during a whole run.
 pub(crate) struct PackageInputs<'a> {
-    /// What the user wrote.
+    /// Spec that the user wrote.
     pub spec: &'a Spec,
-    /// What is pinned.
+    /// Lock file beside the spec, with the digests of package files.
     pub lock: &'a Lockfile,
-    /// How keys are fetched, and how the network is used.
+    /// Fetcher of repository keys; the package manager uses the same network settings.
     pub fetcher: &'a Fetcher,
-    /// How long to wait for another package manager.
+    /// Time to wait for another package manager's lock.
     pub lock_timeout: Duration,
-    /// The root.
+    /// Root that gets the packages.
     pub root: &'a Root,
-    /// Its architecture.
+    /// Architecture of the root.
     pub arch: Arch,
-    /// Its locked state; none where nothing may change.
+    /// Locked state of the root; none for `plan`, which changes nothing.
     pub state: Option<&'a State<'a>>,
-    /// What is owned in it.
+    /// Receipt of the root's last bake.
     pub receipt: Option<&'a Receipt>,
 }
 

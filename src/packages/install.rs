@@ -1,17 +1,20 @@
-//! One package on its way into a root: asked for, claimed, installed.
+//! Installs one package: simulates the transaction, records the intent, runs the package manager.
+//!
+//! It must not run the package manager before the intent is on disk.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::artifact::Installed;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::interrupt;
-use crate::packages::files::files;
+use crate::packages::files::pinned_files;
 use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::database::Database;
 use crate::packages::manager::options::Options;
 use crate::packages::manager::repository::Origin;
-use crate::packages::manager::transaction::{self, Transaction};
+use crate::packages::manager::transaction::Transaction;
 use crate::packages::manager::{Session, version};
 use crate::packages::{conflicts, recovery};
 use crate::plan::from_packages::PackageChange;
@@ -19,58 +22,59 @@ use crate::process::protocol::Access;
 use crate::root::Root;
 use crate::spec::package::Package;
 
-/// One package, what is there, and what the receipt knows of it.
-pub(crate) struct Installation<'a> {
-    pub(super) inputs: &'a PackageInputs<'a>,
-    pub(super) package: &'a Package,
-    pub(super) name: &'a str,
-    pub(super) before: Database,
-    pub(super) earlier: &'a [Installed],
+/// Package that the spec asks for, beside what the root and the receipt have.
+pub(super) struct Installation<'a> {
+    /// Root, spec and lock.
+    pub inputs: &'a PackageInputs<'a>,
+    /// Package as the spec asks for it.
+    pub package: &'a Package,
+    /// Package database before this run.
+    pub before: Database,
+    /// Packages in the receipt of the last bake.
+    pub earlier: &'a [Installed],
 }
 
 impl Installation<'_> {
-    /// Whether the package is there as the spec wants it, and all that came with it.
-    pub(crate) fn is_installed(&self) -> bool {
+    /// Returns whether the package has the version that the spec asks for, and is complete and unmodified, as are
+    /// the packages that nodebake has installed with it.
+    pub(super) fn is_installed(&self) -> bool {
         let wanted = self.inputs.spec.package_version();
         let is_whole =
             |name: &str| self.before.get(name).is_some_and(|record| record.is_whole && record.is_intact);
         let mut ours = self.earlier.iter().filter(|package| !package.found);
-        let right = self.before.get(self.name).is_some_and(|record| {
+        let has_version = self.before.get(self.name()).is_some_and(|record| {
             wanted.as_deref().is_none_or(|wanted| version::satisfies(&record.version, wanted))
         });
-        right && is_whole(self.name) && ours.all(|package| is_whole(&package.name))
+        has_version && is_whole(self.name()) && ours.all(|package| is_whole(&package.name))
     }
 
-    pub(crate) fn is_held(&self) -> bool {
-        self.before.get(self.name).is_some_and(|record| record.is_held)
+    /// Returns whether upgrades leave the package at its version.
+    pub(super) fn is_held(&self) -> bool {
+        self.before.get(self.name()).is_some_and(|record| record.is_held)
     }
 
-    /// The package is right, only its hold is not.
-    pub(crate) fn change_hold(&self, changes: &mut Vec<PackageChange>) -> anyhow::Result<Database> {
-        changes.extend(self.before.installed(self.name, false).map(PackageChange::Hold));
-        let Some(state) = self.inputs.state else {
-            return Ok(transaction::simulated(
-                &self.before,
-                &Transaction::default(),
-                self.name,
-                self.package.hold,
-            ));
-        };
-        recovery::record(state, self.name, &self.before, self.earlier, &Transaction::default())?;
+    /// Sets or lifts the hold of a package that is installed already, and returns the database after that.
+    pub(super) fn change_hold(&self, changes: &mut Vec<PackageChange>) -> anyhow::Result<Database> {
+        let nothing = Transaction::default();
+        changes.extend(self.before.installed(self.name(), false).map(PackageChange::Hold));
+        let Some(state) = self.inputs.state else { return Ok(self.simulated(&nothing)) };
+        recovery::record(state, self.recorded(&nothing))?;
         let options = Options::offline(self.inputs.lock_timeout);
         let mut session = Session::open(self.inputs.root, Access::Change, true, Vec::new(), options)?;
-        session.hold(self.name, self.package.hold)?;
-        Ok(session.database(&[self.name])?)
+        session.hold(self.name(), self.package.hold)?;
+        Ok(session.database(&[self.name()])?)
     }
 
-    /// Has the package manager do it, or say what it would do; gives the database as it is then.
-    pub(crate) fn transact(
+    /// Simulates the installation, and runs it where the root's state is locked. Adds to `changes`, and returns the
+    /// database after the run, or as the simulation leaves it.
+    pub(super) fn transact(
         &self,
         sources: Option<(&Origin, &[u8])>,
         changes: &mut Vec<PackageChange>,
     ) -> anyhow::Result<Database> {
-        let Installation { inputs, package, name, before, earlier } = self;
-        let files = files(inputs, package)?;
+        let Installation { inputs, package, before, earlier } = self;
+        let name = self.name();
+        let files = pinned_files(inputs, package)?;
         let remote = files.is_empty();
         let mut session = self.open(files, sources)?;
         if remote {
@@ -80,22 +84,17 @@ impl Installation<'_> {
         let targets = session.targets(name, inputs.spec.package_version().as_deref(), before)?;
         let transaction = session.simulate(&targets)?;
         conflicts::refuse_removals(name, &transaction, earlier)?;
-        changes.extend(transaction::planned(&transaction, before));
+        changes.extend(transaction.changes(before));
+        let simulated = self.simulated(&transaction);
         if self.is_held() != package.hold {
-            changes.extend(
-                transaction::simulated(before, &transaction, name, package.hold)
-                    .installed(name, false)
-                    .map(PackageChange::Hold),
-            );
+            changes.extend(simulated.installed(name, false).map(PackageChange::Hold));
         }
-        let Some(state) = inputs.state else {
-            return Ok(transaction::simulated(before, &transaction, name, package.hold));
-        };
+        let Some(state) = inputs.state else { return Ok(simulated) };
         let leftovers = recovery::config_leftovers(inputs.root)?;
-        recovery::record(state, name, before, earlier, &transaction)?;
+        recovery::record(state, self.recorded(&transaction))?;
         self.install(&mut session, &targets, &transaction)?;
         let names: Vec<&str> = transaction.installed.iter().map(|package| package.name.as_str()).collect();
-        let after = session.database(&[&[*name], names.as_slice()].concat())?;
+        let after = session.database(&[&[name], names.as_slice()].concat())?;
         drop(session);
         recovery::clean_up(inputs.root, state, &leftovers)?;
         label(inputs.root, &after)?;
@@ -103,13 +102,38 @@ impl Installation<'_> {
         Ok(after)
     }
 
-    pub(crate) fn open(
+    /// Returns the packages that the receipt will have: the one that the spec asks for, and those that nodebake has
+    /// installed with it.
+    pub(super) fn installed(&self, after: &Database) -> Vec<Installed> {
+        let earlier: BTreeMap<&str, &Installed> =
+            self.earlier.iter().map(|package| (package.name.as_str(), package)).collect();
+        let mut packages = Vec::new();
+        for name in after.records.keys() {
+            let is_new = self.before.get(name).is_none();
+            let recorded = earlier.get(name.as_str());
+            let found = recorded.map_or(!is_new, |package| package.found);
+            let is_listed = is_new || name == self.name() || recorded.is_some_and(|package| !package.found);
+            if is_listed && let Some(installed) = after.installed(name, found) {
+                let held = self.package.hold && name == self.name();
+                packages.push(Installed { held, ..installed });
+            }
+        }
+        packages
+    }
+
+    fn name(&self) -> &str {
+        self.package.name()
+    }
+
+    /// Opens a session with the repository's sources, or with the package files in `files`, repairs what a killed
+    /// run has left, and lifts the package's hold.
+    fn open(
         &self,
         files: Vec<(PathBuf, Digest)>,
         sources: Option<(&Origin, &[u8])>,
     ) -> anyhow::Result<Session<'_>> {
-        let Installation { inputs, name, before, .. } = self;
-        let remote = files.is_empty();
+        let Installation { inputs, before, .. } = self;
+        let (name, remote) = (self.name(), files.is_empty());
         if inputs.fetcher.offline && remote {
             let message = format!("package {name} has to be fetched, and `--offline` was given");
             let help = "give package files: `repository: {path: ./packages}`";
@@ -134,7 +158,8 @@ impl Installation<'_> {
         Ok(session)
     }
 
-    pub(crate) fn install(
+    /// Downloads and installs `targets`, then sets the hold that the spec asks for.
+    fn install(
         &self,
         session: &mut Session,
         targets: &[String],
@@ -146,14 +171,36 @@ impl Installation<'_> {
             session.download(targets)?;
             session.install(targets)?;
         }
-        // An upgrade has lifted it.
-        let held = session.database(&[])?.get(self.name).is_some_and(|record| record.is_held);
-        if held == self.package.hold { Ok(()) } else { session.hold(self.name, self.package.hold) }
+        // An upgrade lifts the hold.
+        let held = session.database(&[])?.get(self.name()).is_some_and(|record| record.is_held);
+        if held == self.package.hold { Ok(()) } else { session.hold(self.name(), self.package.hold) }
+    }
+
+    /// Returns the database as `transaction` would leave it, with the hold that the spec asks for.
+    fn simulated(&self, transaction: &Transaction) -> Database {
+        let mut after = transaction.applied_to(&self.before);
+        if let Some(record) = after.records.get_mut(self.name()) {
+            record.is_held = self.package.hold;
+        }
+        after
+    }
+
+    /// Returns the packages that `transaction` may install, beside those of earlier bakes.
+    fn recorded(&self, transaction: &Transaction) -> Vec<Installed> {
+        let mut recorded: BTreeMap<String, Installed> = BTreeMap::new();
+        for installed in &transaction.installed {
+            let found = self.before.get(&installed.name).is_some();
+            if !found || installed.name == self.name() {
+                recorded.insert(installed.name.clone(), Installed { found, ..installed.clone() });
+            }
+        }
+        recorded.extend(self.earlier.iter().map(|package| (package.name.clone(), package.clone())));
+        recorded.into_values().collect()
     }
 }
 
-/// Gives what packages brought into a root that does not run the labels of its SELinux policy: rpm knows
-/// only this host's.
+/// Labels the files of packages as the root's SELinux policy says, unless the root is the running system: rpm knows
+/// only the policy of this host.
 fn label(root: &Root, database: &Database) -> Result<(), Failure> {
     if root.is_own()? || !root.labels().are_wanted() {
         return Ok(());

@@ -1,12 +1,17 @@
-//! A repository's key: from the root, from beside the spec, or fetched.
+//! Reads the key of a package repository: from the root, from a file beside the spec, or from its URL.
+//!
+//! It must not return a key that [`Origin::check_key`] refuses.
 
 use crate::error::{Failure, Kind};
 use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::distribution::Manager;
 use crate::packages::manager::repository::Origin;
 
-/// The repository's key: from the root where a bake has put it, from beside the spec, or fetched.
-pub(crate) fn key(inputs: &PackageInputs, manager: Manager, origin: &Origin) -> anyhow::Result<Vec<u8>> {
+/// Far longer than any key file.
+const LONGEST_KEY: u64 = 1 << 20;
+
+/// Returns the key of `origin`. A key that an earlier bake has put into the root is not fetched again.
+pub(super) fn key(inputs: &PackageInputs, manager: Manager, origin: &Origin) -> anyhow::Result<Vec<u8>> {
     let bytes = match origin.key.contains("://") {
         false => {
             let host = inputs.spec.folder.join(&origin.key);
@@ -15,7 +20,7 @@ pub(crate) fn key(inputs: &PackageInputs, manager: Manager, origin: &Origin) -> 
                     .help("paths in the spec start from its own folder")
             })?
         }
-        true => match placed_key(inputs, manager, origin)? {
+        true => match installed_key(inputs, manager, origin)? {
             Some(bytes) => return Ok(bytes),
             None => inputs.fetcher.bytes(&origin.key)?,
         },
@@ -24,12 +29,16 @@ pub(crate) fn key(inputs: &PackageInputs, manager: Manager, origin: &Origin) -> 
     Ok(bytes)
 }
 
-/// The key in the root, if it is one that the spec trusts.
-fn placed_key(inputs: &PackageInputs, manager: Manager, origin: &Origin) -> anyhow::Result<Option<Vec<u8>>> {
+/// Returns the key that an earlier bake has put into the root, if the spec still trusts it.
+fn installed_key(
+    inputs: &PackageInputs,
+    manager: Manager,
+    origin: &Origin,
+) -> anyhow::Result<Option<Vec<u8>>> {
     for form in [&b"-----BEGIN "[..], b""] {
         let path = origin.key_path(manager, form)?;
         let owned = inputs.receipt.is_some_and(|receipt| receipt.paths.contains_key(&path));
-        if let Some(bytes) = inputs.root.bytes(&path, 1 << 20)?.filter(|_| owned)
+        if let Some(bytes) = inputs.root.bytes(&path, LONGEST_KEY)?.filter(|_| owned)
             && origin.check_key(&bytes).is_ok()
         {
             return Ok(Some(bytes));

@@ -1,17 +1,13 @@
-//! What a run of the package manager claims before it acts, and what of that is there afterwards.
+//! Records packages before the package manager runs, and cleans up what a killed run has left.
 //!
-//! A package manager can't be undone by a rename: the claim is durable first, and where a run was killed
-//! the package database tells what came of it.
-
-use std::collections::BTreeMap;
+//! A package manager can't be undone by a rename. So the intent is on disk first, and after a killed run the
+//! package database tells which packages are installed. It must not install or remove a package.
 
 use crate::artifact::Installed;
 use crate::digest::Digest;
 use crate::error::Failure;
 use crate::node::Node;
-use crate::packages::manager::database::Database;
 use crate::packages::manager::distribution::{Distribution, Manager};
-use crate::packages::manager::transaction::Transaction;
 use crate::packages::manager::{Session, rpm};
 use crate::packages::removal;
 use crate::path::ImagePath;
@@ -19,38 +15,24 @@ use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::State;
 
-/// Where name resolution is read from.
+/// File with the name servers, resolv.conf(5).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Suffixes of a configuration file that a package manager has put beside the one that is there.
+/// Suffixes of a configuration file that dpkg or rpm has put beside one that was edited.
 const CONFIG_LEFTOVERS: [&str; 2] = [".dpkg-dist", ".rpmnew"];
 
-/// Makes durable what `transaction` is about to bring for the package called `name`, beside what `earlier`
-/// runs have brought.
-pub(crate) fn record(
-    state: &State,
-    name: &str,
-    before: &Database,
-    earlier: &[Installed],
-    transaction: &Transaction,
-) -> Result<(), Failure> {
-    let mut recorded: BTreeMap<String, Installed> = BTreeMap::new();
-    for installed in &transaction.installed {
-        let found = before.get(&installed.name).is_some();
-        if !found || installed.name == name {
-            recorded.insert(installed.name.clone(), Installed { found, ..installed.clone() });
-        }
-    }
-    recorded.extend(earlier.iter().map(|package| (package.name.clone(), package.clone())));
-    state.amend_intent(|intent| intent.packages = recorded.into_values().collect())
+/// Writes `packages`, which the package manager is about to install, into the intent on disk.
+pub(super) fn record(state: &State, packages: Vec<Installed>) -> Result<(), Failure> {
+    state.amend_intent(|intent| intent.packages = packages)
 }
 
-/// Of `recorded` what is really there, as the database has it. What a killed run has left is told by it.
+/// Returns those of `recorded` that are installed, in their installed versions, and cleans up what a killed run
+/// has left.
 pub(crate) fn reconcile(root: &Root, recorded: &[Installed]) -> Result<Vec<Installed>, Failure> {
     removal::restore_configs(root)?;
     let manager = Distribution::of(root)?.manager;
     if manager == Manager::Dnf {
-        sweep(root, &rpm::torn(root)?)?;
+        remove_files(root, &rpm::temporary_files(root)?)?;
     }
     let database = Session::look(root, manager, &[])?;
     let kept = recorded.iter().filter_map(|package| {
@@ -60,8 +42,8 @@ pub(crate) fn reconcile(root: &Root, recorded: &[Installed]) -> Result<Vec<Insta
     Ok(kept.collect())
 }
 
-/// A file for the resolver to be mounted on, where the root has none.
-pub(crate) fn place_resolv_conf(root: &Root, state: &State) -> Result<(), Failure> {
+/// Creates an empty resolv.conf, over which the host's is mounted, where the root has none.
+pub(super) fn place_resolv_conf(root: &Root, state: &State) -> Result<(), Failure> {
     let path = ImagePath::fixed(RESOLV_CONF);
     if root.is_own()? || root.node(&path)?.is_some() {
         return Ok(());
@@ -70,21 +52,22 @@ pub(crate) fn place_resolv_conf(root: &Root, state: &State) -> Result<(), Failur
     root.write_new(&path, 0o644, b"", 0)
 }
 
-/// What package managers have left that they should not have: the resolver's place, and their versions of
-/// files that are ours, unless they are in `earlier`.
-pub(crate) fn clean_up(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), Failure> {
+/// Removes the empty resolv.conf, and the configuration files that package managers have put beside ours, unless they
+/// are in `earlier`.
+pub(super) fn clean_up(root: &Root, state: &State, earlier: &[ImagePath]) -> Result<(), Failure> {
     if let Some(path) = state.intent()?.and_then(|intent| intent.placeholder) {
         remove_placeholder(root, &path)?;
         state.amend_intent(|intent| intent.placeholder = None)?;
     }
     let left: Vec<ImagePath> =
         config_leftovers(root)?.into_iter().filter(|path| !earlier.contains(path)).collect();
-    sweep(root, &left)
+    remove_files(root, &left)
 }
 
-/// Versions of our files that package managers have put beside them.
-pub(crate) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
-    let mut paths = rpm::torn(root)?;
+/// Returns the files that package managers have put beside ours: configuration that does not replace ours, and rpm's
+/// temporary files.
+pub(super) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+    let mut paths = rpm::temporary_files(root)?;
     for runtime in Runtime::ALL {
         for suffix in CONFIG_LEFTOVERS {
             let path = ImagePath::new(&format!("{}{suffix}", runtime.facts().config))?;
@@ -94,12 +77,12 @@ pub(crate) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     Ok(paths)
 }
 
-fn sweep(root: &Root, paths: &[ImagePath]) -> Result<(), Failure> {
-    paths.iter().try_for_each(|path| root.remove_file(path))
-}
-
-/// Takes away the empty file that stood where the resolver was mounted.
+/// Removes the empty resolv.conf at `path`, if it is still empty.
 pub(crate) fn remove_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
     let is_empty = matches!(root.node(path)?, Some(Node::File { sha256, .. }) if sha256 == Digest::of(b""));
     if is_empty { root.remove_file(path) } else { Ok(()) }
+}
+
+fn remove_files(root: &Root, paths: &[ImagePath]) -> Result<(), Failure> {
+    paths.iter().try_for_each(|path| root.remove_file(path))
 }

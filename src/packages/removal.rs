@@ -1,4 +1,4 @@
-//! Takes packages away that nodebake has brought.
+//! Removes packages that nodebake has installed. It must not remove one that was there before the first bake.
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
@@ -12,24 +12,24 @@ use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::State;
 
-/// Name under which a configuration file is kept while its package goes away. No commit uses such a name: what an
-/// interrupted commit has staged is not a configuration that somebody wrote.
+/// Name of a hard link to a configuration file while a package that owns it is removed, because dpkg and rpm delete or
+/// rename conffiles. A commit stages files under other names: after a crash the two are not confused.
 const KEPT: &str = ".nodebake-config.toml.kept";
 
-/// Suffix that rpm gives a configuration file that was edited.
+/// Suffix that rpm gives to an edited configuration file when its package is removed.
 const RENAMED: &str = ".rpmsave";
 
-/// What is done about packages that are not wanted any more.
+/// Rule for packages that the spec no longer asks for and that other packages need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Removal {
-    /// The one that brings a containerd goes, or none: another takes its place.
+    /// The package with the containerd must go, because another containerd takes its place: else the run fails.
     Must,
-    /// What other packages need by now stays, whatever it is.
+    /// Packages that other packages need stay.
     IfUnneeded,
 }
 
-/// Takes away those of `packages` that nodebake has brought; without `state` it only says which. What was
-/// there before the first bake stays, and loses the hold that nodebake has set.
+/// Removes those of `packages` that nodebake has installed; without `state` it only returns the changes. Packages that
+/// were there before the first bake stay, and lose the hold that nodebake has set.
 pub(crate) fn remove_packages(
     root: &Root,
     state: Option<&State>,
@@ -43,24 +43,14 @@ pub(crate) fn remove_packages(
     let access = if state.is_some() { Access::Change } else { Access::Look };
     let mut session = Session::open(root, access, true, Vec::new(), options)?;
     let names: Vec<&str> = packages.iter().map(|package| package.name.as_str()).collect();
-    let there = session.database(&names)?;
-    let ours = packages.iter().filter(|package| !package.found && there.get(&package.name).is_some());
+    let database = session.database(&names)?;
+    let ours = packages.iter().filter(|package| !package.found && database.get(&package.name).is_some());
     let ours: Vec<String> = ours.map(|package| package.name.clone()).collect();
-    let going = session.removable(ours.clone())?;
-    let brings = |name: &String| {
-        let files = there.get(name).into_iter().flat_map(|record| &record.files);
-        files.into_iter().any(is_daemon)
-    };
-    let stays = |name: &&String| rule == Removal::Must && !going.contains(name) && brings(name);
-    if let Some(needed) = ours.iter().find(stays) {
-        let message = format!(
-            "package {needed} can't go from root `{}`: other packages need it",
-            root.host().display()
-        );
-        return Err(Failure::new(Kind::Unsupported, message)
-            .help("take those away first, or keep `install: package`"));
+    let removable = session.removable(ours.clone())?;
+    if rule == Removal::Must {
+        refuse_needed_runtime(root, &database, ours.iter().filter(|name| !removable.contains(name)))?;
     }
-    let change = |package: &Installed| match going.contains(&package.name) {
+    let change = |package: &Installed| match removable.contains(&package.name) {
         true => PackageChange::Remove(package.clone()),
         false => PackageChange::Leave(package.clone()),
     };
@@ -68,17 +58,34 @@ pub(crate) fn remove_packages(
     let Some(state) = state else { return Ok(changes) };
     state.amend_intent(|intent| intent.packages = packages.to_vec())?;
     for package in packages.iter().filter(|package| package.held) {
-        if there.get(&package.name).is_some_and(|record| record.is_held) {
+        if database.get(&package.name).is_some_and(|record| record.is_held) {
             session.hold(&package.name, false)?;
         }
     }
-    if !going.is_empty() {
-        keep_configs_during(root, &foreign_configs(root, &there)?, || session.remove(&going))?;
+    if !removable.is_empty() {
+        let configs = modified_configs(root, &database)?;
+        keep_configs_during(root, &configs, || session.remove(&removable))?;
     }
     Ok(changes)
 }
 
-/// Tells whether `path` is where packages have the daemon of a runtime.
+/// Refuses where one of the packages that can't be removed, `needed`, has installed a runtime.
+fn refuse_needed_runtime<'a>(
+    root: &Root,
+    database: &Database,
+    mut needed: impl Iterator<Item = &'a String>,
+) -> Result<(), Failure> {
+    let has_runtime = |name: &&String| {
+        let files = database.get(name).into_iter().flat_map(|record| &record.files);
+        files.into_iter().any(is_daemon)
+    };
+    let Some(needed) = needed.find(has_runtime) else { return Ok(()) };
+    let message =
+        format!("package {needed} can't go from root `{}`: other packages need it", root.host().display());
+    Err(Failure::new(Kind::Unsupported, message).help("take those away first, or keep `install: package`"))
+}
+
+/// Returns whether `path` is where packages have the daemon of a runtime.
 fn is_daemon(path: &ImagePath) -> bool {
     Runtime::ALL.iter().any(|runtime| runtime.facts().binary.packaged.contains(&path.as_str()))
 }
@@ -88,19 +95,19 @@ fn configs() -> impl Iterator<Item = ImagePath> {
     Runtime::ALL.into_iter().map(|runtime| ImagePath::fixed(runtime.facts().config))
 }
 
-/// Returns the configuration files in `root` that are not as a package has brought them.
-fn foreign_configs(root: &Root, database: &Database) -> Result<Vec<ImagePath>, Failure> {
-    let mut foreign = Vec::new();
+/// Returns the configuration files in `root` that differ from what a package ships.
+fn modified_configs(root: &Root, database: &Database) -> Result<Vec<ImagePath>, Failure> {
+    let mut modified = Vec::new();
     for config in configs() {
-        if root.node(&config)?.is_some() && !is_shipped(root, &config, database)? {
-            foreign.push(config);
+        if root.node(&config)?.is_some() && !is_unmodified(root, &config, database)? {
+            modified.push(config);
         }
     }
-    Ok(foreign)
+    Ok(modified)
 }
 
-/// Tells whether the file at `path` is as a package has brought it.
-fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool, Failure> {
+/// Returns whether the file at `path` is as a package ships it; true where there is no file.
+fn is_unmodified(root: &Root, path: &ImagePath, database: &Database) -> Result<bool, Failure> {
     let Some(file) = root.file(path)? else { return Ok(true) };
     for expected in database.records.values().filter_map(|record| record.digests.get(path)) {
         let same = database::matches(&file, expected);
@@ -113,8 +120,8 @@ fn is_shipped(root: &Root, path: &ImagePath, database: &Database) -> Result<bool
     Ok(false)
 }
 
-/// Calls `work`, during which a package manager deletes or renames `configs`, and puts them back: whose edits they
-/// are is told apart later.
+/// Runs `work`, which removes a package, and keeps `configs`. dpkg and rpm delete or rename these files also where
+/// nodebake or an administrator has written them.
 fn keep_configs_during(
     root: &Root,
     configs: &[ImagePath],
@@ -131,13 +138,13 @@ fn keep_configs_during(
     done
 }
 
-/// Returns the path under which `config` is kept while its package goes away.
+/// Returns the path of the hard link that keeps `config`.
 fn kept(config: &ImagePath) -> Result<ImagePath, Failure> {
     config.parent().unwrap_or_else(|| config.clone()).join(KEPT)
 }
 
-/// Puts every configuration file back that [`keep_configs_during`] has kept: also what a killed run has left.
-pub(crate) fn restore_configs(root: &Root) -> Result<(), Failure> {
+/// Renames every hard link of [`keep_configs_during`] back. After a killed run the next run calls this.
+pub(super) fn restore_configs(root: &Root) -> Result<(), Failure> {
     configs().try_for_each(|config| restore_config(root, &config))
 }
 
@@ -146,7 +153,7 @@ fn restore_config(root: &Root, config: &ImagePath) -> Result<(), Failure> {
     let Some(content) = root.node(&kept)? else { return Ok(()) };
     match root.node(config)? {
         None => {
-            // The package's directory may have gone with the package.
+            // The package manager may have removed the directory, too.
             for above in root.missing_directories(config)? {
                 root.make_directory(&above, 0o755)?;
             }

@@ -1,4 +1,6 @@
-//! The containerd that a package has brought.
+//! Reads which containerd a package has installed, and which of its files nodebake may replace.
+//!
+//! It must not change the root.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +16,9 @@ use crate::printable::printable;
 use crate::root::LONGEST_TEXT;
 use crate::runtime::PACKAGED_CNI_BINS;
 
-/// The containerd that the package has brought, or would bring where only the plan is asked for.
-pub(crate) fn runtime(
+/// Returns the containerd of the package called `name`. For a plan the package may not be installed yet: its usual
+/// paths are assumed then.
+pub(super) fn packaged_runtime(
     inputs: &PackageInputs,
     name: &str,
     database: &Database,
@@ -32,30 +35,35 @@ pub(crate) fn runtime(
         Failure::new(Kind::Unsupported, format!("package {name} {} brings no {what}", record.version))
             .help("name one that does: `containerd.package.name`")
     };
-    let guessed = inputs.state.is_none() && record.files.is_empty();
+    let is_assumed = inputs.state.is_none() && record.files.is_empty();
     let path = |known: &[&'static str], what: &str| -> Result<ImagePath, Failure> {
         match known.iter().find(|path| record.files.iter().any(|file| file.as_str() == **path)) {
             Some(path) => Ok(ImagePath::fixed(path)),
-            None if guessed => Ok(ImagePath::fixed(known[0])),
+            None if is_assumed => Ok(ImagePath::fixed(known[0])),
             None => Err(missing(what)),
         }
     };
     let binary = path(facts.binary.packaged, facts.binary.packaged[0])?;
     let unit = path(facts.unit.packaged, &format!("unit {}", facts.service))?;
     let present = [&binary, &unit].map(|path| (path.clone(), name.to_owned())).to_vec();
-    let staged = inputs.spec.wants("cni-plugins");
-    let mut cni_bin = None;
-    for directory in PACKAGED_CNI_BINS {
-        let loopback = ImagePath::new(&format!("{directory}/loopback"))?;
-        if !staged && cni_bin.is_none() && inputs.root.file(&loopback)?.is_some() {
-            cni_bin = Some(directory);
-        }
-    }
-    Ok(PackagedRuntime { version: version.to_owned(), present, unit, cni_bin })
+    Ok(PackagedRuntime { version: version.to_owned(), present, unit, cni_bin: packaged_cni(inputs)? })
 }
 
-/// Files where nodebake's will be and that only the package has put there.
-pub(crate) fn shipped(
+/// Returns the directory of the distribution's CNI plugins, unless nodebake installs its own.
+fn packaged_cni(inputs: &PackageInputs) -> Result<Option<&'static str>, Failure> {
+    if inputs.spec.wants("cni-plugins") {
+        return Ok(None);
+    }
+    for directory in PACKAGED_CNI_BINS {
+        if inputs.root.file(&ImagePath::new(&format!("{directory}/loopback"))?)?.is_some() {
+            return Ok(Some(directory));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the paths of the plan at which the root has the package's unmodified file or link.
+pub(super) fn shipped(
     inputs: &PackageInputs,
     name: &str,
     database: &Database,
@@ -69,7 +77,7 @@ pub(crate) fn shipped(
     {
         shipped.insert(config);
     }
-    // Its installation enables it, as ours does.
+    // The package's script enables its unit, with the same link as ours.
     let wants = ImagePath::fixed(facts.wants);
     if let Some(Node::Link { target }) = root.node(&wants)?
         && record.files.iter().any(|file| systemd::is_same_unit(file.as_str(), &target))
@@ -79,8 +87,8 @@ pub(crate) fn shipped(
     Ok(shipped)
 }
 
-/// What the package's own configuration would do to a node, and ours does not.
-pub(crate) fn say_what_is_wrong(
+/// Reports settings of the package's own config.toml that break a Kubernetes node; nodebake replaces the file.
+pub(super) fn warn_of_config_flaws(
     inputs: &PackageInputs,
     name: &str,
     shipped: &BTreeSet<ImagePath>,

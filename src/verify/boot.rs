@@ -1,4 +1,6 @@
-//! The service starts at boot, and nothing hides it or turns it off.
+//! Checks that containerd's service starts at boot. It must not ask systemd: `live.rs` does.
+
+use std::collections::BTreeMap;
 
 use crate::error::Failure;
 use crate::format::systemd::glob;
@@ -9,7 +11,7 @@ use crate::runtime::{Daemon, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
-/// Where systemd looks for presets, in the order in which a name hides the same name later.
+/// Directories of systemd's presets. A file hides files of the same name in later directories, systemd.preset(5).
 const PRESETS: [&str; 4] = [
     "/etc/systemd/system-preset",
     "/run/systemd/system-preset",
@@ -17,7 +19,7 @@ const PRESETS: [&str; 4] = [
     "/usr/lib/systemd/system-preset",
 ];
 
-/// The service starts at boot: the link leads to a unit, the unit to a binary, and nothing hides it.
+/// Checks that the link leads to a unit, the unit to a binary, and that no other unit or mask hides ours.
 pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let Some(Daemon { runtime, binary, .. }) = Daemon::of(&receipt.paths) else {
         return Ok(CheckResult::no_runtime());
@@ -48,25 +50,14 @@ pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fai
     Ok(CheckResult::of(findings, "the link leads to the unit, the unit to the binary"))
 }
 
-/// No preset before ours turns the service off.
+/// Checks that no preset before ours turns the service off.
 pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let enabled_by_us = |runtime: &Runtime| receipt.paths.contains_key(runtime.facts().preset);
     let Some(runtime) = Runtime::ALL.into_iter().find(enabled_by_us) else {
         return Ok(CheckResult::no_runtime());
     };
     let service = runtime.facts().service;
-    let mut files: std::collections::BTreeMap<String, ImagePath> = std::collections::BTreeMap::new();
-    for directory in PRESETS {
-        let directory = ImagePath::fixed(directory);
-        for name in
-            root.names(&directory)?.unwrap_or_default().into_iter().filter(|name| name.ends_with(".preset"))
-        {
-            if let Ok(path) = directory.join(&name) {
-                files.entry(name).or_insert(path);
-            }
-        }
-    }
-    for path in files.values() {
+    for path in preset_files(root)?.values() {
         let Some(text) = root.text(path, LONGEST_TEXT).unwrap_or(None) else { continue };
         for line in text.lines() {
             let mut words = line.split_whitespace();
@@ -88,4 +79,18 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
         }
     }
     Ok(CheckResult::Passed("none names the service".to_owned()))
+}
+
+/// Returns the presets that systemd reads, by name and so in its order.
+fn preset_files(root: &Root) -> Result<BTreeMap<String, ImagePath>, Failure> {
+    let mut files = BTreeMap::new();
+    for directory in PRESETS.map(ImagePath::fixed) {
+        let names = root.names(&directory)?.unwrap_or_default();
+        for name in names.into_iter().filter(|name| name.ends_with(".preset")) {
+            if let Ok(path) = directory.join(&name) {
+                files.entry(name).or_insert(path);
+            }
+        }
+    }
+    Ok(files)
 }

@@ -1,4 +1,4 @@
-//! containerd can read its configuration, and takes over every key.
+//! Checks config.toml and hosts.toml, and which keys containerd reads. It must not ask a running containerd.
 
 use toml_edit::{DocumentMut, Item};
 
@@ -15,7 +15,7 @@ use crate::runtime::{Runtime, Settings};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
-/// config.toml is TOML and names one directory for registries.
+/// Checks that config.toml is TOML and names one directory for registries.
 pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let Some(runtime) = Runtime::configured_in(&receipt.paths) else { return Ok(CheckResult::no_runtime()) };
     let path = ImagePath::fixed(runtime.facts().config);
@@ -33,12 +33,12 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
     Ok(CheckResult::of(findings.into_iter().collect(), "TOML, with one registry directory"))
 }
 
-/// The check of the receipt says so.
+/// Skips a check of a missing file, because the check `receipt` has a finding about it.
 fn missing(path: &ImagePath) -> CheckResult {
     CheckResult::Skipped(format!("{path} is missing"))
 }
 
-/// Every hosts.toml is TOML, and every certificate that it names is there.
+/// Checks that every hosts.toml is TOML, and that the certificates in it exist.
 pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count) = (Vec::new(), 0);
     for path in receipt.paths.keys().filter(|path| path.name() == hosts::FILE) {
@@ -73,6 +73,7 @@ pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failu
     Ok(CheckResult::of(findings, format!("registries with mirrors: {count}")))
 }
 
+/// Adds the certificates of a hosts.toml to `named`.
 fn certificates(item: &Item, named: &mut Vec<String>) {
     let Some(table) = item.as_table_like() else { return };
     for (key, item) in table.iter() {
@@ -91,7 +92,8 @@ fn strings(value: Option<&toml_edit::Value>, named: &mut Vec<String>) {
     }
 }
 
-/// What the staged containerd itself makes of its configuration, asked in a chroot as nobody.
+/// Checks that the installed containerd reads every key of its configuration: runs `containerd config dump` in a chroot
+/// as nobody.
 pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let runtime = Runtime::configured_in(&receipt.paths).map(Runtime::facts);
     let Some((facts, binary)) = runtime.and_then(|facts| Some((facts, facts.binary.among(&receipt.paths)?)))
@@ -108,8 +110,8 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
     let (Some(text), Some(owned)) = (root.text(&path, LONGEST_TEXT)?, receipt.paths.get(&binary)) else {
         return Ok(missing(&path));
     };
-    let is_packages = matches!(owned.node, Node::Present { .. });
-    if !is_packages && root.node(&binary)?.as_ref() != Some(&owned.node) {
+    let is_of_package = matches!(owned.node, Node::Present { .. });
+    if !is_of_package && root.node(&binary)?.as_ref() != Some(&owned.node) {
         return Ok(CheckResult::Skipped(
             "containerd is not the one that was installed: it is not run".to_owned(),
         ));
@@ -118,8 +120,13 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
         Ok(dump) => dump,
         Err(why) => return Ok(CheckResult::Skipped(format!("`containerd config dump` can't run: {why}"))),
     };
+    Ok(compare_keys(&path, &text, &dump))
+}
+
+/// Compares the keys of config.toml at `path` with those that containerd has read.
+fn compare_keys(path: &ImagePath, text: &str, dump: &str) -> CheckResult {
     let (Ok(written), Ok(effective)) = (text.parse::<DocumentMut>(), dump.parse::<DocumentMut>()) else {
-        return Ok(CheckResult::Skipped("`containerd config dump` printed no TOML".to_owned()));
+        return CheckResult::Skipped("`containerd config dump` printed no TOML".to_owned());
     };
     let mut lost = Vec::new();
     if let (Some(written), Some(effective)) = (written.get("plugins"), effective.get("plugins")) {
@@ -128,10 +135,10 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
     let findings = lost.into_iter().map(|key| {
         Finding::new(
             "effective-config",
-            Some(&path),
+            Some(path),
             format!("containerd does not take over `{key}`"),
             "see containerd's documentation for this version's keys",
         )
     });
-    Ok(CheckResult::of(findings.collect(), "containerd takes over every key"))
+    CheckResult::of(findings.collect(), "containerd takes over every key")
 }

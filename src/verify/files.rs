@@ -1,4 +1,4 @@
-//! What was baked is as it was put there, and can run.
+//! Checks that files are as they were installed, and that executables fit the root. It must not run them.
 
 use crate::arch::Arch;
 use crate::error::Failure;
@@ -9,7 +9,7 @@ use crate::root::{Root, target};
 use crate::state::{self, Receipt};
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
-/// Every owned path is as it was put there.
+/// Checks that every owned path is as it was installed.
 pub(crate) fn drift(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let found = state::survey(root, receipt)?;
     let differing = receipt.paths.iter().filter_map(|(path, owned)| {
@@ -20,12 +20,12 @@ pub(crate) fn drift(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failu
     Ok(CheckResult::of(differing.collect(), format!("{} paths as they were baked", receipt.paths.len())))
 }
 
-/// What `found` has else than `wanted`.
+/// Returns how `found` differs from `wanted`.
 fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
     let Some(found) = found else { return Some("is missing".to_owned()) };
     match (wanted, found) {
         (a, b) if a == b => None,
-        // Its content is the check of packages' business.
+        // The check `packages` compares the content.
         (Node::Present { .. }, Node::File { .. } | Node::Link { .. }) => None,
         (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) if a != b => {
             Some(format!("content differs: sha256 {b}, expected {a}"))
@@ -41,6 +41,7 @@ fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
     }
 }
 
+/// Names the kind of `node` in a message.
 fn kind(node: &Node) -> &'static str {
     match node {
         Node::Directory { .. } => "a directory",
@@ -51,7 +52,7 @@ fn kind(node: &Node) -> &'static str {
     }
 }
 
-/// Every executable is for the root's architecture and finds a C library that is new enough.
+/// Checks that every executable is for the root's architecture and finds a C library that is new enough.
 pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let Ok(arch) = receipt.arch.parse::<Arch>() else {
         return Ok(CheckResult::Skipped(format!(

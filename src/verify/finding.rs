@@ -1,79 +1,79 @@
-//! What a check comes to: something that is as it should be, what is wrong, or why it could not look.
+//! Results of checks: passed, findings, or the reason why a check could not run. It must not check anything itself.
 
 use serde::Serialize;
 
 use crate::path::ImagePath;
 use crate::printable::printable;
 
-/// The remedy for what a bake would put right.
+/// Remedy for a finding that the next bake repairs.
 pub(crate) const APPLY: &str = "run `nodebake apply` again";
 
-/// Why a check of the runtime could not look.
+/// Reason why a check of the runtime could not run.
 pub(super) const NO_RUNTIME: &str = "containerd is not one of the components";
 
-/// Something that is not as it should be.
+/// Problem that a check has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
-    /// The check that found it.
+    /// Name of the check.
     pub check: &'static str,
-    /// The path in the image that it is about.
+    /// Path in the image; none where the problem is about the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What is wrong.
+    /// Problem in one line.
     pub problem: String,
-    /// How to mend it.
+    /// Remedy.
     pub help: String,
 }
 
-/// A check that found nothing wrong.
+/// Check that found no problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Passed {
-    /// The check.
+    /// Name of the check.
     pub check: &'static str,
-    /// What it saw.
+    /// State that the check has seen.
     pub saw: String,
 }
 
-/// A check that could not run here.
+/// Check that could not run here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Skipped {
-    /// The check.
+    /// Name of the check.
     pub check: &'static str,
-    /// Why.
+    /// Reason.
     pub why: String,
 }
 
-/// What a verification found.
+/// Results of all checks of one root.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Verdict {
-    /// Owned paths that were compared.
+    /// Number of owned paths that were compared.
     pub paths: usize,
-    /// What is right.
+    /// Checks that found no problem.
     pub passed: Vec<Passed>,
-    /// What is wrong.
+    /// Problems of all checks.
     pub findings: Vec<Finding>,
-    /// What could not be looked at.
+    /// Checks that could not run.
     pub skipped: Vec<Skipped>,
 }
 
-/// What one check came to.
+/// Result of one check.
 #[derive(Debug)]
 pub(crate) enum CheckResult {
-    /// All is well: what it saw.
+    /// No problem; the state that the check has seen.
     Passed(String),
-    /// What is wrong.
+    /// Problems.
     Found(Vec<Finding>),
-    /// It could not look: why.
+    /// The check could not run; the reason.
     Skipped(String),
 }
 
 impl CheckResult {
-    /// Skipped, because the root has no container runtime of nodebake's.
+    /// Returns the result of a check of the runtime in a root without one.
     pub(super) fn no_runtime() -> CheckResult {
         CheckResult::Skipped(NO_RUNTIME.to_owned())
     }
 
-    /// Passed with what was seen, unless there are findings.
+    /// Returns `findings`, or, if there are none, a pass with the state that was seen.
     pub(crate) fn of(findings: Vec<Finding>, saw: impl Into<String>) -> CheckResult {
         match findings.is_empty() {
             true => CheckResult::Passed(saw.into()),
@@ -83,7 +83,7 @@ impl CheckResult {
 }
 
 impl Finding {
-    /// A finding about `path`, or about the whole node.
+    /// Returns a finding about `path`, or about the whole node.
     pub(crate) fn new(
         check: &'static str,
         path: Option<&ImagePath>,
@@ -100,9 +100,9 @@ impl Finding {
 }
 
 impl Verdict {
-    /// Adds what `check` came to.
-    pub(crate) fn add(&mut self, check: &'static str, outcome: CheckResult) {
-        match outcome {
+    /// Adds the result of `check`.
+    pub(super) fn add(&mut self, check: &'static str, result: CheckResult) {
+        match result {
             CheckResult::Passed(saw) => self.passed.push(Passed { check, saw: printable(&saw) }),
             CheckResult::Found(findings) => self.findings.extend(findings),
             CheckResult::Skipped(why) => self.skipped.push(Skipped { check, why: printable(&why) }),

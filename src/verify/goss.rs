@@ -1,6 +1,6 @@
-//! A goss file for what was baked: the way in which golden images are judged by somebody else.
+//! Writes a goss file, with which image pipelines test a baked root: <https://goss.rocks/gossfile/>.
 //!
-//! <https://goss.rocks/gossfile/>. Nothing is checked here: `verify/mod.rs` does that.
+//! It must not check anything itself: `verify/mod.rs` does.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::{CNI_BIN, Daemon, Facts, Runtime};
 use crate::state;
 
-/// Commands get this long: emulated machines are slow.
+/// Time that goss gives a command: emulated machines are slow.
 const TIMEOUT_MS: u32 = 30_000;
 
-/// What a baked root is expected to be.
+/// Expected state of a baked root, from its receipt or from a plan.
 pub(crate) struct Expected {
-    /// Every owned path.
+    /// Nodes at the owned paths.
     pub paths: BTreeMap<ImagePath, Node>,
-    /// What was installed.
+    /// Artifacts that are installed.
     pub artifacts: Vec<Artifact>,
-    /// By the package manager.
+    /// Packages that are installed with containerd.
     pub packages: Vec<Installed>,
-    /// The text of the sysctl file; empty without one.
+    /// Text of the sysctl file; empty without one.
     pub sysctl: String,
 }
 
 impl Expected {
-    /// What the receipt of `root` says. Without one there is nothing to expect: [`Kind::Drift`].
+    /// Returns the state in the receipt of `root`; [`Kind::Drift`] where the root has no receipt.
     pub(crate) fn of_root(root: &Root) -> Result<Expected, Failure> {
         let Some(receipt) = state::receipt(root)? else {
             let message =
@@ -48,7 +48,7 @@ impl Expected {
         Ok(Expected { paths, artifacts, packages, sysctl: sysctl.unwrap_or_default() })
     }
 
-    /// What a plan wants.
+    /// Returns the state that `plan` would make.
     pub(crate) fn of_plan(plan: &Plan) -> Expected {
         let paths = plan.entries.iter().map(|(path, entry)| (path.clone(), entry.want.node())).collect();
         let sysctl = match plan.entries.get(kernel::SYSCTL).map(|entry| &entry.want) {
@@ -120,34 +120,18 @@ struct Parameter {
     value: String,
 }
 
-/// The text of goss.yaml. What only holds once the machine is up, that the service runs, the CRI is
-/// there and the kernel's parameters are set, is asked for with `live`.
+/// Returns the text of goss.yaml. With `live` it also has tests that pass only on a booted machine: the service runs,
+/// the CRI is loaded and the kernel parameters are set.
 pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
-    let Expected { paths, artifacts, packages, sysctl } = expected;
+    let Expected { paths, packages, sysctl, .. } = expected;
     let runtime = Daemon::of(paths).map(|daemon| daemon.runtime.facts());
     let service = GossService { enabled: true, running: live.then_some(true) };
-    let mut command: BTreeMap<String, GossCommand> =
-        artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
-    if let Some((binary, brought, facts)) = packaged_daemon(paths) {
-        let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
-        let said = version.and_then(|version| version::upstream(version)).map(said).unwrap_or_default();
-        let run = GossCommand::new(&format!("{binary} --version"), &[&said]);
-        command.insert(format!("{} --version", facts.name), run);
-    }
-    let loopback = format!("{CNI_BIN}/loopback");
-    if paths.contains_key(loopback.as_str()) {
-        // Without a command it says which protocol it speaks.
-        command.insert("cni-plugins".to_owned(), GossCommand::new(&loopback, &[]));
-    }
-    for probe in runtime.filter(|_| live).iter().flat_map(|facts| facts.probes) {
-        command.insert(probe.name.to_owned(), GossCommand::new(probe.command, &[probe.prints]));
-    }
     let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
     let text = serde_yaml::to_string(&Gossfile {
         file: paths.iter().map(|(path, node)| (path.to_string(), file(node))).collect(),
         package: packages.iter().map(expected_package).collect(),
         service: runtime.map(|facts| (facts.name, service)).into_iter().collect(),
-        command,
+        command: commands(expected, runtime.filter(|_| live)),
         kernel_param: parameters
             .map(|(name, value)| (name.to_owned(), Parameter { value: value.to_owned() }))
             .collect(),
@@ -156,7 +140,31 @@ pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failur
     Ok(format!("# Written by nodebake; run it with `goss --gossfile FILE validate` in the image\n{text}"))
 }
 
-/// Returns the daemon that a package brought, and the package's name.
+/// Returns the commands that goss runs: each program prints its version, and the runtime that is `running`
+/// answers.
+fn commands(expected: &Expected, running: Option<&Facts>) -> BTreeMap<String, GossCommand> {
+    let Expected { paths, artifacts, packages, .. } = expected;
+    let mut command: BTreeMap<String, GossCommand> =
+        artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
+    if let Some((binary, brought, facts)) = packaged_daemon(paths) {
+        let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
+        let said =
+            version.and_then(|version| version::upstream(version)).map(version_pattern).unwrap_or_default();
+        let run = GossCommand::new(&format!("{binary} --version"), &[&said]);
+        command.insert(format!("{} --version", facts.name), run);
+    }
+    let loopback = format!("{CNI_BIN}/loopback");
+    if paths.contains_key(loopback.as_str()) {
+        // Without CNI_COMMAND a plugin prints the protocol versions that it supports.
+        command.insert("cni-plugins".to_owned(), GossCommand::new(&loopback, &[]));
+    }
+    for probe in running.iter().flat_map(|facts| facts.probes) {
+        command.insert(probe.name.to_owned(), GossCommand::new(probe.command, &[probe.prints]));
+    }
+    command
+}
+
+/// Returns the daemon that a package has installed, and the package's name.
 fn packaged_daemon(paths: &BTreeMap<ImagePath, Node>) -> Option<(&ImagePath, &str, &'static Facts)> {
     Runtime::ALL.into_iter().find_map(|runtime| {
         let (binary, package) = runtime.facts().binary.packaged_in(paths)?;
@@ -196,7 +204,7 @@ fn expected_package(package: &Installed) -> (String, GossPackage) {
     (package.name.clone(), GossPackage { installed: true, versions: vec![package.version.clone()] })
 }
 
-/// The program of a component runs and is of the version that was installed.
+/// Returns the test that the program of a component runs and prints the version that was installed.
 fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(String, GossCommand)> {
     let component = artifact.component.as_str();
     let program = match Runtime::of_component(component) {
@@ -209,13 +217,14 @@ fn version(artifact: &Artifact, paths: &BTreeMap<ImagePath, Node>) -> Option<(St
             .next()?,
     };
     paths.contains_key(program.as_str()).then(|| {
-        let said = said(&artifact.version);
+        let said = version_pattern(&artifact.version);
         (format!("{component} --version"), GossCommand::new(&format!("{program} --version"), &[&said]))
     })
 }
 
-/// `containerd … v2.1.9 …` of upstream, `1.6.20~ds1` of Debian; a version's other characters are plain.
-fn said(version: &str) -> String {
+/// Returns goss's pattern for `version` in a program's output: `v2.1.9` of upstream, `1.6.20~ds1` of Debian. Other
+/// characters of a version have no meaning in a pattern.
+fn version_pattern(version: &str) -> String {
     format!(r"/\bv?{}\b/", version.replace('.', r"\.").replace('+', r"\+"))
 }
 

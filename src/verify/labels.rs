@@ -1,4 +1,4 @@
-//! What was baked carries the label of the root's SELinux policy.
+//! Checks the SELinux labels of what was baked. It must not set one: `root/label.rs` does.
 
 use crate::error::Failure;
 use crate::path::ImagePath;
@@ -7,10 +7,10 @@ use crate::root::selinux::{Comparison, RELABEL};
 use crate::state::{Before, Receipt};
 use crate::verify::finding::{CheckResult, Finding};
 
-/// The remedy for a label: a bake changes none of what is in place.
+/// Remedy for a wrong label. A bake does not change the label of a file that is in place already.
 const RELABEL_HELP: &str = "run `restorecon` on it on the node, or create /.autorelabel in the root";
 
-/// What nodebake put there carries the label that the root's SELinux policy has for it.
+/// Checks that every path that nodebake has created has the label of the root's SELinux policy.
 pub(crate) fn labels(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     if !root.labels().are_wanted() {
         return Ok(CheckResult::Passed("the root has no SELinux policy".to_owned()));
@@ -22,7 +22,7 @@ pub(crate) fn labels(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
         return Ok(CheckResult::Skipped(format!("{RELABEL} is set: the next boot labels the root")));
     }
     let (mut findings, mut unknown) = (Vec::new(), 0);
-    // A directory that was there before belongs to somebody else, and so does its label.
+    // The label of a directory that was there before the first bake is not nodebake's.
     let ours = receipt.paths.iter().filter(|(_, owned)| !matches!(owned.before, Before::Directory(..)));
     for path in ours.map(|(path, _)| path).chain(&receipt.directories) {
         match root.compare_label(path)? {

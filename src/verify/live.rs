@@ -1,7 +1,6 @@
-//! The checks that ask the running system: the kernel, systemd and the CRI. Files are `format/systemd.rs`'s.
+//! Checks the running system: the kernel, systemd and the CRI.
 //!
-//! Like those they give findings or say why they could not look. Only the pod and the pull, which
-//! are asked for by name, change anything, and the pod is taken away again.
+//! It must not change anything, except that `--pod` runs a pod and removes it, and `--pull` pulls an image.
 
 use crate::error::Failure;
 use crate::format::systemd;
@@ -17,21 +16,23 @@ use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding, NO_RUNTIME, Verdict};
 use crate::verify::{pod, pull};
 
+/// Remedy where containerd runs with older files.
 const RESTART: &str = "run `systemctl restart containerd`, or `nodebake apply --start`";
 
+/// Remedy where only containerd's log has the reason.
 const LOG: &str = "see journalctl -u containerd";
 
-/// What to ask beside systemd and the CRI's own status.
+/// Checks of the running system that the user asks for by name.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    /// Run one pod and take it away.
+    /// Runs one pod and removes it.
     pub pod: bool,
-    /// Pull this image.
+    /// Image to pull.
     pub pull: Option<String>,
 }
 
 impl Live {
-    /// What was asked for by name, as the user wrote it.
+    /// Returns the flag with which the user has asked for the running system.
     pub(crate) fn flag(&self) -> &'static str {
         match (self.pod, &self.pull) {
             (true, _) => "--pod",
@@ -40,6 +41,7 @@ impl Live {
         }
     }
 
+    /// Adds to `verdict` that the pod and the pull were skipped, as far as they were asked for.
     fn skip(&self, why: &str, verdict: &mut Verdict) {
         for (check, _) in
             [("pod", self.pod), ("pull", self.pull.is_some())].iter().filter(|(_, asked)| *asked)
@@ -49,8 +51,8 @@ impl Live {
     }
 }
 
-/// Asks the running system, whose root is `root`, and adds what that comes to.
-pub(crate) fn check(
+/// Checks the running system, whose root is `root`, and adds the results to `verdict`.
+pub(super) fn check(
     root: &Root,
     receipt: &Receipt,
     live: &Live,
@@ -74,16 +76,7 @@ pub(crate) fn check(
     );
     verdict.add("process", running(root, facts, process, &binary)?);
     let settings = settings(root, runtime)?;
-    let asked =
-        Cri::connect(facts.socket).and_then(|mut cri| cri.condition().map(|condition| (cri, condition)));
-    let (mut cri, condition) = match asked {
-        Ok(answering) => answering,
-        Err(why) => {
-            verdict.add("cri", CheckResult::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]));
-            live.skip("the CRI does not answer", verdict);
-            return Ok(());
-        }
-    };
+    let Some((mut cri, condition)) = connect(facts.socket, live, verdict) else { return Ok(()) };
     verdict.add("cri", answering_runtime(receipt, runtime, &mut cri, &condition));
     verdict.add("network", network(&condition));
     verdict.add("running-config", running_config(facts, &settings, &mut cri, &condition));
@@ -96,10 +89,25 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// Modules and parameters that the image sets at boot are in force.
+/// Connects to the CRI at `socket` and asks for its condition; none, with a finding, where it does not answer.
+fn connect(socket: &'static str, live: &Live, verdict: &mut Verdict) -> Option<(Cri, Condition)> {
+    let asked = Cri::connect(socket).and_then(|mut cri| cri.condition().map(|condition| (cri, condition)));
+    match asked {
+        Ok(answering) => Some(answering),
+        Err(why) => {
+            verdict.add("cri", CheckResult::Found(vec![Finding::new("cri", None, why.to_string(), LOG)]));
+            live.skip("the CRI does not answer", verdict);
+            None
+        }
+    }
+}
+
+/// Checks that the modules and parameters that the image sets at boot are in force.
 fn kernel(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count) = (Vec::new(), 0);
-    for (path, look) in [(kernel::MODULES, module as Look), (kernel::SYSCTL, parameter as Look)] {
+    for (path, check_line) in
+        [(kernel::MODULES, module as LineCheck), (kernel::SYSCTL, parameter as LineCheck)]
+    {
         if !receipt.paths.contains_key(path) {
             continue;
         }
@@ -107,7 +115,7 @@ fn kernel(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
         let text = root.text(&path, LONGEST_TEXT)?.unwrap_or_default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             count += 1;
-            findings.extend(look(line).map(|problem| {
+            findings.extend(check_line(line).map(|problem| {
                 let help = "see journalctl -b -u systemd-modules-load -u systemd-sysctl";
                 Finding::new("kernel", Some(&path), problem, help)
             }));
@@ -116,15 +124,17 @@ fn kernel(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     Ok(CheckResult::of(findings, format!("{count} modules and parameters in force")))
 }
 
-/// What is wrong with a line of a kernel file.
-type Look = fn(&str) -> Option<String>;
+/// Function that returns the problem with one line of a kernel file.
+type LineCheck = fn(&str) -> Option<String>;
 
-/// A container shares its host's kernel and sees none of its modules: what they do is tried by the pod.
+/// Checks that a module is loaded. In a container no module can be seen, though the host's kernel has them: there the
+/// check `pod` shows whether they work.
 fn module(name: &str) -> Option<String> {
     let loaded = running_kernel::is_loaded(name) || running_kernel::is_in_container();
     (!loaded).then(|| format!("module `{name}` is not loaded"))
 }
 
+/// Checks that a kernel parameter has the value of `line`; patterns are not checked.
 fn parameter(line: &str) -> Option<String> {
     let (name, expected) = kernel::parameters(line).next()?;
     match running_kernel::parameter(name) {
@@ -135,7 +145,7 @@ fn parameter(line: &str) -> Option<String> {
     }
 }
 
-/// systemd runs our unit, and will at the next boot.
+/// Checks that systemd runs our unit, and starts it at the next boot.
 fn unit(runtime: &Facts, state: Service, expected: &ImagePath) -> CheckResult {
     let Service { load, active, sub, enabled, fragment, needs_reload, .. } = state;
     let name = runtime.service;
@@ -160,7 +170,7 @@ fn unit(runtime: &Facts, state: Service, expected: &ImagePath) -> CheckResult {
     CheckResult::of(findings, format!("{active} ({sub}), {enabled}, from {fragment}"))
 }
 
-/// What runs is the staged binary with the files as they are now.
+/// Checks that the process runs the installed binary and has read the files as they are now.
 fn running(
     root: &Root,
     runtime: &Facts,
@@ -181,13 +191,13 @@ fn running(
     Ok(CheckResult::of(changed.into_iter().collect(), format!("process {process} runs {executable}")))
 }
 
-/// The settings of config.toml; what it does not say is not compared.
+/// Reads the settings of config.toml; settings that are not in it are not compared.
 fn settings(root: &Root, runtime: Runtime) -> Result<Settings, Failure> {
     let path = ImagePath::fixed(runtime.facts().config);
     Ok(runtime.settings(&root.text(&path, LONGEST_TEXT)?.unwrap_or_default()))
 }
 
-/// The CRI answers, as the version that was installed, and calls itself ready.
+/// Checks that the CRI answers in the version that was installed, and is ready.
 fn answering_runtime(
     receipt: &Receipt,
     runtime: Runtime,
@@ -211,7 +221,7 @@ fn answering_runtime(
     CheckResult::of(findings, format!("{} {}, RuntimeReady", answers.name, answers.version))
 }
 
-/// Upstream's version of what was installed, from an archive or a package.
+/// Returns the upstream version of the installed containerd, from an archive or a package.
 fn installed(receipt: &Receipt, runtime: Runtime) -> Option<&str> {
     let artifact = receipt.artifacts.iter().find(|artifact| artifact.component == runtime.component());
     let packaged = || {
@@ -223,14 +233,15 @@ fn installed(receipt: &Receipt, runtime: Runtime) -> Option<&str> {
     artifact.map(|artifact| artifact.version.as_str()).or_else(packaged)
 }
 
-/// `v2.1.9` and what distributions make of it: `2.1.9+unknown`, `1.6.20~ds1`.
+/// Returns whether containerd, which calls its version `said`, is of `version`: `v2.1.9`, or a distribution's
+/// `2.1.9+unknown` or `1.6.20~ds1`.
 fn is_version(said: &str, version: &str) -> bool {
     let rest = said.strip_prefix('v').unwrap_or(said).strip_prefix(version);
     rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'))
 }
 
-/// No finding: until the CNI add-on writes its configuration a node has no pod network, and that is
-/// right. The reverse proves nothing of the plugins.
+/// Reports whether the node has a pod network. NetworkReady is false until a CNI add-on writes its configuration, so
+/// that is no finding; and if it is true, the plugins may still be missing.
 fn network(condition: &Condition) -> CheckResult {
     match &condition.network {
         Ok(()) => CheckResult::Passed("NetworkReady: a CNI configuration is there".to_owned()),
@@ -240,10 +251,10 @@ fn network(condition: &Condition) -> CheckResult {
     }
 }
 
-/// The daemon works with what config.toml says.
+/// Checks that containerd runs with the settings of config.toml.
 fn running_config(runtime: &Facts, settings: &Settings, cri: &mut Cri, condition: &Condition) -> CheckResult {
     let mut running = Settings::of_status(&condition.config);
-    // containerd 2.x says it in an answer of its own.
+    // containerd 2.x answers `RuntimeConfig` with its cgroup driver.
     if let Ok(Some(systemd)) = cri.systemd_cgroup() {
         running.systemd_cgroup = Some(systemd);
     }

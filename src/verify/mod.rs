@@ -1,4 +1,6 @@
-//! The receipt against the root, then named checks: of the files, and of the running system where asked.
+//! Verifies a root with named checks: of its files, and, where asked, of the running system.
+//!
+//! It must not change the root. To add a check: a function in a file of this folder and its line in [`CHECKS`].
 
 mod boot;
 mod config;
@@ -23,7 +25,23 @@ use crate::verify::labels::labels;
 use crate::verify::live::Live;
 use crate::verify::packages::packages;
 
-/// Verifies the root; `live` asks the running system as well, of which it must be the root.
+/// Check of a root with a receipt.
+type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
+
+/// Checks by name, in the order in which they run.
+const CHECKS: [(&str, Check); 9] = [
+    ("receipt", drift),
+    ("packages", packages),
+    ("labels", labels),
+    ("enabled", enabled),
+    ("preset", preset),
+    ("executable", executable),
+    ("config", config),
+    ("hosts", hosts),
+    ("effective-config", effective_config),
+];
+
+/// Verifies `root`; with `live` also the running system, whose root it must be.
 pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
     if let Some(live) = live {
         let help = format!("leave out `{}`: the files of the root can be verified anywhere", live.flag());
@@ -52,19 +70,3 @@ pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failur
     }
     Ok(verdict)
 }
-
-/// A check of `root`, of which the receipt owns something.
-pub(crate) type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
-
-/// Every check, in the order in which they run.
-pub(crate) const CHECKS: [(&str, Check); 9] = [
-    ("receipt", drift),
-    ("packages", packages),
-    ("labels", labels),
-    ("enabled", enabled),
-    ("preset", preset),
-    ("executable", executable),
-    ("config", config),
-    ("hosts", hosts),
-    ("effective-config", effective_config),
-];

@@ -1,4 +1,4 @@
-//! The packages that containerd came with are as they came.
+//! Checks the packages that containerd was installed from. It must not change one.
 
 use crate::error::{Failure, Kind};
 use crate::packages::manager::Session;
@@ -8,8 +8,7 @@ use crate::root::Root;
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
-/// The packages that containerd came with are in the package manager's database as they came, and their
-/// files as they shipped them.
+/// Checks that the packages in the receipt are installed in the same versions, and that their files are unmodified.
 pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     if receipt.packages.is_empty() {
         return Ok(CheckResult::Passed("containerd came from no package".to_owned()));

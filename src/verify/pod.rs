@@ -1,7 +1,7 @@
-//! One pod with one container, run through the CRI as the kubelet would and taken away again.
+//! Runs one pod with one container through the CRI, as the kubelet would, and removes it.
 //!
-//! It is the only check that meets a runc that can't start or a CNI plugin that is missing: systemd,
-//! RuntimeReady and NetworkReady are well with both.
+//! Only this check finds a runc that can't start, or a missing CNI plugin: the service, RuntimeReady and NetworkReady
+//! do not depend on them. It must not leave a pod behind.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,46 +14,49 @@ use crate::live::service;
 use crate::runtime::{Facts, Settings};
 use crate::verify::finding::{CheckResult, Finding};
 
-/// The kubelet waits longer; a node that needs more is not ready.
-const SANDBOX: Duration = Duration::from_secs(120);
+/// Time to start the pod's sandbox. The kubelet waits longer, but a node that needs more is not ready.
+const SANDBOX_TIMEOUT: Duration = Duration::from_secs(120);
 
-const CONTAINER: Duration = Duration::from_secs(60);
+/// Time to start the container, and to remove the pod.
+const CONTAINER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A process that fails does so at once.
-const SETTLED: Duration = Duration::from_millis(300);
+/// Time to wait before the container is looked at: a process that can't run has failed by then.
+const SETTLING_TIME: Duration = Duration::from_millis(300);
 
-/// Beside a running kubelet.
+/// Number of tries beside a running kubelet.
 const TRIES: u32 = 3;
 
+/// File that is locked while a pod of ours runs.
 const LOCK: &str = "/run/nodebake-verify.lock";
 
+/// Label of our pods.
 const LABEL: (&str, &str) = ("io.nodebake", "verify");
 
-/// Pods of ours need no slice of their own, which would outlive them.
+/// Slice of our pods. A slice of their own would remain after they are removed.
 const SLICE: &str = "system.slice";
 
-/// What went wrong, and how to mend it.
+/// Problem and remedy.
 type PodFailure = (String, &'static str);
 
-/// Runs the pod; without a pod network it runs in the node's.
+/// Runs the pod; without a pod network in the node's network.
 pub(super) fn check(
     cri: &mut Cri,
     runtime: &Facts,
     settings: &Settings,
     networked: bool,
 ) -> Result<CheckResult, Failure> {
-    // Two would take away each other's.
+    // Two runs at once would remove each other's pod.
     let lock = File::create(LOCK).map_err(|error| error.to_string());
     let Ok(_lock) = lock.and_then(|file| file.try_lock().map(|()| file).map_err(|error| error.to_string()))
     else {
         return Ok(CheckResult::Skipped(format!("another `verify --pod` runs, or {LOCK} can't be made")));
     };
-    let mut result = run_and_sweep(cri, runtime, settings, networked);
-    // A kubelet takes away what it does not know within seconds; a pod lives for one.
+    let mut result = run_and_remove(cri, runtime, settings, networked);
+    // A kubelet removes pods that it does not know within seconds; ours lives for one second.
     if service::is_active("kubelet.service") {
         for _ in 1..TRIES {
             interrupt::check()?;
-            result = result.or_else(|_| run_and_sweep(cri, runtime, settings, networked));
+            result = result.or_else(|_| run_and_remove(cri, runtime, settings, networked));
         }
     }
     interrupt::check()?;
@@ -63,52 +66,48 @@ pub(super) fn check(
     })
 }
 
-fn run_and_sweep(
+/// Runs the pod and removes it, also after a failure.
+fn run_and_remove(
     cri: &mut Cri,
     runtime: &Facts,
     settings: &Settings,
     networked: bool,
 ) -> Result<String, PodFailure> {
-    let saw = sweep(cri).and_then(|()| run(cri, runtime, settings, networked));
-    let swept = sweep(cri);
-    saw.and_then(|saw| swept.map(|()| saw))
+    let saw = remove_pods(cri).and_then(|()| run(cri, runtime, settings, networked));
+    let removed = remove_pods(cri);
+    saw.and_then(|saw| removed.map(|()| saw))
 }
 
-/// Takes away our pods, also one that a killed run has left.
-fn sweep(cri: &mut Cri) -> Result<(), PodFailure> {
+/// Removes our pods, also one that a killed run has left.
+fn remove_pods(cri: &mut Cri) -> Result<(), PodFailure> {
     let failed = |why: CriError| (format!("removing the pod: {why}"), "see journalctl -u containerd");
     for id in cri.sandboxes(&labels()).map_err(failed)? {
-        cri.remove_sandbox(&id, CONTAINER).map_err(failed)?;
+        cri.remove_sandbox(&id, CONTAINER_TIMEOUT).map_err(failed)?;
     }
     Ok(())
 }
 
+/// Runs the pod and returns what the check has seen.
 fn run(cri: &mut Cri, runtime: &Facts, settings: &Settings, networked: bool) -> Result<String, PodFailure> {
     let Some(image) = &settings.sandbox_image else {
         return Err(("config.toml names no sandbox image".to_owned(), "set containerd.config.sandbox_image"));
     };
     let sandbox_config = sandbox_config(settings, networked);
     let sandbox = cri
-        .run_sandbox(&sandbox_config, SANDBOX)
-        .map_err(|why| trouble("starting the pod's sandbox", &why))?;
+        .run_sandbox(&sandbox_config, SANDBOX_TIMEOUT)
+        .map_err(|why| failure("starting the pod's sandbox", &why))?;
     let address =
-        cri.sandbox_address(&sandbox).map_err(|why| trouble("asking for the pod's address", &why))?;
+        cri.sandbox_address(&sandbox).map_err(|why| failure("asking for the pod's address", &why))?;
     if networked && address.is_none() {
         return Err(("the pod got no address".to_owned(), "see the CNI configuration in /etc/cni/net.d"));
     }
-    // The pause image is the one that is there on every node; it needs no network and waits for ever.
-    let container_config = v1::ContainerConfig {
-        metadata: Some(v1::ContainerMetadata { name: "verify".to_owned(), attempt: 0 }),
-        image: Some(v1::ImageSpec { image: image.clone(), ..Default::default() }),
-        labels: labels().into_iter().collect(),
-        ..Default::default()
-    };
+    let container_config = container_config(image);
     let container = cri
-        .run_container(&sandbox, &sandbox_config, container_config, CONTAINER)
-        .map_err(|why| trouble("starting a container in the pod", &why))?;
-    std::thread::sleep(SETTLED);
+        .run_container(&sandbox, &sandbox_config, container_config, CONTAINER_TIMEOUT)
+        .map_err(|why| failure("starting a container in the pod", &why))?;
+    std::thread::sleep(SETTLING_TIME);
     let process =
-        cri.container_process(&container).map_err(|why| trouble("asking for the container", &why))?;
+        cri.container_process(&container).map_err(|why| failure("asking for the container", &why))?;
     let group = control_group(process, &container, runtime, settings)?;
     let address = address
         .map_or("in the node's network: there is no CNI configuration yet".to_owned(), |ip| {
@@ -117,16 +116,28 @@ fn run(cri: &mut Cri, runtime: &Facts, settings: &Settings, networked: bool) -> 
     Ok(format!("a pod of {image} ran {address}, in {group}"))
 }
 
+/// Returns the configuration of a container of the pause image: every node has the image, and it runs until it is
+/// stopped.
+fn container_config(image: &str) -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata { name: "verify".to_owned(), attempt: 0 }),
+        image: Some(v1::ImageSpec { image: image.to_owned(), ..Default::default() }),
+        labels: labels().into_iter().collect(),
+        ..Default::default()
+    }
+}
+
 fn labels() -> BTreeMap<String, String> {
     BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])
 }
 
+/// Returns the pod's configuration, in the pod network or in the node's.
 fn sandbox_config(settings: &Settings, networked: bool) -> v1::PodSandboxConfig {
     let network = if networked { v1::NamespaceMode::Pod } else { v1::NamespaceMode::Node };
     let namespaces = v1::NamespaceOption { network: network.into(), ..Default::default() };
     let security =
         v1::LinuxSandboxSecurityContext { namespace_options: Some(namespaces), ..Default::default() };
-    // Without systemd's cgroups a parent would be a directory that stays behind.
+    // Without the systemd cgroup driver a parent would be a directory that remains after the pod.
     let parent = if settings.systemd_cgroup == Some(true) { SLICE } else { "" };
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
@@ -146,8 +157,8 @@ fn sandbox_config(settings: &Settings, networked: bool) -> v1::PodSandboxConfig 
     }
 }
 
-/// Where the container's process is accounted. With the systemd driver it is a scope that systemd
-/// knows; the kubelet's limits reach it only there.
+/// Describes the cgroup of the container's process. With the systemd driver it must be a scope that systemd manages:
+/// the kubelet's limits apply only there.
 fn control_group(
     process: u32,
     container: &str,
@@ -172,8 +183,8 @@ fn control_group(
     }
 }
 
-/// The runtime's own words, and what they mean for a node.
-fn trouble(doing: &str, why: &CriError) -> PodFailure {
+/// Returns the runtime's message, and the remedy for known ones.
+fn failure(doing: &str, why: &CriError) -> PodFailure {
     let why = why.to_string();
     let no_image =
         "the pause image is not there and can't be pulled: preload it, or give a mirror that has it";

@@ -1,8 +1,8 @@
-//! A pull through the CRI, and which host served it: the kernel says to whom containerd spoke.
+//! Pulls an image through the CRI and finds out which host served it, from containerd's TCP connections.
 //!
-//! Neither the CRI nor containerd's log says where an image came from, and a mirror that is bypassed
-//! makes no noise. containerd keeps its connections open for a while after a pull, so they can be
-//! read. Other pulls at the same time can't be told apart.
+//! Neither the CRI nor containerd's log says where an image came from, and containerd bypasses a mirror without a
+//! message. It keeps its connections open for a while after a pull, so the kernel can list them. Other pulls at the same
+//! time can't be told apart. It must not change containerd's configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,10 +18,10 @@ use crate::runtime::containerd::{hosts, lookup};
 use crate::runtime::{Host, Settings};
 use crate::verify::finding::{CheckResult, Finding};
 
-/// Large images on slow lines take their time; the kubelet has no limit at all.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Time for the pull: large images on slow lines take minutes, and the kubelet has no limit at all.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Pulls `image`. A pull that goes past the mirrors of the spec is a finding, though it succeeds.
+/// Pulls `image`. A pull from upstream is a finding, though it succeeds, where a mirror should have served it.
 pub(super) fn check(
     cri: &mut Cri,
     root: &Root,
@@ -36,7 +36,7 @@ pub(super) fn check(
         let now = process.map(connections).unwrap_or_default();
         peers.extend(now.into_iter().filter(|(socket, _)| !before.contains_key(socket)));
     };
-    let pulled = cri.pull(image, LIMIT, &mut look);
+    let pulled = cri.pull(image, TIMEOUT, &mut look);
     look();
     interrupt::check()?;
     let spoken: BTreeSet<SocketAddr> = peers.into_values().collect();
@@ -51,13 +51,13 @@ pub(super) fn check(
     })
 }
 
-/// The hosts that containerd asks for `image`, in order.
+/// Returns the hosts that containerd asks for `image`, in order.
 fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Host>, Failure> {
     let registry = lookup::of_image(image);
     let mut text = None;
     if let Some(directory) = settings.registry_config_path.as_deref().filter(|path| !path.is_empty()) {
         for name in lookup::directories(registry) {
-            // A directory that is there decides, also without a hosts.toml.
+            // containerd uses the first directory that exists, also without a hosts.toml.
             let Ok(directory) = ImagePath::new(directory).and_then(|directory| directory.join(&name)) else {
                 continue;
             };
@@ -70,19 +70,19 @@ fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Host>
     Ok(lookup::candidates(registry, text.as_deref()))
 }
 
-/// What the peers in `spoken` say of a pull. Mirrors are looked up before upstream, whose name a
-/// closed network may not know.
+/// Returns the result of a pull during which containerd had connections to `peers`. The names of mirrors are resolved
+/// before upstream's, which a closed network may not know.
 fn judge(
     pulled: &str,
     candidates: &[Host],
-    spoken: &BTreeSet<SocketAddr>,
+    peers: &BTreeSet<SocketAddr>,
     addresses: impl Fn(&Host) -> Vec<SocketAddr>,
 ) -> CheckResult {
-    if spoken.is_empty() {
+    if peers.is_empty() {
         return CheckResult::Passed(format!("{pulled}; which host served it could not be seen"));
     }
     let (mirrors, upstreams): (Vec<_>, Vec<_>) = candidates.iter().partition(|candidate| candidate.is_mirror);
-    let mut unexplained = spoken.clone();
+    let mut unexplained = peers.clone();
     let through = asked(&mirrors, &mut unexplained, &addresses);
     let past = asked(&upstreams, &mut unexplained, &addresses);
     let tags_too = mirrors.iter().any(|mirror| mirror.resolves);
@@ -106,7 +106,7 @@ fn judge(
     }
 }
 
-/// Those of `hosts` that explain a peer, which is taken away.
+/// Returns those of `hosts` that have the address of a peer, and removes these peers from `unexplained`.
 fn asked<'a>(
     hosts: &[&'a Host],
     unexplained: &mut BTreeSet<SocketAddr>,
@@ -114,7 +114,7 @@ fn asked<'a>(
 ) -> Vec<&'a str> {
     let peers = unexplained.clone();
     let mut names = Vec::new();
-    // No name is asked for where nothing is left to explain.
+    // Names are resolved only while a peer is unexplained.
     for host in hosts.iter().filter(|_| !peers.is_empty()) {
         let known = addresses(host);
         unexplained.retain(|peer| !known.contains(peer));
@@ -125,13 +125,14 @@ fn asked<'a>(
     names
 }
 
+/// Resolves the host of a candidate's URL.
 fn addresses(candidate: &Host) -> Vec<SocketAddr> {
     let Ok(url) = reqwest::Url::parse(&candidate.url) else { return Vec::new() };
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return Vec::new() };
     (host.trim_matches(['[', ']']), port).to_socket_addrs().into_iter().flatten().collect()
 }
 
-/// The TCP peers of a process by the inode of the socket.
+/// Returns the TCP peers of a process by the inode of the socket.
 fn connections(process: u32) -> BTreeMap<u64, SocketAddr> {
     let descriptors = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
     let sockets: BTreeSet<u64> = descriptors
@@ -150,7 +151,7 @@ fn connections(process: u32) -> BTreeMap<u64, SocketAddr> {
         .collect()
 }
 
-/// A line of /proc/net/tcp: its inode and its remote address; none for one that listens.
+/// Reads the inode and the remote address from a line of /proc/net/tcp; none for a listening socket.
 fn peer(line: &str) -> Option<(u64, SocketAddr)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (address, port) = fields.get(2)?.split_once(':')?;
@@ -158,7 +159,7 @@ fn peer(line: &str) -> Option<(u64, SocketAddr)> {
     Some((fields.get(9)?.parse().ok()?, SocketAddr::new(ip(address)?, port)))
 }
 
-/// 32-bit words as the kernel has them in memory, in hexadecimal.
+/// Reads an address that the kernel prints as 32-bit words in the host's byte order, in hexadecimal.
 fn ip(text: &str) -> Option<IpAddr> {
     let words: Option<Vec<u32>> = (0..text.len() / 8)
         .map(|word| u32::from_str_radix(text.get(word * 8..word * 8 + 8)?, 16).ok())

@@ -1,8 +1,8 @@
-//! apt and dpkg in a root: what they have installed, read from their files, and how they are asked to
-//! change it.
+//! Command lines of apt and dpkg, and what their output means. It must not run them: [`Session`] does.
 //!
-//! Sources: apt-get(8), apt.conf(5), dpkg(1), deb-control(5); the messages are those of apt 2.6 and 3.0
-//! in LC_ALL=C.
+//! Sources: apt-get(8), apt.conf(5), dpkg(1); the messages are those of apt 2.6 and 3.0 in LC_ALL=C.
+//!
+//! [`Session`]: crate::packages::manager::Session
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
@@ -11,18 +11,20 @@ use crate::packages::manager::options::Options;
 use crate::packages::manager::transaction::Transaction;
 use crate::process::protocol::{Answer, Call, OWN};
 
-/// A package of 50 MB over a slow line.
+/// Seconds for a download: a package of 50 MB over a slow line.
 const DOWNLOAD: u64 = 3600;
 
+/// Seconds for an installation or a removal, also on an emulated machine.
 const TRANSACTION: u64 = 1800;
 
+/// Seconds for a call that changes no package.
 const QUESTION: u64 = 120;
 
-/// Among the targets: install also what apt takes for installed already. dpkg leaves a package that was half
-/// unpacked under its old version.
+/// Option among the targets that installs packages again. dpkg lists a package that was half unpacked under its old
+/// version, so apt takes it for installed.
 pub(crate) const REINSTALL: &str = "--reinstall";
 
-/// The first that applies.
+/// Meanings of apt's and dpkg's messages; the first that matches counts.
 const MEANINGS: [Meaning; 5] = [
     Meaning {
         kind: Kind::Locked,
@@ -88,36 +90,36 @@ const MEANINGS: [Meaning; 5] = [
     },
 ];
 
-/// The file that APT_CONFIG names: programs that apt's hooks run know no other options.
+/// Returns the file that APT_CONFIG names. It is for programs that apt's hooks run: they do not see apt's options.
 pub(crate) fn configuration() -> String {
     format!("Dir::State::Lists \"{OWN}/lists\";\nDir::Cache \"{OWN}/cache\";\n")
 }
 
-/// Reads the sources anew.
+/// Returns the call that downloads the package lists.
 pub(crate) fn refresh(options: &Options) -> Call {
     call(options, &["update"], DOWNLOAD, false)
 }
 
-/// Shows what installing would change.
+/// Returns the call that simulates an installation.
 pub(crate) fn simulate(options: &Options, targets: &[String]) -> Call {
     let words = [&["install", "--simulate"][..], &words(targets)].concat();
     call(options, &words, QUESTION, false)
 }
 
-/// Fetches what installing needs.
+/// Returns the call that downloads packages without installing them.
 pub(crate) fn download(options: &Options, targets: &[String]) -> Call {
     let words = [&["install", "--download-only"][..], &words(targets)].concat();
     call(options, &words, DOWNLOAD, false)
 }
 
-/// Installs what was fetched, or package files.
+/// Returns the call that installs downloaded packages or package files.
 pub(crate) fn install(options: &Options, targets: &[String]) -> Call {
     let words = [&["install"][..], &words(targets)].concat();
     call(options, &words, TRANSACTION, true)
 }
 
-/// Ends what an interrupted run of dpkg has begun, as far as it was unpacked. What was not is installed
-/// again: see [`REINSTALL`].
+/// Returns the call that configures packages which a killed run of dpkg has unpacked. Half unpacked ones are
+/// installed again: see [`REINSTALL`].
 pub(crate) fn repair(options: &Options) -> Call {
     program(
         options,
@@ -127,26 +129,26 @@ pub(crate) fn repair(options: &Options) -> Call {
     )
 }
 
-/// Which packages would go if those called `names` did.
+/// Returns the call that shows which packages the removal of `names` removes.
 pub(crate) fn simulate_removal(options: &Options, names: &[String]) -> Call {
     let words = [&["purge", "--simulate"][..], &words(names)].concat();
     call(options, &words, QUESTION, true)
 }
 
-/// Takes packages away, with their configuration files; also what a killed run has left half unpacked.
+/// Returns the call that removes packages with their configuration files, also half unpacked ones of a killed run.
 pub(crate) fn remove(options: &Options, names: &[String]) -> Call {
     let words = [&["dpkg", "--force-remove-reinstreq", "--purge"][..], &words(names)].concat();
     program(options, &words, TRANSACTION, true)
 }
 
-/// Sets or lifts the hold of a package.
+/// Returns the call that sets or lifts the hold of a package.
 pub(crate) fn hold(options: &Options, name: &str, held: bool) -> Call {
     let verb = if held { "hold" } else { "unhold" };
     let arguments = arguments(options);
     program(options, &[&["apt-mark"][..], &words(&arguments), &[verb, name]].concat(), QUESTION, true)
 }
 
-/// Which versions of a package the sources have.
+/// Returns the call that lists the versions of a package in the sources.
 pub(crate) fn versions(options: &Options, name: &str) -> Call {
     let mut words = vec!["apt-cache".to_owned()];
     words.extend(arguments(options));
@@ -154,18 +156,18 @@ pub(crate) fn versions(options: &Options, name: &str) -> Call {
     Call { words, variables: variables(options), limit: QUESTION, to_its_end: false }
 }
 
-/// The versions in the answer to [`versions`], the newest first.
+/// Reads the answer to [`versions`]: the newest version first.
 pub(crate) fn read_versions(answer: &Answer) -> Vec<String> {
     let line = |line: &str| line.split('|').nth(1).map(|version| version.trim().to_owned());
     answer.stdout.lines().filter_map(line).collect()
 }
 
-/// How apt is told of a package in one version.
+/// Returns apt's argument for a package in one version.
 pub(crate) fn target(name: &str, version: Option<&str>) -> String {
     version.map_or_else(|| name.to_owned(), |version| format!("{name}={version}"))
 }
 
-/// `Inst NAME [OLD] (NEW SOURCES [ARCH])`, `Remv NAME [OLD]`.
+/// Reads the answer to [`simulate`]: lines `Inst NAME [OLD] (NEW SOURCES [ARCH])` and `Remv NAME [OLD]`.
 pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     let mut transaction = Transaction::default();
     for line in answer.stdout.lines() {
@@ -192,7 +194,7 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     transaction
 }
 
-/// What a failure of apt or dpkg means.
+/// Returns the failure that apt's or dpkg's messages mean.
 pub(crate) fn failure(doing: &str, answer: &Answer) -> Failure {
     let starts = ["E:", "dpkg:", "installed ", "cannot ", "W: GPG error", "W: OpenPGP"];
     let words = ["Depends:", "Conflicts:", "Breaks:"];
@@ -203,6 +205,7 @@ fn words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
+/// Returns a call of apt-get, with [`arguments`].
 fn call(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let mut all = vec!["apt-get".to_owned()];
     all.extend(arguments(options));
@@ -210,13 +213,14 @@ fn call(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call
     Call { words: all, variables: variables(options), limit, to_its_end }
 }
 
+/// Returns a call of dpkg or apt-mark.
 fn program(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let words = words.iter().map(|&word| word.to_owned()).collect();
     Call { words, variables: variables(options), limit, to_its_end }
 }
 
-/// Lists, packages and sources of this run's own; configuration files of ours are never replaced, and
-/// nothing is asked.
+/// Returns the options for apt: lists, cache and sources in the chroot's own folder, configuration files are never
+/// replaced, and apt asks no questions.
 fn arguments(options: &Options) -> Vec<String> {
     let mut arguments = vec![
         format!("Dir::State::Lists={OWN}/lists"),
@@ -245,6 +249,7 @@ fn arguments(options: &Options) -> Vec<String> {
     arguments.into_iter().flat_map(|argument| ["-o".to_owned(), argument]).collect()
 }
 
+/// Returns the environment in which neither debconf nor apt's hooks ask questions.
 fn variables(options: &Options) -> Vec<(String, String)> {
     let own = [
         ("DEBIAN_FRONTEND", "noninteractive"),
@@ -262,25 +267,10 @@ mod tests {
     use super::{failure, read_transaction};
 
     use crate::error::Kind;
-    use crate::packages::manager::dpkg::record;
     use crate::process::protocol::Answer;
 
     fn answer(output: &str, stderr: &str) -> Answer {
         Answer { code: Some(100), stdout: output.to_owned(), stderr: stderr.to_owned() }
-    }
-
-    #[test]
-    fn a_status_paragraph_is_read() {
-        let text = "Package: containerd.io\nStatus: hold ok half-configured\nArchitecture: amd64\nVersion: 1.7.24-1\nConffiles:\n /etc/containerd/config.toml 0123456789abcdef0123456789abcdef\nDescription: x\n Version: 9\n";
-        let (name, found) = record(text).unwrap();
-        let found = found.unwrap();
-        assert_eq!((name.as_str(), found.version.as_str()), ("containerd.io", "1.7.24-1"));
-        assert!(found.is_held && !found.is_whole && found.digests.len() == 1);
-        let gone = record(&text.replace("half-configured", "config-files"));
-        assert!(matches!(gone, Some((_, None))));
-        let going = text.replace("hold ok half-configured", "purge ok config-files");
-        assert!(!record(&going).unwrap().1.unwrap().is_whole);
-        assert!(record("").is_none());
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! What a root's package database says, whichever package manager keeps it.
+//! Values of a root's package database, the same for dpkg and rpm.
+//!
+//! It must not read the database: `dpkg.rs` and `rpm.rs` do.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,41 +14,41 @@ use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
 use crate::root::Root;
 
-/// All installed packages by name.
+/// Installed packages by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Database {
-    /// What is known of each.
+    /// Record of each package.
     pub records: BTreeMap<String, Record>,
-    /// A package manager did not end and has left what it did to the next one to be put down.
+    /// A dpkg was killed before it wrote its changes into the status file.
     pub is_interrupted: bool,
 }
 
-/// One installed package.
+/// Installed package.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
-    /// As the package manager spells it.
+    /// Version as the package manager writes it, with epoch and revision.
     pub version: String,
-    /// As the package manager spells it.
+    /// Architecture as the package manager writes it.
     pub architecture: String,
-    /// Unpacked and configured.
+    /// The package is unpacked and configured.
     pub is_whole: bool,
-    /// Its files are as it ships them, as far as that was looked at.
+    /// No file of the package was found to differ from what the package ships.
     pub is_intact: bool,
-    /// SavedEdits from upgrades.
+    /// The package is on hold: upgrades leave it at its version.
     pub is_held: bool,
-    /// Its files and directories, where they were asked for.
+    /// Files and directories of the package; empty unless they were asked for.
     pub files: Vec<ImagePath>,
-    /// The digests of its files as it ships them, MD5 or SHA-256 in hexadecimal.
+    /// Digests of the files that the package ships, MD5 or SHA-256 in hexadecimal.
     pub digests: BTreeMap<ImagePath, String>,
 }
 
 impl Database {
-    /// The package called `name`.
+    /// Returns the record of the package called `name`.
     pub(crate) fn get(&self, name: &str) -> Option<&Record> {
         self.records.get(name)
     }
 
-    /// What the receipt says of the package called `name`.
+    /// Returns the package called `name` as the receipt lists it.
     pub(crate) fn installed(&self, name: &str, found: bool) -> Option<Installed> {
         let record = self.get(name)?;
         let (version, architecture) = (record.version.clone(), record.architecture.clone());
@@ -55,7 +57,7 @@ impl Database {
 }
 
 impl Default for Record {
-    /// Nothing is known of it yet, nothing bad either.
+    /// Returns the record of a whole and intact package of which nothing else is known.
     fn default() -> Record {
         Record {
             version: String::new(),
@@ -70,8 +72,8 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Its files in `root` that are not as it ships them. What it has below /etc is the administrator's, and
-    /// images are often made without documentation.
+    /// Returns the files in `root` that differ from what the package ships. Files below /etc are the administrator's,
+    /// and files below /usr/share may be missing, because images are often made without documentation.
     pub(crate) fn differing(&self, root: &Root) -> Result<Vec<ImagePath>, Failure> {
         let mut differing = Vec::new();
         for (path, expected) in self.digests.iter().filter(|(path, _)| !path.as_str().starts_with("/etc/")) {
@@ -88,7 +90,7 @@ impl Record {
     }
 }
 
-/// Whether `file` has the digest `expected`; none where that is of a kind that is not known.
+/// Returns whether `file` has the digest `expected`; none where its length is neither MD5's nor SHA-256's.
 pub(crate) fn matches(file: &File, expected: &str) -> anyhow::Result<Option<bool>> {
     match expected.len() {
         32 => Ok(Some(md5_of(file)? == expected)),

@@ -1,6 +1,6 @@
-//! Which distribution a root holds, read from its own os-release, and so its package manager.
+//! Reads from a root's os-release which distribution and package manager it has.
 //!
-//! Source: os-release(5). Nothing of the root is executed.
+//! It must not execute anything of the root. Source: os-release(5).
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,10 @@ use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::root::{LONGEST_TEXT, Root};
 
+/// Paths of os-release, the preferred one first.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
-/// How packages get into a root.
+/// Package manager of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manager {
     /// apt-get and dpkg.
@@ -20,24 +21,24 @@ pub(crate) enum Manager {
     Dnf,
 }
 
-/// What a root says of itself.
+/// Distribution as a root's os-release describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Distribution {
     /// `ID`, for example debian.
     pub id: String,
-    /// `ID_LIKE`, the nearest first.
+    /// `ID_LIKE`, the closest relative first.
     pub like: Vec<String>,
-    /// `VERSION_ID`; empty where it has none.
+    /// `VERSION_ID`; empty where os-release has none.
     pub version: String,
-    /// `VERSION_CODENAME`; empty where it has none.
+    /// `VERSION_CODENAME`; empty where os-release has none.
     pub codename: String,
-    /// What installs its packages.
+    /// Package manager of the distribution.
     pub manager: Manager,
 }
 
 impl Distribution {
-    /// The distribution in `root`. [`Kind::Unsupported`] where it has no os-release, or one whose
-    /// packages nodebake can't install.
+    /// Reads the distribution of `root`. [`Kind::Unsupported`] where the root has no os-release, or one of a
+    /// distribution whose packages nodebake can't install.
     pub(crate) fn of(root: &Root) -> Result<Distribution, Failure> {
         let refuse = |why: &str| {
             Failure::new(Kind::Unsupported, format!("root `{}` {why}", root.host().display()))
@@ -50,7 +51,7 @@ impl Distribution {
         Err(refuse("has no /etc/os-release to tell its package manager"))
     }
 
-    /// Whether it is `id`, or made after it.
+    /// Returns whether the distribution is `id`, or a derivative of it.
     pub(crate) fn is(&self, id: &str) -> bool {
         self.id == id || self.like.iter().any(|like| like == id)
     }
@@ -70,7 +71,7 @@ fn parse(text: &str) -> Result<Distribution, String> {
         codename: field("VERSION_CODENAME"),
         manager: Manager::Apt,
     };
-    // A derivative that follows Ubuntu's archive says which of its releases.
+    // A derivative of Ubuntu names the Ubuntu release whose packages it uses.
     if let Some(codename) = fields.get("UBUNTU_CODENAME") {
         distribution.codename.clone_from(codename);
     }
@@ -88,7 +89,7 @@ fn parse(text: &str) -> Result<Distribution, String> {
     Ok(distribution)
 }
 
-/// A value of os-release: as a shell reads it, without expansion.
+/// Returns a value of os-release without quotes and escapes, as a shell reads it, without expansion.
 fn unquoted(value: &str) -> String {
     let value = value.trim();
     let inner = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));

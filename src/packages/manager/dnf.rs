@@ -1,7 +1,8 @@
-//! dnf (or yum) and rpm in a root: what they have installed and how they are asked to change it.
+//! Command lines of dnf (or yum) and rpm, and what their output means. It must not run them: [`Session`] does.
 //!
-//! rpm's database is asked through rpm, in a chroot: its format is rpm's own business.
 //! Sources: dnf(8), dnf.conf(5), rpm(8); the messages are those of dnf 4.14 in LC_ALL=C.
+//!
+//! [`Session`]: crate::packages::manager::Session
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
@@ -12,16 +13,22 @@ use crate::path::ImagePath;
 use crate::process::protocol::{Answer, Call, OWN};
 use crate::root::Root;
 
+/// Seconds for a download: a package of 50 MB over a slow line.
 const DOWNLOAD: u64 = 3600;
 
+/// Seconds for an installation or a removal, also on an emulated machine.
 const TRANSACTION: u64 = 1800;
 
-pub(crate) const QUESTION: u64 = 300;
+/// Seconds for a call that changes no package.
+pub(super) const QUESTION: u64 = 300;
 
-/// Among the targets: install also what is installed already.
+/// Mark among the targets: packages that are installed already are installed again.
 pub(crate) const REINSTALL: &str = "--reinstall";
 
-/// The first that applies.
+/// Headings of dnf's table above packages that get installed.
+const INSTALLING: [&str; 4] = ["Installing", "Upgrading", "Downgrading", "Reinstalling"];
+
+/// Meanings of dnf's and rpm's messages; the first that matches counts.
 const MEANINGS: [Meaning; 6] = [
     Meaning {
         kind: Kind::Filesystem,
@@ -80,7 +87,7 @@ const MEANINGS: [Meaning; 6] = [
     },
 ];
 
-/// The program: yum where there is no dnf.
+/// Returns the name of the root's program: yum where there is no dnf.
 pub(crate) fn program(root: &Root) -> Result<&'static str, Failure> {
     for name in ["dnf", "yum"] {
         if root.file(&ImagePath::new(&format!("/usr/bin/{name}"))?)?.is_some() {
@@ -91,30 +98,31 @@ pub(crate) fn program(root: &Root) -> Result<&'static str, Failure> {
         .help("install one into the image, or use `install: archive`"))
 }
 
-/// Reads the repositories anew.
+/// Returns the call that downloads the package lists.
 pub(crate) fn refresh(options: &Options, program: &str) -> Call {
     dnf(options, program, &["makecache"], DOWNLOAD, false)
 }
 
-/// Shows what installing would change.
+/// Returns the call that simulates an installation.
 pub(crate) fn simulate(options: &Options, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeno"][..], &words(targets)].concat();
     dnf(options, program, &words, QUESTION, false)
 }
 
-/// Fetches what installing needs.
+/// Returns the call that downloads packages without installing them.
 pub(crate) fn download(options: &Options, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeyes", "--downloadonly"][..], &words(targets)].concat();
     dnf(options, program, &words, DOWNLOAD, false)
 }
 
-/// Installs what was fetched.
+/// Returns the call that installs downloaded packages or package files.
 pub(crate) fn install(options: &Options, program: &str, targets: &[String]) -> Call {
     let words = [&[verb(targets), "--assumeyes", "--cacheonly"][..], &words(targets)].concat();
     dnf(options, program, &words, TRANSACTION, true)
 }
 
-/// Ends what an interrupted transaction has begun.
+/// Returns the calls that repair the database after a killed transaction, and remove the old versions that it has
+/// left.
 pub(crate) fn repair(options: &Options, program: &str) -> Vec<Call> {
     vec![
         call(options, &["rpm", "--rebuilddb"], TRANSACTION, true),
@@ -122,43 +130,43 @@ pub(crate) fn repair(options: &Options, program: &str) -> Vec<Call> {
     ]
 }
 
-/// Whether those called `names` could go.
+/// Returns the call that tests whether `names` could be removed.
 pub(crate) fn simulate_removal(options: &Options, names: &[String]) -> Call {
     call(options, &[&["rpm", "--erase", "--test"][..], &words(names)].concat(), QUESTION, true)
 }
 
-/// Takes packages away.
+/// Returns the call that removes packages.
 pub(crate) fn remove(options: &Options, names: &[String]) -> Call {
     call(options, &[&["rpm", "--erase"][..], &words(names)].concat(), TRANSACTION, true)
 }
 
-/// Sets or lifts the hold of a package.
+/// Returns the call that sets or lifts the hold of a package.
 pub(crate) fn hold(options: &Options, program: &str, name: &str, held: bool) -> Call {
     dnf(options, program, &["versionlock", if held { "add" } else { "delete" }, name], QUESTION, true)
 }
 
-/// Which versions of a package the repositories have.
+/// Returns the call that lists the versions of a package in the repositories.
 pub(crate) fn versions(options: &Options, program: &str, name: &str) -> Call {
     dnf(options, program, &["list", "--available", "--showduplicates", name], QUESTION, false)
 }
 
-/// The versions in the answer to [`versions`], the newest first: `NAME.ARCH VERSION REPOSITORY` a line.
+/// Reads the answer to [`versions`], lines `NAME.ARCH VERSION REPOSITORY`: the newest version first.
 pub(crate) fn read_versions(answer: &Answer, name: &str) -> Vec<String> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
-        let (of, version) = (words.next()?, words.next()?);
-        (of.rsplit_once('.')?.0 == name).then(|| version.to_owned())
+        let (name_arch, version) = (words.next()?, words.next()?);
+        (name_arch.rsplit_once('.')?.0 == name).then(|| version.to_owned())
     };
     answer.stdout.lines().rev().filter_map(line).collect()
 }
 
-/// How dnf is told of a package in one version.
+/// Returns dnf's argument for a package in one version.
 pub(crate) fn target(name: &str, version: Option<&str>) -> String {
     version.map_or_else(|| name.to_owned(), |version| format!("{name}-{version}"))
 }
 
-/// The table that dnf shows before it asks: one package a line, its name, architecture, version,
-/// repository and size, below headings such as `Installing dependencies:`.
+/// Reads the answer to [`simulate`]: the table that dnf shows before it asks. It has one package a line, with name,
+/// architecture, version, repository and size, below headings such as `Installing dependencies:`.
 pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     let mut transaction = Transaction::default();
     let mut section = "";
@@ -173,7 +181,7 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
             section = line.trim_end_matches(':');
             continue;
         }
-        // A long name stands on a line of its own.
+        // dnf breaks the line after a long name.
         pending.extend(line.split_whitespace());
         // `replacing  NAME.ARCH EVR` below the package that obsoletes it.
         if let ["replacing", old, ..] = pending.as_slice() {
@@ -186,10 +194,7 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
         let (name, architecture, version) = (pending[0], pending[1], pending[2]);
         if section.starts_with("Removing") {
             transaction.removed.push(name.to_owned());
-        } else if ["Installing", "Upgrading", "Downgrading", "Reinstalling"]
-            .iter()
-            .any(|verb| section.starts_with(verb))
-        {
+        } else if INSTALLING.iter().any(|heading| section.starts_with(heading)) {
             transaction.installed.push(Installed {
                 name: name.to_owned(),
                 version: version.to_owned(),
@@ -203,31 +208,33 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
     transaction
 }
 
-/// Whether dnf only stopped because it was not to go on.
+/// Returns whether dnf ended because of --assumeno, and not because of a failure.
 pub(crate) fn was_simulated(answer: &Answer) -> bool {
     answer.code == Some(0) || format!("{}{}", answer.stdout, answer.stderr).contains("Operation aborted")
 }
 
-/// dnf calls it a success when a package's script has failed.
+/// Returns whether a package's script has failed: dnf exits with 0 then.
 pub(crate) fn has_failed_script(answer: &Answer) -> bool {
     format!("{}{}", answer.stdout, answer.stderr).contains("scriptlet failed")
 }
 
-/// What a failure of dnf or rpm means.
+/// Returns the failure that dnf's or rpm's messages mean.
 pub(crate) fn failure(doing: &str, answer: &Answer) -> Failure {
     let starts = ["Error", "error:", "Problem", "- ", "No match", "GPG", "Curl", "Failed"];
     failure::failure(doing, answer, &MEANINGS, [&starts, &[]])
 }
 
+/// Returns the targets without [`REINSTALL`], which is no argument of dnf's.
 fn words(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).filter(|word| *word != REINSTALL).collect()
 }
 
-/// dnf has a verb for what is an option of apt's.
+/// Returns dnf's verb for `targets`: `reinstall` is a verb of its own.
 fn verb(targets: &[String]) -> &'static str {
     if targets.iter().any(|target| target == REINSTALL) { "reinstall" } else { "install" }
 }
 
+/// Returns a call of dnf: cache, log and sources are in the chroot's own folder.
 fn dnf(options: &Options, program: &str, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let mut arguments = vec![
         program.to_owned(),
@@ -248,7 +255,8 @@ fn dnf(options: &Options, program: &str, words: &[&str], limit: u64, to_its_end:
     Call { words: all, variables: options.variables.clone(), limit, to_its_end }
 }
 
-pub(crate) fn call(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
+/// Returns a call of rpm.
+pub(super) fn call(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let words = words.iter().map(|&word| word.to_owned()).collect();
     Call { words, variables: options.variables.clone(), limit, to_its_end }
 }
@@ -258,7 +266,6 @@ mod tests {
     use super::{failure, read_transaction};
 
     use crate::error::Kind;
-    use crate::packages::manager::rpm::{dump, held_name};
     use crate::process::protocol::Answer;
 
     fn answer(output: &str) -> Answer {
@@ -293,35 +300,6 @@ mod tests {
         ];
         assert_eq!(installed, expected);
         assert_eq!(found.removed, ["containerd", "old-thing"]);
-    }
-
-    #[test]
-    fn a_dump_gives_files_and_digests() {
-        let digest = "a".repeat(64);
-        let text = format!(
-            "/etc/containerd/config.toml 27 0 {digest} 0100644 root root 1 0 0 X\n/usr/bin 0 0 {} 040755 root root 0 0 0 X\n",
-            "0".repeat(64)
-        );
-        let (files, digests) = dump(&text);
-        assert_eq!(files.len(), 2);
-        assert_eq!(digests.values().collect::<Vec<_>>(), [&digest]);
-    }
-
-    #[test]
-    fn a_hold_is_of_one_package() {
-        for (line, name) in [
-            ("containerd.io-0:2.1.9-1.el9.*", Some("containerd.io")),
-            ("java-1.8.0-headless-1:1.8.0-1.el9.*", Some("java-1.8.0-headless")),
-            ("containerd.io-2.1.*", Some("containerd.io")),
-            ("runc-*", Some("runc")),
-            ("name = \"containerd.io\"", Some("containerd.io")),
-            ("!containerd.io-0:2.2.0-1.el9.*", None),
-            ("# Added lock on Mon Jan 1-1", None),
-            ("[[packages]]", None),
-            ("", None),
-        ] {
-            assert_eq!(held_name(line), name, "{line}");
-        }
     }
 
     #[test]

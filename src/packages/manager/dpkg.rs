@@ -1,4 +1,4 @@
-//! What dpkg has installed in a root, read from its files. Nothing is executed.
+//! Reads dpkg's database from its files in the root. It must not execute anything of the root.
 //!
 //! Sources: dpkg(1), deb-control(5).
 
@@ -11,22 +11,25 @@ use crate::packages::manager::database::{Database, Record};
 use crate::path::ImagePath;
 use crate::root::Root;
 
+/// File with a paragraph for each package.
 const STATUS: &str = "/var/lib/dpkg/status";
 
+/// Directory of the changes that dpkg has not written into [`STATUS`] yet.
 const UPDATES: &str = "/var/lib/dpkg/updates";
 
+/// Directory of each package's list of files and digests.
 const INFO: &str = "/var/lib/dpkg/info";
 
-/// Every package of a large desktop fits.
+/// Limit of the status file's bytes: every package of a large desktop fits.
 const LONGEST: u64 = 64 << 20;
 
-/// One package's files: those of Debian's linux-headers have 2 MB.
+/// Limit of one package's list of files: that of Debian's linux-headers has 2 MB.
 const LONGEST_LIST: u64 = 8 << 20;
 
-/// One package's fields.
+/// Limit of one package's paragraph.
 const LONGEST_PARAGRAPH: u64 = 1 << 20;
 
-/// What dpkg has installed in `root`, with the files of the packages called `names`. Nothing is executed.
+/// Reads the packages of `root`, with the files of the packages called `names`.
 pub(crate) fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
     let mut database = records(root, |_| true)?;
     for (name, record) in database.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
@@ -35,8 +38,8 @@ pub(crate) fn database(root: &Root, names: &[&str]) -> Result<Database, Failure>
     Ok(database)
 }
 
-/// The package among those called `names` that `path` is of. Anybody may have made the root: no more is kept
-/// than that takes.
+/// Returns the package among `names` that owns `path`. Only the records of `names` are kept in memory, because the root
+/// may be hostile.
 pub(crate) fn owner(
     root: &Root,
     names: &[&str],
@@ -51,7 +54,7 @@ pub(crate) fn owner(
     Ok(None)
 }
 
-/// The packages whose names are `wanted`.
+/// Reads the packages whose names are `wanted`.
 fn records(root: &Root, wanted: impl Fn(&str) -> bool) -> Result<Database, Failure> {
     let updates = updates(root)?;
     let mut database = Database { is_interrupted: !updates.is_empty(), ..Database::default() };
@@ -69,7 +72,7 @@ fn records(root: &Root, wanted: impl Fn(&str) -> bool) -> Result<Database, Failu
     Ok(database)
 }
 
-/// Gives the paragraphs of a file to `each`, one at a time.
+/// Calls `each` with every paragraph of a file.
 fn each_paragraph(file: File, mut each: impl FnMut(&str)) -> std::io::Result<()> {
     let too_long = || std::io::Error::other("it is too long");
     let (mut reader, mut read, mut paragraph) = (BufReader::new(file), 0, Vec::new());
@@ -90,7 +93,7 @@ fn each_paragraph(file: File, mut each: impl FnMut(&str)) -> std::io::Result<()>
     }
 }
 
-/// What a dpkg that did not end has not put into its status file yet, in order.
+/// Returns the changes that a killed dpkg has not written into its status file, in order.
 fn updates(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let directory = ImagePath::fixed(UPDATES);
     let names = root.names(&directory)?.unwrap_or_default();
@@ -98,8 +101,8 @@ fn updates(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     numbers.map(|name| directory.join(name)).collect()
 }
 
-/// A paragraph of dpkg's status file: a package's name, and what is there of it if more than its
-/// configuration is.
+/// Reads a paragraph of dpkg's status file: the package's name and its record, which is none where at most the
+/// configuration files are there.
 pub(crate) fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
     let field = |name: &str| {
         paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
@@ -107,7 +110,7 @@ pub(crate) fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
     let name = field("Package")?.to_owned();
     let mut status = field("Status")?.split(' ');
     let (want, state) = (status.next()?, status.nth(1)?);
-    // A purge that did not end: dpkg has still to forget it.
+    // A purge was killed: dpkg has not removed the package's record yet.
     let is_going = want == "purge" && state == "config-files";
     if matches!(state, "not-installed" | "config-files") && !is_going {
         return Some((name, None));
@@ -123,7 +126,7 @@ pub(crate) fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
         }
     }
     let record = Record {
-        // One that was never wholly unpacked has none.
+        // A package that was never wholly unpacked has no version.
         version: field("Version").unwrap_or_default().to_owned(),
         architecture: field("Architecture")?.to_owned(),
         is_whole: state == "installed",
@@ -134,9 +137,9 @@ pub(crate) fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
     Some((name, Some(record)))
 }
 
-/// Adds the paths and the digests of a package's files.
+/// Adds the paths and digests of a package's files to its record.
 fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
-    // Packages that can be there for several architectures have it in the name.
+    // Packages that can be installed for several architectures have it in the file's name.
     for stem in [format!("{INFO}/{name}"), format!("{INFO}/{name}:{}", record.architecture)] {
         let read = |kind: &str| root.text(&ImagePath::new(&format!("{stem}.{kind}"))?, LONGEST_LIST);
         let lines = read("list")?.unwrap_or_default();
@@ -150,4 +153,23 @@ fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::record;
+
+    #[test]
+    fn a_status_paragraph_is_read() {
+        let text = "Package: containerd.io\nStatus: hold ok half-configured\nArchitecture: amd64\nVersion: 1.7.24-1\nConffiles:\n /etc/containerd/config.toml 0123456789abcdef0123456789abcdef\nDescription: x\n Version: 9\n";
+        let (name, found) = record(text).unwrap();
+        let found = found.unwrap();
+        assert_eq!((name.as_str(), found.version.as_str()), ("containerd.io", "1.7.24-1"));
+        assert!(found.is_held && !found.is_whole && found.digests.len() == 1);
+        let gone = record(&text.replace("half-configured", "config-files"));
+        assert!(matches!(gone, Some((_, None))));
+        let going = text.replace("hold ok half-configured", "purge ok config-files");
+        assert!(!record(&going).unwrap().1.unwrap().is_whole);
+        assert!(record("").is_none());
+    }
 }

@@ -1,6 +1,6 @@
-//! What a package manager's complaint means: which exit code, and what to do.
+//! Turns a package manager's messages into a failure with an exit code and a remedy.
 //!
-//! The words are apt's and dnf's own; they stand with them.
+//! It must not know the messages of one package manager: `apt.rs` and `dnf.rs` list them.
 
 use std::collections::BTreeSet;
 
@@ -8,31 +8,32 @@ use crate::error::{Failure, Kind};
 use crate::printable::printable;
 use crate::process::protocol::Answer;
 
-/// The remedy for a wrong signature or digest.
+/// Remedy for a wrong signature or digest.
 pub(super) const DISTRUST: &str =
     "the key does not belong to this repository, or somebody changed what it serves";
 
-/// The remedy where the solver finds no way.
+/// Remedy where the solver finds no solution.
 pub(super) const CHOOSE: &str = "choose another `containerd.package.version` or `repository`";
 
-/// The remedy for a full filesystem.
+/// Remedy for a full filesystem.
 pub(super) const SPACE: &str = "free some space in the root filesystem and run again";
 
-/// As many lines of a complaint tell enough.
+/// Number of the package manager's lines that a message has at most.
 const LINES: usize = 6;
 
-/// A meaning, and what is said where it applies.
+/// Meaning of a package manager's messages.
 pub(super) struct Meaning {
-    /// The exit code.
+    /// Kind of the failure, which is the exit code.
     pub kind: Kind,
-    /// The remedy.
+    /// Remedy.
     pub help: &'static str,
-    /// Any of these.
+    /// Texts; the meaning applies where the output has one of them.
     pub said: &'static [&'static str],
 }
 
-/// The failure that `answer` comes to, by the first of `meanings` that applies; else by `otherwise`. Its
-/// message has the lines that begin with one of `starts`, or hold one of `words`.
+/// Returns the failure with the kind and remedy of the first of `meanings` that applies, else
+/// [`Kind::Unsupported`]. Its message has the output's lines that begin with one of `starts`, or contain one of
+/// `words`.
 pub(super) fn failure(
     doing: &str,
     answer: &Answer,

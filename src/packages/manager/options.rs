@@ -1,4 +1,6 @@
-//! How a package manager is run.
+//! Options of a package manager's run: network, lock, environment.
+//!
+//! It must not know one package manager's command line: `apt.rs` and `dnf.rs` do.
 
 use std::time::Duration;
 
@@ -7,34 +9,34 @@ use crate::path::ImagePath;
 use crate::root::Root;
 use crate::source::client::{self, Network};
 
-/// How the package manager is run.
+/// Variables of this process that the package manager gets.
+const PROXY_VARIABLES: [&str; 7] =
+    ["http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"];
+
+/// Files of the certificates that apt and dnf trust.
+const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
+/// Options of a package manager's run.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Tries after a failed download.
+    /// Number of tries after a failed download.
     pub retries: u32,
-    /// Seconds of silence after which a connection is given up.
+    /// Seconds without data after which a connection is closed.
     pub stall: u64,
     /// Seconds to wait for another package manager's lock.
     pub lock_timeout: u64,
-    /// Read the root's own sources; else there are only package files.
+    /// The root's own sources are read; else there are only package files.
     pub root_sources: bool,
-    /// Certificates in PEM that are trusted in place of the root's.
+    /// Certificates in PEM to trust in place of the root's.
     pub certificates: Option<String>,
-    /// Its environment: proxies, and what keeps services from starting.
+    /// Environment: proxies, and variables that keep services from starting.
     pub variables: Vec<(String, String)>,
 }
 
-/// What of this process's environment the package manager's network use depends on.
-const PASSED_ON: [&str; 7] =
-    ["http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY"];
-
-/// Where distributions keep the certificates that apt and dnf trust.
-const CERTIFICATES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
-
 impl Options {
-    /// Without a network: for questions, and to take something away.
+    /// Returns options without a network, to read the database or remove packages.
     pub(crate) fn offline(lock_timeout: Duration) -> Options {
-        // systemctl then changes links and starts nothing (systemd's ENVIRONMENT.md).
+        // With SYSTEMD_OFFLINE systemctl changes links and starts nothing (systemd's ENVIRONMENT.md).
         let variables = [("LC_ALL", "C"), ("HOME", "/root"), ("SYSTEMD_OFFLINE", "1"), ("TERM", "dumb")];
         Options {
             retries: 0,
@@ -46,21 +48,21 @@ impl Options {
         }
     }
 
-    /// With the root's own sources and this process's proxies; with the embedded certificates where `root`
-    /// has none, or `--ca-file` is given.
+    /// Returns options with the root's own sources and this process's proxies. The embedded certificates are used
+    /// where `root` has none, or `--ca-file` is given.
     pub(crate) fn online(root: &Root, network: &Network, lock_timeout: Duration) -> Result<Options, Failure> {
         let mut options = Options::offline(lock_timeout);
         options.retries = network.retries;
         options.stall = network.stall.as_secs();
         options.root_sources = true;
-        for name in PASSED_ON {
+        for name in PROXY_VARIABLES {
             options.variables.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
         }
-        let mut own = false;
+        let mut has_certificates = false;
         for path in CERTIFICATES.map(ImagePath::fixed) {
-            own |= root.file(&path)?.is_some();
+            has_certificates |= root.file(&path)?.is_some();
         }
-        if !own || network.ca_file.is_some() {
+        if !has_certificates || network.ca_file.is_some() {
             options.certificates = Some(client::pem(network)?);
         }
         Ok(options)

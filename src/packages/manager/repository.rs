@@ -1,6 +1,6 @@
-//! A package's repository: its sources file and its key, as Docker documents them, for apt and for dnf.
+//! Writes the sources file of a package repository for apt and for dnf, and checks its key.
 //!
-//! Text in, text out: `source/fetch.rs` brings the key, `packages/inputs.rs` decides when any of it is needed.
+//! It must not read or write a file: text in, text out. `packages/key.rs` reads the key.
 //! Sources: <https://docs.docker.com/engine/install/debian/>, …/ubuntu/, …/rhel/, sources.list(5),
 //! dnf.conf(5).
 
@@ -9,37 +9,38 @@ use indoc::formatdoc;
 use crate::arch::Arch;
 use crate::error::{Failure, Kind};
 use crate::format::openpgp::{self, Fingerprint};
-use crate::node::Want;
+use crate::node::{Content, Want};
 use crate::packages::manager::distribution::{Distribution, Manager};
 use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::spec::package::{Repository, Site, Word};
 
-/// Where Docker has its packages.
+/// URL of Docker's repositories.
 const DOCKER: &str = "https://download.docker.com/linux";
 
-/// The keys of Docker's repositories for apt and for dnf; see Docker's installation pages.
+/// Fingerprints of Docker's keys for apt and for dnf, from Docker's installation pages.
 const DOCKER_KEYS: [(Manager, &str); 2] = [
     (Manager::Apt, "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"),
     (Manager::Dnf, "060A61C51B558A7F742B77AAC52FEB6B621E9F35"),
 ];
 
-/// A repository for one root.
+/// Repository for the distribution of one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// `docker` or `nodebake`: what its files are called.
+    /// Name of the repository's files: `docker` or `nodebake`.
     pub name: &'static str,
-    /// Where it is.
+    /// URL of the packages.
     pub url: String,
-    /// Where its key is: a file beside the spec, or a URL.
+    /// Key: a file beside the spec, or a URL.
     pub key: String,
-    /// What the key may be; empty: whatever the file holds.
+    /// Fingerprints of the keys to accept; empty: any key.
     pub fingerprints: Vec<Fingerprint>,
     suite: String,
     components: Vec<String>,
 }
 
-/// What `choice` means for a root of `distribution`. None: what the root is configured with, or files.
+/// Returns the repository that `choice` means for a root of `distribution`; none for the root's own sources, or package
+/// files.
 pub(crate) fn origin(choice: &Repository, distribution: &Distribution) -> Result<Option<Origin>, Failure> {
     match choice {
         Repository::Distro | Repository::Files(_) => Ok(None),
@@ -48,10 +49,11 @@ pub(crate) fn origin(choice: &Repository, distribution: &Distribution) -> Result
     }
 }
 
+/// Returns Docker's repository for `distribution`.
 fn docker(distribution: &Distribution) -> Result<Origin, Failure> {
     let known = match distribution.manager {
         Manager::Apt => ["ubuntu", "debian"].into_iter().find(|id| distribution.is(id)),
-        // Rocky, Alma and CentOS share one, RHEL and Fedora have their own.
+        // Rocky, Alma and CentOS use CentOS's repository; RHEL and Fedora have their own.
         Manager::Dnf => ["rhel", "fedora", "centos"]
             .into_iter()
             .find(|id| distribution.id == *id)
@@ -80,14 +82,15 @@ fn docker_keys(manager: Manager) -> Vec<Fingerprint> {
     DOCKER_KEYS.iter().filter(|(of, _)| *of == manager).filter_map(|(_, text)| text.parse().ok()).collect()
 }
 
+/// Returns the repository at `site`. Without a key of its own it is a mirror of Docker's.
 fn at(site: &Site, distribution: &Distribution) -> Result<Origin, Failure> {
     let (key, fingerprints) = match &site.key {
         Some(key) => (key.to_string(), site.fingerprints.clone()),
-        // A mirror of Docker's keeps the key beside the suites.
+        // A mirror of Docker's repository has the key beside the suites.
         None => {
             let pinned = docker_keys(distribution.manager);
             let own = if site.fingerprints.is_empty() { pinned } else { site.fingerprints.clone() };
-            // Above the part that dnf fills in.
+            // The part from the first dnf variable on is not in the key's URL.
             let above = site.url.split("/$").next().unwrap_or_default();
             (format!("{above}/gpg"), own)
         }
@@ -102,7 +105,7 @@ fn at(site: &Site, distribution: &Distribution) -> Result<Origin, Failure> {
     })
 }
 
-/// Only apt has suites.
+/// Returns apt's suite: the one that is named, else the distribution's codename. dnf has no suites.
 fn suite(named: Option<&Word>, distribution: &Distribution) -> Result<String, Failure> {
     match named {
         Some(word) => Ok(word.to_string()),
@@ -117,7 +120,7 @@ fn suite(named: Option<&Word>, distribution: &Distribution) -> Result<String, Fa
 }
 
 impl Origin {
-    /// Refuses a key file that is not what the spec or Docker's documentation says it is.
+    /// Refuses a key file with a key that neither the spec nor Docker's documentation names.
     pub(crate) fn check_key(&self, bytes: &[u8]) -> Result<(), Failure> {
         let shown = printable(&self.key);
         let help = "get the right key, or set `fingerprint` once you have compared it";
@@ -134,11 +137,11 @@ impl Origin {
         }
     }
 
-    /// Where the key goes in the image.
+    /// Returns the path of the key in the image.
     pub(crate) fn key_path(&self, manager: Manager, key: &[u8]) -> Result<ImagePath, Failure> {
         let name = self.name;
         match manager {
-            // apt takes the form of a keyring from its name.
+            // apt reads from the name whether a keyring is armoured.
             Manager::Apt if openpgp::is_armoured(key) => {
                 ImagePath::new(&format!("/etc/apt/keyrings/{name}.asc"))
             }
@@ -147,7 +150,7 @@ impl Origin {
         }
     }
 
-    /// Where the sources file goes in the image.
+    /// Returns the path of the sources file in the image.
     pub(crate) fn sources_path(&self, manager: Manager) -> Result<ImagePath, Failure> {
         let name = self.name;
         match manager {
@@ -157,7 +160,7 @@ impl Origin {
         }
     }
 
-    /// The sources file, for a key at `key_path`.
+    /// Returns the text of the sources file, for a key at `key_path`.
     pub(crate) fn sources(&self, manager: Manager, arch: Arch, key_path: &str) -> String {
         let Origin { name, url, suite, components, .. } = self;
         match manager {
@@ -191,7 +194,7 @@ impl Origin {
         }
     }
 
-    /// The key and the sources file as they belong into the image.
+    /// Returns the key and the sources file as entries of the plan.
     pub(crate) fn entries(
         &self,
         manager: Manager,
@@ -200,7 +203,7 @@ impl Origin {
     ) -> Result<Vec<(ImagePath, Want)>, Failure> {
         let key_path = self.key_path(manager, key)?;
         let sources = self.sources(manager, arch, key_path.as_str());
-        let key = Want::File { mode: 0o644, content: crate::node::Content::Text(key.to_vec()) };
+        let key = Want::File { mode: 0o644, content: Content::Text(key.to_vec()) };
         Ok(vec![(key_path, key), (self.sources_path(manager)?, Want::text(0o644, sources))])
     }
 }

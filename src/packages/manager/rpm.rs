@@ -1,6 +1,6 @@
-//! What rpm has installed in a root: asked through rpm, whose database is its own business.
+//! Reads rpm's database through rpm in the root, because its format differs between releases of rpm.
 //!
-//! Source: rpm(8).
+//! It must not change the root. Source: rpm(8).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +13,23 @@ use crate::process::protocol::{Answer, Call};
 use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::Runtime;
 
-/// One line a package.
+/// Format of a package's line in the answer of `rpm --query`.
 const QUERY: &str = r"%{NAME}\t%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\t%{ARCH}\n";
 
-/// Keys that are trusted are packages of one name: their version tells them apart.
+/// Name of the pseudo-packages that are rpm's trusted keys; the version tells them apart.
 const KEY: &str = "gpg-pubkey";
 
-/// Where the versionlock plugin of dnf 4, and dnf 5, keep what is held.
+/// Files with the held packages, of dnf 4's versionlock plugin and of dnf 5.
 const HELD: [&str; 2] = ["/etc/dnf/plugins/versionlock.list", "/etc/dnf/versionlock.toml"];
 
-/// What to ask rpm for [`database`]: all packages, then the files of those called `names`.
+/// Returns the calls for [`database`]: all packages, then the files of each package of `names`.
 pub(crate) fn questions(options: &Options, names: &[&str]) -> Vec<Call> {
     let all = ["rpm", "--query", "--all", "--queryformat", QUERY];
     let files = names.iter().map(|name| call(options, &["rpm", "--query", "--dump", name], QUESTION, true));
     std::iter::once(call(options, &all, QUESTION, true)).chain(files).collect()
 }
 
-/// The answers to [`questions`].
+/// Reads the answers to [`questions`], and which packages are held.
 pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Result<Database, Failure> {
     let Some((all, files)) = answers.split_first() else { return Ok(Database::default()) };
     if all.code != Some(0) {
@@ -48,7 +48,7 @@ pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Resul
         let record = Record {
             version: version.to_owned(),
             architecture: architecture.to_owned(),
-            // A transaction that was killed leaves the old one beside the new.
+            // A transaction that was killed leaves the old version beside the new one.
             is_whole: !database.records.contains_key(&name),
             is_held,
             ..Record::default()
@@ -63,7 +63,7 @@ pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Resul
     Ok(database)
 }
 
-/// The names of what is held.
+/// Reads the names of the held packages.
 fn held(root: &Root) -> Result<BTreeSet<String>, Failure> {
     let mut names = BTreeSet::new();
     for path in HELD.map(ImagePath::fixed) {
@@ -73,8 +73,8 @@ fn held(root: &Root) -> Result<BTreeSet<String>, Failure> {
     Ok(names)
 }
 
-/// `NAME-EPOCH:VERSION-RELEASE.ARCH`, in which anything but the name may be a pattern, or dnf 5's
-/// `name = "NAME"`. With `!` before it a version is kept away, and none is held.
+/// Reads the package's name from a line `NAME-EPOCH:VERSION-RELEASE.ARCH`, in which anything but the name may be a
+/// pattern, or from dnf 5's `name = "NAME"`. A line that begins with `!` excludes a version and holds nothing.
 pub(crate) fn held_name(line: &str) -> Option<&str> {
     let line = line.trim();
     if let Some((_, name)) = line.split_once('=').filter(|(key, _)| key.trim() == "name") {
@@ -89,7 +89,8 @@ pub(crate) fn held_name(line: &str) -> Option<&str> {
     (!name.starts_with(['#', '!'])).then_some(name)
 }
 
-/// `PATH SIZE MTIME DIGEST MODE OWNER GROUP CONFIG DOC RDEV LINK`; a path may have spaces.
+/// Reads files and digests from lines `PATH SIZE MTIME DIGEST MODE OWNER GROUP CONFIG DOC RDEV LINK`; a path may have
+/// spaces.
 pub(crate) fn dump(text: &str) -> (Vec<ImagePath>, BTreeMap<ImagePath, String>) {
     let (mut files, mut digests) = (Vec::new(), BTreeMap::new());
     for line in text.lines() {
@@ -107,21 +108,55 @@ pub(crate) fn dump(text: &str) -> (Vec<ImagePath>, BTreeMap<ImagePath, String>) 
     (files, digests)
 }
 
-/// Files of a containerd that a killed rpm had not renamed yet, `NAME;` and eight hexadecimal digits: no
-/// later run of rpm takes them away.
-pub(crate) fn torn(root: &Root) -> Result<Vec<ImagePath>, Failure> {
-    let mut torn = Vec::new();
+/// Returns temporary files of a runtime's package, `NAME;` and eight hexadecimal digits. A killed rpm leaves them, and
+/// no later run of rpm removes them.
+pub(crate) fn temporary_files(root: &Root) -> Result<Vec<ImagePath>, Failure> {
+    let mut paths = Vec::new();
     for runtime in Runtime::ALL {
         let (directories, starts) = runtime.facts().package_files;
         for directory in directories.iter().map(|path| ImagePath::fixed(path)) {
             for name in root.names(&directory)?.unwrap_or_default() {
-                let Some((name_of, digits)) = name.rsplit_once(';') else { continue };
-                let is_torn = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if is_torn && starts.iter().any(|start| name_of.starts_with(start)) {
-                    torn.push(directory.join(&name)?);
+                let Some((stem, digits)) = name.rsplit_once(';') else { continue };
+                let is_temporary = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if is_temporary && starts.iter().any(|start| stem.starts_with(start)) {
+                    paths.push(directory.join(&name)?);
                 }
             }
         }
     }
-    Ok(torn)
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dump, held_name};
+
+    #[test]
+    fn a_dump_gives_files_and_digests() {
+        let digest = "a".repeat(64);
+        let text = format!(
+            "/etc/containerd/config.toml 27 0 {digest} 0100644 root root 1 0 0 X\n/usr/bin 0 0 {} 040755 root root 0 0 0 X\n",
+            "0".repeat(64)
+        );
+        let (files, digests) = dump(&text);
+        assert_eq!(files.len(), 2);
+        assert_eq!(digests.values().collect::<Vec<_>>(), [&digest]);
+    }
+
+    #[test]
+    fn a_hold_is_of_one_package() {
+        for (line, name) in [
+            ("containerd.io-0:2.1.9-1.el9.*", Some("containerd.io")),
+            ("java-1.8.0-headless-1:1.8.0-1.el9.*", Some("java-1.8.0-headless")),
+            ("containerd.io-2.1.*", Some("containerd.io")),
+            ("runc-*", Some("runc")),
+            ("name = \"containerd.io\"", Some("containerd.io")),
+            ("!containerd.io-0:2.2.0-1.el9.*", None),
+            ("# Added lock on Mon Jan 1-1", None),
+            ("[[packages]]", None),
+            ("", None),
+        ] {
+            assert_eq!(held_name(line), name, "{line}");
+        }
+    }
 }

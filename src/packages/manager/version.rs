@@ -1,7 +1,6 @@
-//! Versions of packages, and upstream's version in them.
+//! Compares a package's version with the version that the spec asks for. It must not order versions: apt and dnf do.
 
-/// The upstream part of a package's version: `1.7.24` of `1:1.7.24~ds1-6+b4`. None where it does not
-/// begin with X.Y.Z.
+/// Returns the upstream part of a package's version, `1.7.24` of `1:1.7.24~ds1-6+b4`; none where that is not X.Y.Z.
 pub(crate) fn upstream(version: &str) -> Option<&str> {
     let bare = version.split_once(':').map_or(version, |(_, rest)| rest);
     let end = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
@@ -9,8 +8,8 @@ pub(crate) fn upstream(version: &str) -> Option<&str> {
     (text.split('.').count() == 3 && semver::Version::parse(text).is_ok()).then_some(text)
 }
 
-/// Whether a package of `version` is what the spec asks for as `wanted`: the same, without its
-/// epoch, or of that upstream version.
+/// Returns whether `version` of a package is `wanted` of the spec: the same with or without the epoch, or a package of
+/// that upstream version.
 pub(crate) fn satisfies(version: &str, wanted: &str) -> bool {
     let bare = version.split_once(':').map_or(version, |(_, rest)| rest);
     let revised = |rest: &str| rest.starts_with(['-', '~', '+']);

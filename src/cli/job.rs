@@ -1,0 +1,40 @@
+//! Makes the job of a bake from the command line and the user's input. It must not start it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::bake::job::Job;
+use crate::cli::args::{BakeArguments, BuildArguments, Static};
+use crate::cli::input::{self, Input, UserInput};
+use crate::progress::Progress;
+
+/// Reads the job of `plan` and `apply`.
+pub(super) fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
+    let cache = input::cache_outside(&bake.input, &bake.root)?;
+    let lock_timeout = Duration::from_secs(bake.wait.lock_timeout);
+    Ok(Job { lock_timeout, ..job(&bake.input, bake.build, cache, progress)? })
+}
+
+/// Reads the job that the flags and the spec describe, with `cache` as the folder of downloads.
+pub(super) fn job(
+    input: &Input,
+    build: BuildArguments,
+    cache: Option<PathBuf>,
+    progress: &Progress,
+) -> anyhow::Result<Job> {
+    let UserInput { mut spec, lock, certificates } = UserInput::load(input)?;
+    match build.static_build {
+        Static::Auto => {}
+        Static::Always => spec.choose_static(true),
+        Static::Never => spec.choose_static(false),
+    }
+    Ok(Job {
+        fetcher: input::fetcher(input, &spec, cache, progress)?,
+        spec,
+        lock,
+        certificates,
+        scratch: std::env::temp_dir(),
+        lock_timeout: Duration::ZERO,
+        mtime: input::source_date_epoch()?,
+    })
+}
