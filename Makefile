@@ -55,7 +55,8 @@ test-fast:
 	cargo test --locked --lib --bins --test hermetic
 
 matrix:
-	tests/matrix $(RUN) >tests/README.md
+	tests/matrix $(RUN) >$(TARGET)/matrix.md
+	cp $(TARGET)/matrix.md tests/README.md
 
 fuzz:
 	fuzz/run 600

@@ -135,7 +135,7 @@ fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Fai
 pub(super) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
     if Instant::now() >= deadline {
         let message = format!("root `{}` is locked by another run of nodebake", root.host().display());
-        return Err(Failure::new(Kind::Pinned, message).help("wait for it, or give --lock-timeout SECONDS"));
+        return Err(Failure::new(Kind::Locked, message).help("wait for it, or give --lock-timeout SECONDS"));
     }
     interrupt::check()?;
     std::thread::sleep(POLL);

@@ -127,7 +127,7 @@ fn describe(table: &mut Table, mirror: &Mirror, directory: &ImagePath) -> Result
     if !mirror.headers.is_empty() {
         let mut headers = Table::new();
         for (name, text) in &mirror.headers {
-            headers.insert(&**name, value(&**text));
+            headers.insert(name, value(&**text));
         }
         table.insert("header", Item::Table(headers));
     }
