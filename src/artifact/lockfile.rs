@@ -1,6 +1,6 @@
 //! `nodebake.lock`, the file of data beside the spec: what was pinned, and how each digest was verified.
 //!
-//! This module must not be changed by a bake: `nodebake lock` alone writes it.
+//! A bake must not change the file: `nodebake lock` alone writes it.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
-//! Leaves a root as it was, or as far as it got.
+//! Undoes an unfinished bake of one root after a failure.
+//!
+//! This module must not hide the failure: it returns it.
 
 use std::time::Duration;
 
@@ -9,19 +11,20 @@ use crate::packages::removal::{self, Removal};
 use crate::root::Root;
 use crate::state::State;
 
-/// Leaves the root as it was, or as far as it got, and passes `error` on.
+/// Undoes what the bake has done in `root`, unless files have been renamed, and returns `error`. Packages that were
+/// installed beside an earlier bake's files stay, and the receipt names them.
 pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::Error {
     let Some(state) = state else { return error };
     let undone = || -> Result<(), Failure> {
         match recover::recover(root, &state)? {
-            // Packages were all that had come: they go as well.
+            // A fresh bake that has installed nothing but packages leaves none of them.
             Some(receipt) if receipt.paths.is_empty() && !receipt.packages.is_empty() => {
-                let request = Options::offline(Duration::ZERO);
+                let options = Options::offline(Duration::ZERO);
                 removal::remove_packages(
                     root,
                     Some(&state),
                     &receipt.packages,
-                    request,
+                    options,
                     Removal::IfUnneeded,
                 )?;
                 return state.destroy(&receipt.directories);
@@ -37,7 +40,7 @@ pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -
     };
     match undone() {
         Ok(()) => error,
-        // It is what could not be read in the first place.
+        // The cleaning up has met the failure that is already told.
         Err(failure) if same(&failure) => error,
         Err(failure) => error.context(format!(
             "cleaning up in {} failed as well ({failure}); the next run goes on from there",
@@ -46,7 +49,7 @@ pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -
     }
 }
 
-/// One failure for every root that meets it: the same message, kind and remedy.
+/// Copies a failure for one more root that meets it, with message, kind and remedy.
 pub(crate) fn repeat(error: &anyhow::Error) -> anyhow::Error {
     match crate::error::failure(error) {
         Some(failure) => {

@@ -1,4 +1,6 @@
-//! The plan of a spec by itself: without a root nothing is in place, and there is no glibc to look at.
+//! Plans a spec without a root: every artifact is fetched, and no glibc decides about a build.
+//!
+//! This module must not write anything but scratch files.
 
 use crate::arch::Arch;
 use crate::archive::decode::{self, Destination};
@@ -11,8 +13,7 @@ use crate::parallel::IdleProcessors;
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::spec::Base;
 
-/// The plan of `job` by itself, for its own architecture or this host's: without a root there is no
-/// glibc to look at and nothing in place.
+/// Plans `job` without a root, for the architecture of its spec or else of this host.
 pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
     if job.spec.package().is_some() {
         let message = "what a package brings is known in a root only";

@@ -1,4 +1,6 @@
-//! Fetches and decodes what is missing somewhere: side by side, the longest first, each once.
+//! Fetches and decodes every artifact that is missing in a root: each once, for all roots.
+//!
+//! This module must not give a decoded file a name: `commit` does.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +11,21 @@ use crate::bake::root::{Bake, DecodedArtifacts};
 use crate::digest::Digest;
 use crate::parallel::{self, IdleProcessors};
 
-/// Fetches and decodes, side by side, every artifact that is missing somewhere; each once.
+/// Fetches and decodes every artifact that is missing in one of the roots, several at the same time.
 pub(super) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>]) -> DecodedArtifacts {
     let mut needed: BTreeMap<Digest, (Artifact, Destination)> = BTreeMap::new();
     for bake in bakes.iter().flatten() {
         for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {
             let (needed, _) =
                 needed.entry(artifact.sha256).or_insert((artifact.clone(), destination(job, bake)));
-            // It was installed and is not what the receipt says: whether the lock says it right is seen now.
+            // A file of it differs from the receipt: the digests in the lock may be wrong and are not used.
             if bake.knows(artifact) {
                 needed.members.clear();
             }
         }
     }
     let mut needed: Vec<_> = needed.into_values().collect();
-    // The longest first, so that the last to end is short.
+    // Longest first: the last one to finish should be short.
     needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(artifact.catalogued().decoding));
     let threads = job.fetcher.at_once(needed.iter().map(|(artifact, _)| artifact.url.as_str()));
     let idle = IdleProcessors::all();

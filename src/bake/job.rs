@@ -1,4 +1,6 @@
-//! What is baked, the same for every root, and what came of each.
+//! Values of a bake: what is baked, the same for every root, and the outcome for each root.
+//!
+//! This module must not do anything with them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,40 +12,40 @@ use crate::commit::diff::Diff;
 use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 
-/// What is baked, the same for every root.
+/// Bake of one or several roots: everything that is the same for all.
 pub(crate) struct Job {
-    /// What the user wrote.
+    /// Spec of the user.
     pub spec: Spec,
-    /// What is pinned.
+    /// Artifacts and packages pinned by `nodebake.lock`.
     pub lock: Lockfile,
-    /// The certificates that the spec names, by their path in it.
+    /// Certificates and keys that the spec names, by their path in it.
     pub certificates: BTreeMap<PathBuf, Vec<u8>>,
-    /// How artifacts are fetched.
+    /// Fetcher of artifacts.
     pub fetcher: Fetcher,
-    /// Where decoded members go that can't go to a root's own filesystem.
+    /// Directory of this host for decoded members that can't be written to a root's own filesystem.
     pub scratch: PathBuf,
-    /// How long to wait for a root that another run has locked.
+    /// Time to wait for a root that another run has locked.
     pub lock_timeout: Duration,
     /// Modification time of installed files, seconds since 1970.
     pub mtime: i64,
 }
 
-/// What came of one root.
+/// Outcome of a bake for one root.
 pub(crate) struct Outcome {
-    /// The root, as the user gave it.
+    /// Root as the user named it.
     pub host: PathBuf,
-    /// Its changes, or why there are none.
+    /// Changes in the root, or the failure.
     pub result: anyhow::Result<Report>,
 }
 
-/// What was, or would be, done in a root.
+/// Changes that were made in a root, or would be.
 pub(crate) struct Report {
-    /// Every path.
+    /// Difference between plan and root, path by path.
     pub diff: Diff,
     /// Edits that were saved before they were replaced.
     pub kept: SavedEdits,
-    /// What the user should know of the root.
+    /// Warnings about the root.
     pub warnings: Vec<String>,
-    /// What came of starting the service, where that was asked for.
+    /// Outcome of `--start`; none without that flag.
     pub started: Option<anyhow::Result<String>>,
 }

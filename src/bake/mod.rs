@@ -1,6 +1,7 @@
 //! Bakes roots: begins each, decodes what is missing once, plans, stages everywhere, publishes.
 //!
-//! A root that fails does not stop the others, and stays as it was. How one root is changed stands in `commit`.
+//! A root that fails does not stop the others. Until its first file is renamed, a failure leaves its files as they
+//! were. This module must not change a root itself: `commit` and `packages` do.
 
 mod abandon;
 mod alone;
@@ -71,7 +72,7 @@ fn flushes(decoded: &DecodedArtifacts, roots: usize) -> usize {
     (parallel::flushes(members + 2 * roots) / roots.clamp(1, ROOTS)).max(1)
 }
 
-/// Leaves every root as it was after a signal: until here nothing is visible anywhere.
+/// Undoes the bake of every root after a signal: no file has been renamed yet.
 fn stop_if_interrupted(staged: Results<Planned>) -> Results<Planned> {
     let Err(signal) = interrupt::check() else { return staged };
     let error = anyhow::Error::from(signal);

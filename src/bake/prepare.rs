@@ -1,4 +1,6 @@
-//! The plan for one root, and what it changes there.
+//! Plans one root: has its packages installed, computes the plan and compares the root with it.
+//!
+//! This module must not write a file of the plan: `publish` does.
 
 use crate::archive::decode::Decoded;
 use crate::bake::abandon::{abandon, repeat};
@@ -19,14 +21,16 @@ use crate::runtime::Runtime;
 use crate::spec::{Base, Spec};
 use crate::state::{self, Receipt};
 
-/// A bake that knows what it will do.
+/// Bake of one root with its plan.
 pub(crate) struct Planned<'a> {
     pub(super) bake: Bake<'a>,
-    /// What the receipt says; nothing in a first bake.
+    /// Receipt of the last bake; empty before the first.
     pub(super) receipt: Receipt,
-    /// Whether there is no receipt yet.
+    /// This is the first bake of the root.
     pub(super) is_first: bool,
+    /// Every path of the image.
     pub(super) plan: Plan,
+    /// Changes that make the root like the plan.
     pub(super) diff: Diff,
     warnings: Vec<String>,
 }
@@ -37,7 +41,7 @@ impl Planned<'_> {
     }
 }
 
-/// The plan for one root, and what it changes.
+/// Plans one root, and undoes the bake if that fails.
 pub(super) fn prepare<'a>(
     job: &Job,
     mut bake: Bake<'a>,
@@ -97,8 +101,8 @@ fn members(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Result<Vec<Placed
     Ok(members)
 }
 
-/// Has the package manager bring what it has to: before the plan, which depends on what that is, and
-/// after everything else is known to be there.
+/// Has the root's packages installed or removed: before the plan, which depends on them, and after everything else
+/// has been fetched and decoded.
 fn ensure_packages(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
     let inputs = PackageInputs {
         spec: &job.spec,
@@ -118,7 +122,7 @@ fn ensure_packages(job: &Job, bake: &mut Bake) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the root's C library is new enough for every executable that will be installed.
+/// Refuses an executable that needs a newer glibc than the root has. Returns a warning if the root's is unknown.
 pub(super) fn check_glibc(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Result<Vec<String>> {
     let mut dynamic = None;
     let artifacts = bake.artifacts.iter().filter_map(|artifact| decoded.get(&artifact.sha256)?.as_ref().ok());
@@ -157,7 +161,7 @@ pub(super) fn check_glibc(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Re
         .collect())
 }
 
-/// What the staged containerd prints as its default configuration, where the spec starts from it.
+/// Runs the daemon to print its default configuration, if the spec starts from that.
 pub(super) fn default_config(
     spec: &Spec,
     progress: &Progress,
@@ -173,14 +177,14 @@ pub(super) fn default_config(
     if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
         return staged_default_config(runtime, decoded);
     }
-    // In place by the root's own receipt, which is no proof: never outside of the root, never as root.
+    // Only the root's own receipt says that this file is the verified one: it runs in the root only, as nobody.
     Ok(Some(staged::installed_config_default(
         bake.root.host(),
         &ImagePath::fixed(runtime.facts().binary.own),
     )?))
 }
 
-/// What the decoded containerd prints as its default configuration.
+/// Runs the decoded daemon to print its default configuration.
 pub(super) fn staged_default_config(runtime: Runtime, decoded: &Decoded) -> anyhow::Result<Option<String>> {
     let member = decoded.members.iter().find(|member| member.path.as_str() == runtime.facts().binary.own);
     member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)

@@ -1,4 +1,6 @@
-//! Stages and publishes one root.
+//! Stages and publishes the plan of one root.
+//!
+//! This module must not write anything where the root is as planned.
 
 use crate::archive::decode::DecodedMember;
 use crate::bake::abandon::abandon;
@@ -8,7 +10,7 @@ use crate::bake::root::DecodedArtifacts;
 use crate::commit::Commit;
 use crate::error::Failure;
 
-/// Writes everything beside its place. Where nothing has to change, nothing at all is written.
+/// Writes every changed file beside its destination, and undoes that if it fails.
 pub(super) fn stage<'a>(
     job: &Job,
     planned: Planned<'a>,
@@ -28,7 +30,7 @@ pub(super) fn stage<'a>(
     }
 }
 
-/// Renames everything into place.
+/// Renames every staged file to its destination.
 pub(super) fn publish(job: &Job, planned: Planned, flushes: usize) -> anyhow::Result<Report> {
     let published = planned
         .commit(job, &[], flushes)

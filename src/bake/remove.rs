@@ -1,4 +1,6 @@
-//! Takes away what nodebake owns in a root, and puts back what was there: the empty plan, carried out.
+//! Removes what nodebake owns in a root and puts back what was there: the commit of an empty plan.
+//!
+//! This module must not remove a file that somebody has edited.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use crate::plan::Plan;
 use crate::root::Root;
 use crate::state::{self, State};
 
-/// Takes everything away that nodebake owns in the root at `host`. None: it owns nothing there.
+/// Removes everything that nodebake owns in the root at `host`. Returns none if it owns nothing there.
 pub(crate) fn remove(host: &Path, lock_timeout: Duration) -> anyhow::Result<Option<Diff>> {
     let root = Root::open(host)?;
     let Some(state) = State::open_existing(&root, lock_timeout)? else { return Ok(None) };
@@ -21,7 +23,7 @@ pub(crate) fn remove(host: &Path, lock_timeout: Duration) -> anyhow::Result<Opti
         state.destroy(&created)?;
         return Ok(None);
     };
-    // Packages go last: their files are not ours, and what was edited is still to be told apart.
+    // Packages are removed last: the commit still has to tell their files from edited ones.
     let plan = Plan { packages: receipt.packages.clone(), ..Plan::empty(&receipt.arch) };
     let found = state::survey(&root, &receipt)?;
     let mut diff = diff::diff(&plan, &receipt, &found, &root)?;
@@ -43,9 +45,9 @@ pub(crate) fn remove(host: &Path, lock_timeout: Duration) -> anyhow::Result<Opti
             None => error,
         }
     })?;
-    let request = Options::offline(lock_timeout);
+    let options = Options::offline(lock_timeout);
     diff.packages =
-        removal::remove_packages(&root, Some(&state), &receipt.packages, request, Removal::IfUnneeded)?;
+        removal::remove_packages(&root, Some(&state), &receipt.packages, options, Removal::IfUnneeded)?;
     let created = state.receipt()?.map(|receipt| receipt.directories).unwrap_or_default();
     state.destroy(&created)?;
     Ok(Some(diff))

@@ -1,5 +1,6 @@
-//! One root on its way through the pipeline: what it is, what is in place in it, and whether what it
-//! needs will run there. It changes nothing: see `bake/job.rs` and `commit/mod.rs`.
+//! Begins the bake of one root: locks it, recovers it, and finds out what it is, has and needs.
+//!
+//! This module must not write a file of the plan: `commit` does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,24 +24,24 @@ use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 use crate::state::{self, Owned, Receipt, State, Survey};
 
-/// What was fetched and decoded, by the artifact's digest.
+/// Decoded artifacts, or why one could not be decoded, by the artifact's digest.
 pub(super) type DecodedArtifacts = BTreeMap<Digest, anyhow::Result<Decoded>>;
 
-/// One root on its way through the pipeline.
+/// Bake of one root: what the root is, has and needs.
 pub(super) struct Bake<'a> {
-    /// The root.
+    /// Root that is baked.
     pub root: &'a Root,
-    /// Its locked state, where something is to be written.
+    /// State of the root, locked; none where nothing may be written.
     pub state: Option<State<'a>>,
-    /// What is owned in it.
+    /// Receipt of the last bake.
     pub receipt: Option<Receipt>,
-    /// What it is.
+    /// Architecture and glibc of the root.
     pub target: Target,
-    /// What it needs.
+    /// Artifacts that the spec asks for.
     pub artifacts: Vec<Artifact>,
-    /// What is at every path that is owned.
+    /// Node at every path that the receipt owns.
     pub found: Survey,
-    /// What packages bring, once that is known.
+    /// Everything that packages bring; none until the package manager has been asked.
     pub from_packages: Option<FromPackages>,
 }
 
@@ -50,7 +51,7 @@ impl Bake<'_> {
         self.receipt.as_ref().is_some_and(|receipt| !receipt.packages.is_empty())
     }
 
-    /// Whether the receipt says that `artifact` was installed.
+    /// Tells whether the receipt says that `artifact` was installed.
     pub(super) fn knows(&self, artifact: &Artifact) -> bool {
         let same = |a: &Artifact| {
             (a.sha256, &a.build, &a.version, &a.arch)
@@ -59,7 +60,7 @@ impl Bake<'_> {
         self.receipt.as_ref().is_some_and(|receipt| receipt.artifacts.iter().any(same))
     }
 
-    /// Whether everything that came from `artifact` is still as it was installed.
+    /// Tells whether every file of `artifact` is still as it was installed.
     pub(super) fn in_place(&self, artifact: &Artifact) -> bool {
         let as_installed =
             |(path, owned): (&ImagePath, &Owned)| self.found.get(path) == Some(&Some(owned.node.clone()));
@@ -71,7 +72,7 @@ impl Bake<'_> {
         paths.filter(move |(_, owned)| owned.artifact == Some(artifact))
     }
 
-    /// The index of an artifact that is in place, from the receipt.
+    /// Returns the members of an artifact that is in place, from the receipt.
     pub(super) fn index(&self, artifact: &Artifact) -> Vec<Placed> {
         let placed = |(path, owned): (&ImagePath, &Owned)| match (&owned.node, &owned.member) {
             (Node::File { sha256, .. }, Some(member)) => Some(Placed {
@@ -87,7 +88,7 @@ impl Bake<'_> {
     }
 }
 
-/// The index of a decoded artifact.
+/// Returns the members of a decoded artifact.
 pub(super) fn placed(decoded: &Decoded) -> impl Iterator<Item = Placed> {
     decoded.members.iter().map(|member| Placed {
         artifact: decoded.artifact.sha256,
@@ -98,7 +99,7 @@ pub(super) fn placed(decoded: &Decoded) -> impl Iterator<Item = Placed> {
     })
 }
 
-/// One root can be named twice: baking it twice at once would lock it against itself.
+/// Opens every root. A root that is named twice is refused: its second bake would wait for the lock of its first.
 pub(super) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
     let mut seen = BTreeSet::new();
     hosts
@@ -115,7 +116,7 @@ pub(super) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
         .collect()
 }
 
-/// Locks a root, recovers what an earlier run has left midway, and tells what the root is and needs.
+/// Locks a root, recovers it after an unfinished run, and finds out what it is, has and needs.
 pub(super) fn begin<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
     let (target, artifacts) = needs(job, root)?;
     let state = State::open(root, job.lock_timeout)?;
@@ -132,7 +133,7 @@ pub(super) fn begin<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
     }
 }
 
-/// Tells what [`begin`] would, without a lock: nothing may be written then.
+/// Finds out the same as [`begin`] without a lock, so that nothing may be written.
 pub(super) fn look<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
     let (target, artifacts) = needs(job, root)?;
     let receipt = state::receipt(root)?;
@@ -142,7 +143,7 @@ pub(super) fn look<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
 
 fn needs(job: &Job, root: &Root) -> anyhow::Result<(Target, Vec<Artifact>)> {
     if job.spec.package().is_some() {
-        // Before anything is fetched.
+        // A root without a package manager is refused before anything is fetched.
         Distribution::of(root)?;
     }
     let arch = arch(&job.spec, root, &job.fetcher)?;
@@ -155,7 +156,7 @@ fn survey(root: &Root, receipt: Option<&Receipt>) -> Result<Survey, Failure> {
     receipt.map_or_else(|| Ok(Survey::default()), |receipt| state::survey(root, receipt))
 }
 
-/// The spec's architecture wins over the root's own.
+/// Returns the spec's architecture, or else that of the root's own executables.
 fn arch(spec: &Spec, root: &Root, fetcher: &Fetcher) -> Result<Arch, Failure> {
     let Some(arch) = spec.arch.as_ref().and_then(|name| name.arch()) else { return target::arch(root) };
     match target::arch(root) {

@@ -1,6 +1,6 @@
-//! `apply --start`: brings the running system up to what has just been baked into it.
+//! Implements `apply --start`: sets the kernel up, restarts the runtime where that is necessary, waits for the CRI.
 //!
-//! A running containerd is left alone unless a file from here that it reads at its start has changed.
+//! This module must not restart a runtime that already runs with everything that is installed.
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,19 @@ use crate::root::Root;
 use crate::runtime::Facts;
 use crate::spec::Spec;
 
-/// How long the CRI may take after systemd calls the service started.
+/// Time within which the CRI has to answer after systemd has started the service.
 const READY: Duration = Duration::from_secs(60);
 
 const POLL: Duration = Duration::from_millis(100);
 
-/// How often a log hears that somebody is still waiting.
+/// Interval of the messages that a log gets during the wait.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// Lines of the service's log in an error.
+/// Number of the service's log lines in a failure.
 const LOG: usize = 8;
 
-/// Starts or restarts containerd where that is needed and waits until its CRI answers. Gives what
-/// was done, for people.
+/// Starts or restarts the runtime where that is necessary and waits until its CRI answers. Returns a message of
+/// what was done.
 ///
 /// `root` is the running system's and `diff` what was changed in it. Fails with
 /// [`Kind::Unsupported`], the last lines of the service's log in the message.
@@ -59,8 +59,8 @@ fn bring_up(root: &Root, runtime: &Facts, diff: &Diff, progress: &Progress) -> R
     })
 }
 
-/// As systemd does at boot, before the service. A kernel that can't is named and no reason to stop:
-/// what it lacks may be built in, or not be needed.
+/// Loads modules and sets parameters as systemd does at boot. A failure is a warning only: a module may be built
+/// in, or not be needed.
 fn prepare_kernel(spec: &Spec, progress: &Progress) {
     let modules = spec.kernel.modules.iter().map(|module| &**module);
     let missing: Vec<&str> = modules.filter(|module| !running_kernel::is_loaded(module)).collect();
@@ -77,7 +77,7 @@ fn prepare_kernel(spec: &Spec, progress: &Progress) {
     }
 }
 
-/// None: what runs is what is installed.
+/// Returns why the service has to be restarted; none if it runs with what is installed.
 fn reason_to_restart(root: &Root, runtime: &Facts, diff: &Diff) -> Result<Option<String>, Failure> {
     let service = service::state(runtime.service).map_err(|why| failed("systemctl show", &why))?;
     let Some(process) = service.process.filter(|_| service.active == "active") else {
@@ -91,13 +91,13 @@ fn reason_to_restart(root: &Root, runtime: &Facts, diff: &Diff) -> Result<Option
     let changed_now = diff.changes.iter().find(|change| change.acts() && is_read_at_start(&change.path));
     let changed = match changed_now {
         Some(change) => Some(change.path.clone()),
-        // By an earlier run without `--start`, or by hand.
+        // An earlier run without `--start`, or an administrator, may have changed a file.
         None => service::changed_since_start(process, root, runtime)?,
     };
     Ok(changed.map(|path| format!("{path} has changed")))
 }
 
-/// Waits until the runtime is ready and gives its name and version.
+/// Waits until the runtime is ready and returns its name and version.
 fn wait_for_cri(runtime: &Facts, progress: &Progress) -> Result<String, Failure> {
     let waiting = progress.spinner("waiting for the CRI");
     let began = Instant::now();

@@ -1,4 +1,6 @@
-//! What the user should know of a root before its image is used; nothing here stops a bake.
+//! Warnings about a root: what keeps the service from starting, or files from getting into the image.
+//!
+//! This module must not stop a bake.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +12,15 @@ use crate::plan::Plan;
 use crate::root::Root;
 use crate::runtime::Daemon;
 
-/// What stands in the way of the service, or of the image that is made of the root.
+/// Warns of what keeps the service from starting, or files from getting into an image of the root.
 pub(super) fn warnings(root: &Root, plan: &Plan) -> Result<Vec<String>, Failure> {
     let mut warnings = outside_of_the_image(root)?;
     warnings.extend(masked(root, plan)?);
     Ok(warnings)
 }
 
-/// Where other filesystems are mounted on the way to what changes: files there do not become part
-/// of an image that is made of this one.
+/// Returns the mount points of other filesystems above changed paths: files there do not get into an image of the
+/// root's own filesystem.
 pub(super) fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failure> {
     let mut mounts = BTreeSet::new();
     for change in diff.changes.iter().filter(|change| change.acts()) {
@@ -27,7 +29,7 @@ pub(super) fn mounts(root: &Root, diff: &Diff) -> Result<BTreeSet<String>, Failu
     Ok(mounts)
 }
 
-/// A unit in /etc stands before ours.
+/// Warns of a unit in /etc, which wins over the installed one.
 fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
     let Some(daemon) = Daemon::of(&plan.entries) else { return Ok(None) };
     let path = ImagePath::fixed(daemon.runtime.facts().override_unit);
@@ -41,7 +43,7 @@ fn masked(root: &Root, plan: &Plan) -> Result<Option<String>, Failure> {
     }))
 }
 
-/// On ostree systems /usr/local and /opt lead to /var, which an image's update leaves alone.
+/// Warns of links from /usr/local and /opt to /var: on ostree systems an update of the image does not change /var.
 fn outside_of_the_image(root: &Root) -> Result<Vec<String>, Failure> {
     let mut warnings = Vec::new();
     for path in ["/usr/local", "/opt"].map(ImagePath::fixed) {

@@ -1,4 +1,6 @@
-//! `nodebake plan` and `nodebake apply`. It must not change a root itself: `bake` does.
+//! `nodebake plan` and `nodebake apply`.
+//!
+//! This module must not change a root itself: `bake` does.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,6 @@
-//! The command line as clap parses it; the comments are its help. It must not run anything.
+//! The command line as clap parses it; the comments are its help.
+//!
+//! This module must not run anything.
 
 use std::path::PathBuf;
 

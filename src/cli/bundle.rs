@@ -1,4 +1,6 @@
-//! `nodebake bundle create` and `nodebake bundle verify`. It must not know the bundle's format.
+//! `nodebake bundle create` and `nodebake bundle verify`.
+//!
+//! This module must not know the bundle's format.
 
 use std::path::Path;
 

@@ -1,4 +1,6 @@
-//! `nodebake goss` without a root. It must not write anything.
+//! `nodebake goss` without a root.
+//!
+//! This module must not write to a root: artifacts are fetched into the cache and decoded to scratch files.
 
 use crate::bake;
 use crate::cli::args::BuildArguments;

@@ -1,6 +1,6 @@
 //! Reads the user's input from this host: the spec, the lock, certificates and the environment.
 //!
-//! It must not read anything in a root.
+//! This module must not read anything in a root.
 
 use std::collections::BTreeMap;
 use std::fs::File;

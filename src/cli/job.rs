@@ -1,4 +1,6 @@
-//! Makes the job of a bake from the command line and the user's input. It must not start it.
+//! Makes the job of a bake from the command line and the user's input.
+//!
+//! This module must not start it.
 
 use std::path::PathBuf;
 use std::time::Duration;

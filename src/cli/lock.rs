@@ -1,4 +1,6 @@
-//! `nodebake lock`. It must not decide which digests to trust: `trust` does.
+//! `nodebake lock`.
+//!
+//! This module must not decide which digests to trust: `trust` does.
 
 use std::io::Write;
 use std::sync::Mutex;

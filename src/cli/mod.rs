@@ -1,6 +1,7 @@
 //! The command line: reads arguments, runs the command, prints the result. Data goes to stdout, all else to stderr.
 //!
-//! It must not know how a root is changed: `bake`, `verify` and `trust` do. Only this folder prints results.
+//! This module must not know how a root is changed: `bake`, `verify` and `trust` do. Only this folder prints
+//! results.
 
 mod apply;
 mod args;

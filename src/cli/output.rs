@@ -1,4 +1,6 @@
-//! Writes results to stdout and to files of the user. It must not format them: `report.rs` and `json.rs` do.
+//! Writes results to stdout and to files of the user.
+//!
+//! This module must not format them: `report.rs` and `json.rs` do.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};

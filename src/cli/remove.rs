@@ -1,4 +1,6 @@
-//! `nodebake remove`. It must not change the root itself: `bake` does.
+//! `nodebake remove`.
+//!
+//! This module must not change the root itself: `bake` does.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,4 +1,6 @@
-//! Formats results as text for people. It must not print control characters from roots, receipts or archives.
+//! Formats results as text for people.
+//!
+//! This module must not print control characters from roots, receipts or archives.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

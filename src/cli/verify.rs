@@ -1,4 +1,6 @@
-//! `nodebake verify`. It must not check anything itself: `verify` does.
+//! `nodebake verify`.
+//!
+//! This module must not check anything itself: `verify` does.
 
 use std::path::Path;
 

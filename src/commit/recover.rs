@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::artifact::{Artifact, Installed};
 use crate::error::Failure;
 use crate::node::Node;
-use crate::packages::recovery;
+use crate::packages::recovery as package_recovery;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::state::{Before, Intent, Receipt, State, Step, paths};
@@ -72,7 +72,7 @@ struct Progress {
 impl Recovery<'_> {
     fn remove_placeholder(&self) -> Result<(), Failure> {
         match &self.intent.placeholder {
-            Some(placeholder) => recovery::remove_placeholder(self.root, placeholder),
+            Some(placeholder) => package_recovery::remove_placeholder(self.root, placeholder),
             None => Ok(()),
         }
     }
@@ -82,7 +82,7 @@ impl Recovery<'_> {
     fn packages(&self) -> Result<Vec<Installed>, Failure> {
         match self.intent.packages.is_empty() {
             true => Ok(self.old.map(|old| old.packages.clone()).unwrap_or_default()),
-            false => recovery::reconcile(self.root, &self.intent.packages),
+            false => package_recovery::reconcile(self.root, &self.intent.packages),
         }
     }
 

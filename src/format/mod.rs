@@ -1,7 +1,7 @@
 //! Other people's formats: text or bytes in, values out.
 //!
 //! This module must not open a path or know what is baked. The input comes from archives, roots and servers that
-//! nobody vouches for, so each format has a fuzz target.
+//! nobody vouches for, so what reads whole files from them has a fuzz target.
 
 pub(crate) mod checksums;
 pub(crate) mod elf;

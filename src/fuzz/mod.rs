@@ -97,9 +97,13 @@ pub fn spec(data: &[u8]) {
     let runtime = Runtime::Containerd;
     let mut entries = kernel::entries(&spec.kernel);
     entries.extend(runtime.registry_files(&spec, &certificates).unwrap_or_default());
+    // A fragment that a release refuses must not hide the other files.
+    let mut without_merge = spec.clone();
+    without_merge.containerd.config.merge = Default::default();
     for version in ["1.7.24", "2.1.9"] {
         let inputs = RuntimeInputs { version, default_config: None, cni_bin: None, packaged_unit: None };
         entries.extend(runtime.files(&spec, inputs).unwrap_or_default());
+        entries.extend(runtime.files(&without_merge, inputs).unwrap());
     }
     entries.iter().for_each(|(path, want)| is_readable(path, want));
 }

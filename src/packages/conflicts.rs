@@ -1,6 +1,7 @@
 //! Refuses a package that does not go with the root: a second containerd, or one that displaces other packages.
 //!
-//! Each refusal is [`Kind::Unsupported`] and comes before anything changes. It must not change the root itself.
+//! Each refusal is [`Kind::Unsupported`] and comes before a package is installed or removed. This module must not
+//! change the root itself.
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};

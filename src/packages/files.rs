@@ -1,4 +1,6 @@
-//! Finds the package files that the spec names in place of a repository. It must not read what is in them.
+//! Finds the package files that the spec names in place of a repository.
+//!
+//! This module must not read what is in them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,6 @@
-//! Values that every step of a package's installation reads. It must not change any of them.
+//! Values that every step of a package's installation reads.
+//!
+//! This module must not change any of them.
 
 use std::time::Duration;
 

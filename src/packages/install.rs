@@ -1,6 +1,7 @@
 //! Installs one package: simulates the transaction, records the intent, runs the package manager.
 //!
-//! It must not run the package manager before the intent is on disk.
+//! This module must not install or remove a package before the intent is on disk. What a killed run has left half
+//! configured is repaired, and a hold is lifted, before that.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

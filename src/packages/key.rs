@@ -1,6 +1,6 @@
 //! Reads the key of a package repository: from the root, from a file beside the spec, or from its URL.
 //!
-//! It must not return a key that [`Origin::check_key`] refuses.
+//! This module must not return a key that [`Origin::check_key`] refuses.
 
 use crate::error::{Failure, Kind};
 use crate::packages::inputs::PackageInputs;

@@ -1,7 +1,7 @@
 //! Installs the package that the spec asks for into a root, and removes it when the spec no longer does.
 //!
 //! The package manager first simulates the transaction, and the intent is on disk before the package manager runs
-//! it. It must not write the files of the plan: `commit` does.
+//! it. This module must not write the files of the plan: `commit` does.
 
 mod conflicts;
 pub(crate) mod files;

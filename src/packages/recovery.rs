@@ -1,7 +1,7 @@
 //! Records packages before the package manager runs, and cleans up what a killed run has left.
 //!
 //! A package manager can't be undone by a rename. So the intent is on disk first, and after a killed run the
-//! package database tells which packages are installed. It must not install or remove a package.
+//! package database tells which packages are installed. This module must not install or remove a package.
 
 use crate::artifact::Installed;
 use crate::digest::Digest;

@@ -1,4 +1,6 @@
-//! Removes packages that nodebake has installed. It must not remove one that was there before the first bake.
+//! Removes packages that nodebake has installed.
+//!
+//! This module must not remove one that was there before the first bake.
 
 use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
@@ -99,7 +101,7 @@ fn configs() -> impl Iterator<Item = ImagePath> {
 fn modified_configs(root: &Root, database: &Database) -> Result<Vec<ImagePath>, Failure> {
     let mut modified = Vec::new();
     for config in configs() {
-        if root.node(&config)?.is_some() && !is_unmodified(root, &config, database)? {
+        if !is_unmodified(root, &config, database)? && root.node(&config)?.is_some() {
             modified.push(config);
         }
     }

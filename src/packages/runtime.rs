@@ -1,6 +1,6 @@
 //! Reads which containerd a package has installed, and which of its files nodebake may replace.
 //!
-//! It must not change the root.
+//! This module must not change the root.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! The two processes of a chroot: creates the namespaces, mounts filesystems, and runs requested programs.
 //!
-//! Requests are lines of JSON on stdin, responses lines on stdout. All mounts happen after the chroot, so
-//! that no link of the root leads a mount out of it, and in a private namespace, so that none of them is
-//! visible outside. This module must not know why a program is run.
+//! Requests are lines of JSON on stdin, responses lines on stdout. All mounts happen after the chroot, if the root is
+//! not the running system's, so that no link of the root leads a mount out of it, and in a private namespace, so that
+//! none of them is visible outside. This module must not know why a program is run.
 
 use std::ffi::CStr;
 use std::fs::File;

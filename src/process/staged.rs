@@ -1,7 +1,7 @@
 //! Runs a staged or installed containerd to print its default or effective configuration.
 //!
-//! This module must run it only as nobody, and only if the spec or `verify` asks for it; apart from package
-//! managers a bake runs no other program.
+//! This module must not run it as root, and runs it only if the spec or `verify` asks for it. Apart from package
+//! managers, a bake runs no other program of a root.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! Sets the SELinux labels of files that are created in a root, and compares the labels of existing ones.
 //!
-//! `root/selinux.rs` knows which label a path should have; this module finds the file and its path in the
-//! root. It must not interpret a policy, and it opens only names in directories that are open.
+//! `root/selinux.rs` knows which label a path should have; this module finds the file and its path in the root.
+//! This module must not interpret a policy, and it opens only names in directories that are open.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 

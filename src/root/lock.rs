@@ -1,4 +1,6 @@
-//! Takes locks (flock) on files and directories of a root. It must not know what a lock protects.
+//! Takes locks (flock) on files and directories of a root.
+//!
+//! This module must not know what a lock protects.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

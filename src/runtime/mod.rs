@@ -1,4 +1,6 @@
-//! Container runtimes: what nodebake knows of each. Text in, text out; nothing is read, run or installed here.
+//! Container runtimes: what nodebake knows of each, text in and text out.
+//!
+//! This module must not read, run or install anything.
 //!
 //! To add a runtime: a variant of [`Runtime`], a folder like `containerd/` with its [`Facts`] and an arm in each
 //! `match` below; its entry in the catalogue and its key in the spec.
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 use crate::error::Failure;
 use crate::node::{Node, Want};
 use crate::path::ImagePath;
+use crate::runtime::containerd::lookup;
 use crate::spec::Spec;
 
 pub(crate) use crate::spec::Runtime;
@@ -48,6 +51,8 @@ pub(crate) struct Facts {
     pub preset: &'static str,
     /// Path of the configuration file.
     pub config: &'static str,
+    /// Name of the file that says where the images of one registry are pulled from.
+    pub registry_file: &'static str,
     /// Files that the daemon reads only when it starts.
     pub read_at_start: &'static [&'static str],
     /// Packages that bring the runtime, or need one of their own.
@@ -142,6 +147,22 @@ impl Runtime {
     pub(crate) fn settings(self, text: &str) -> Settings {
         match self {
             Runtime::Containerd => Settings::of_text(text),
+        }
+    }
+
+    /// Returns the names of the directories that may have the [`Facts::registry_file`] of an image's registry; the
+    /// first that exists decides.
+    pub(crate) fn registry_directories(self, image: &str) -> Vec<String> {
+        match self {
+            Runtime::Containerd => lookup::directories(lookup::of_image(image)),
+        }
+    }
+
+    /// Returns the hosts that are asked for `image`, in order. `text` is that of the [`Facts::registry_file`] that
+    /// decides.
+    pub(crate) fn hosts_asked(self, image: &str, text: Option<&str>) -> Vec<Host> {
+        match self {
+            Runtime::Containerd => lookup::candidates(lookup::of_image(image), text),
         }
     }
 

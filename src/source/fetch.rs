@@ -1,6 +1,6 @@
 //! The fetching of artifacts: an artifact in, its verified bytes out.
 //!
-//! This module must not return bytes whose digest is not the pinned one, and must not look into them. Bytes are
+//! This module must not return bytes whose digest is not the pinned one, and must not parse them. Bytes are
 //! hashed as they arrive, or through the descriptor that is parsed later.
 
 use std::fs::File;

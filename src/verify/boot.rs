@@ -1,4 +1,6 @@
-//! Checks that containerd's service starts at boot. It must not ask systemd: `live.rs` does.
+//! Checks that containerd's service starts at boot.
+//!
+//! This module must not ask systemd: `live.rs` does.
 
 use std::collections::BTreeMap;
 

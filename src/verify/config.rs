@@ -1,4 +1,6 @@
-//! Checks config.toml and hosts.toml, and which keys containerd reads. It must not ask a running containerd.
+//! Checks config.toml and hosts.toml, and which keys containerd reads.
+//!
+//! This module must not ask a running containerd.
 
 use toml_edit::{DocumentMut, Item};
 
@@ -10,8 +12,7 @@ use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::process::staged;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::hosts;
-use crate::runtime::{Runtime, Settings};
+use crate::runtime::Runtime;
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
@@ -22,8 +23,8 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
     let Some(text) = root.text(&path, LONGEST_TEXT)? else { return Ok(missing(&path)) };
     let problem = match text.parse::<DocumentMut>() {
         Err(error) => Some(format!("is not TOML: {}", error.message())),
-        Ok(document) => {
-            let path = Settings::of_file(document.as_item()).registry_config_path;
+        Ok(_) => {
+            let path = runtime.settings(&text).registry_config_path;
             path.filter(|path| path.contains(':')).map(|path| {
                 format!("config_path `{path}` is more than one directory: containerd 2.1 and later then find no hosts.toml")
             })
@@ -31,6 +32,11 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
     };
     let findings = problem.map(|problem| Finding::new("config", Some(&path), problem, APPLY));
     Ok(CheckResult::of(findings.into_iter().collect(), "TOML, with one registry directory"))
+}
+
+/// Returns whether `path` is where a runtime reads the mirrors of a registry.
+fn is_registry_file(path: &ImagePath) -> bool {
+    Runtime::ALL.iter().any(|runtime| runtime.facts().registry_file == path.name())
 }
 
 /// Skips a check of a missing file, because the check `receipt` has a finding about it.
@@ -41,7 +47,7 @@ fn missing(path: &ImagePath) -> CheckResult {
 /// Checks that every hosts.toml is TOML, and that the certificates in it exist.
 pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count) = (Vec::new(), 0);
-    for path in receipt.paths.keys().filter(|path| path.name() == hosts::FILE) {
+    for path in receipt.paths.keys().filter(|path| is_registry_file(path)) {
         let Some(text) = root.text(path, LONGEST_TEXT)? else { continue };
         count += 1;
         let Ok(document) = text.parse::<DocumentMut>() else {

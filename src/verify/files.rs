@@ -1,4 +1,6 @@
-//! Checks that files are as they were installed, and that executables fit the root. It must not run them.
+//! Checks that files are as they were installed, and that executables fit the root.
+//!
+//! This module must not run them.
 
 use crate::arch::Arch;
 use crate::error::Failure;

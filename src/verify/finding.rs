@@ -1,4 +1,6 @@
-//! Results of checks: passed, findings, or the reason why a check could not run. It must not check anything itself.
+//! Results of checks: passed, findings, or the reason why a check could not run.
+//!
+//! This module must not check anything itself.
 
 use serde::Serialize;
 

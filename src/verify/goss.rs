@@ -1,6 +1,6 @@
 //! Writes a goss file, with which image pipelines test a baked root: <https://goss.rocks/gossfile/>.
 //!
-//! It must not check anything itself: `verify/mod.rs` does.
+//! This module must not check anything itself: `verify/mod.rs` does.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::{Plan, kernel};
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::{CNI_BIN, Daemon, Facts, Runtime};
+use crate::runtime::{CNI_BIN, Facts, Runtime};
 use crate::state;
 
 /// Time that goss gives a command: emulated machines are slow.
@@ -124,7 +124,8 @@ struct Parameter {
 /// the CRI is loaded and the kernel parameters are set.
 pub(crate) fn gossfile(expected: &Expected, live: bool) -> Result<String, Failure> {
     let Expected { paths, packages, sysctl, .. } = expected;
-    let runtime = Daemon::of(paths).map(|daemon| daemon.runtime.facts());
+    let has_unit = |facts: &&Facts| facts.unit.among(paths).is_some();
+    let runtime = Runtime::ALL.into_iter().map(Runtime::facts).find(has_unit);
     let service = GossService { enabled: true, running: live.then_some(true) };
     let parameters = kernel::parameters(sysctl).filter(|(name, _)| live && !name.contains('*'));
     let text = serde_yaml::to_string(&Gossfile {

@@ -1,4 +1,6 @@
-//! Checks the SELinux labels of what was baked. It must not set one: `root/label.rs` does.
+//! Checks the SELinux labels of what was baked.
+//!
+//! This module must not set one: `root/label.rs` does.
 
 use crate::error::Failure;
 use crate::path::ImagePath;

@@ -1,6 +1,7 @@
 //! Checks the running system: the kernel, systemd and the CRI.
 //!
-//! It must not change anything, except that `--pod` runs a pod and removes it, and `--pull` pulls an image.
+//! This module must not change anything, except that `--pod` runs a pod and removes it, and `--pull` pulls an
+//! image.
 
 use crate::error::Failure;
 use crate::format::systemd;
@@ -84,7 +85,7 @@ pub(super) fn check(
         verdict.add("pod", pod::check(&mut cri, facts, &settings, condition.network.is_ok())?);
     }
     if let Some(image) = &live.pull {
-        verdict.add("pull", pull::check(&mut cri, root, &settings, process, image)?);
+        verdict.add("pull", pull::check(&mut cri, root, runtime, &settings, process, image)?);
     }
     Ok(())
 }

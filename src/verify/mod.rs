@@ -1,6 +1,7 @@
 //! Verifies a root with named checks: of its files, and, where asked, of the running system.
 //!
-//! It must not change the root. To add a check: a function in a file of this folder and its line in [`CHECKS`].
+//! This module must not change the root. To add a check: a function in a file of this folder and its line in
+//! [`CHECKS`].
 
 mod boot;
 mod config;

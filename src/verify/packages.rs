@@ -1,4 +1,6 @@
-//! Checks the packages that containerd was installed from. It must not change one.
+//! Checks the packages that containerd was installed from.
+//!
+//! This module must not change one.
 
 use crate::error::{Failure, Kind};
 use crate::packages::manager::Session;

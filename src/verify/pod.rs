@@ -1,7 +1,7 @@
 //! Runs one pod with one container through the CRI, as the kubelet would, and removes it.
 //!
-//! Only this check finds a runc that can't start, or a missing CNI plugin: the service, RuntimeReady and NetworkReady
-//! do not depend on them. It must not leave a pod behind.
+//! Only this check finds a runc that can't start, or a missing CNI plugin: the service, RuntimeReady and
+//! NetworkReady do not depend on them. This module must not leave a pod behind.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,8 +1,8 @@
 //! Pulls an image through the CRI and finds out which host served it, from containerd's TCP connections.
 //!
 //! Neither the CRI nor containerd's log says where an image came from, and containerd bypasses a mirror without a
-//! message. It keeps its connections open for a while after a pull, so the kernel can list them. Other pulls at the same
-//! time can't be told apart. It must not change containerd's configuration.
+//! message. It keeps its connections open for a while after a pull, so the kernel can list them. Other pulls at the
+//! same time can't be told apart. This module must not change containerd's configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,8 +14,7 @@ use crate::interrupt;
 use crate::live::cri::Cri;
 use crate::path::ImagePath;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::containerd::{hosts, lookup};
-use crate::runtime::{Host, Settings};
+use crate::runtime::{Host, Runtime, Settings};
 use crate::verify::finding::{CheckResult, Finding};
 
 /// Time for the pull: large images on slow lines take minutes, and the kubelet has no limit at all.
@@ -25,11 +24,12 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) fn check(
     cri: &mut Cri,
     root: &Root,
+    runtime: Runtime,
     settings: &Settings,
     process: Option<u32>,
     image: &str,
 ) -> Result<CheckResult, Failure> {
-    let candidates = candidates(root, settings, image)?;
+    let candidates = candidates(root, runtime, settings, image)?;
     let before = process.map(connections).unwrap_or_default();
     let mut peers = BTreeMap::new();
     let mut look = || {
@@ -52,22 +52,26 @@ pub(super) fn check(
 }
 
 /// Returns the hosts that containerd asks for `image`, in order.
-fn candidates(root: &Root, settings: &Settings, image: &str) -> Result<Vec<Host>, Failure> {
-    let registry = lookup::of_image(image);
+fn candidates(
+    root: &Root,
+    runtime: Runtime,
+    settings: &Settings,
+    image: &str,
+) -> Result<Vec<Host>, Failure> {
     let mut text = None;
     if let Some(directory) = settings.registry_config_path.as_deref().filter(|path| !path.is_empty()) {
-        for name in lookup::directories(registry) {
+        for name in runtime.registry_directories(image) {
             // containerd uses the first directory that exists, also without a hosts.toml.
             let Ok(directory) = ImagePath::new(directory).and_then(|directory| directory.join(&name)) else {
                 continue;
             };
             if root.is_directory(&directory)? {
-                text = root.text(&directory.join(hosts::FILE)?, LONGEST_TEXT)?;
+                text = root.text(&directory.join(runtime.facts().registry_file)?, LONGEST_TEXT)?;
                 break;
             }
         }
     }
-    Ok(lookup::candidates(registry, text.as_deref()))
+    Ok(runtime.hosts_asked(image, text.as_deref()))
 }
 
 /// Returns the result of a pull during which containerd had connections to `peers`. The names of mirrors are resolved

@@ -35,7 +35,7 @@ const CALLS: [(&str, &[&str]); 14] = [
 /// So many faults, spread evenly, take less than a minute.
 const SAMPLE: usize = 10;
 
-/// strace follows no thread and no child: the calls are those of the main thread, and the enclosure and
+/// strace follows no thread and no child: the calls are those of the main thread, and the chroot and
 /// everything in it is undisturbed.
 fn under_strace(node: &Node, options: &[&str]) -> (Output, String) {
     let trace = node.folder.path().join("trace");

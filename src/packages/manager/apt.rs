@@ -1,4 +1,6 @@
-//! Command lines of apt and dpkg, and what their output means. It must not run them: [`Session`] does.
+//! Command lines of apt and dpkg, and what their output means.
+//!
+//! This module must not run them: [`Session`] does.
 //!
 //! Sources: apt-get(8), apt.conf(5), dpkg(1); the messages are those of apt 2.6 and 3.0 in LC_ALL=C.
 //!

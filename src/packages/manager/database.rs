@@ -1,6 +1,6 @@
 //! Values of a root's package database, the same for dpkg and rpm.
 //!
-//! It must not read the database: `dpkg.rs` and `rpm.rs` do.
+//! This module must not read the database: `dpkg.rs` and `rpm.rs` do.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,6 @@
-//! Packages that other packages need and that therefore can't be removed. It must not change the root.
+//! Packages that other packages need and that therefore can't be removed.
+//!
+//! This module must not change the root.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! Reads from a root's os-release which distribution and package manager it has.
 //!
-//! It must not execute anything of the root. Source: os-release(5).
+//! This module must not execute anything of the root. Source: os-release(5).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,6 @@
-//! Command lines of dnf (or yum) and rpm, and what their output means. It must not run them: [`Session`] does.
+//! Command lines of dnf (or yum) and rpm, and what their output means.
+//!
+//! This module must not run them: [`Session`] does.
 //!
 //! Sources: dnf(8), dnf.conf(5), rpm(8); the messages are those of dnf 4.14 in LC_ALL=C.
 //!

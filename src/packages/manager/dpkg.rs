@@ -1,4 +1,6 @@
-//! Reads dpkg's database from its files in the root. It must not execute anything of the root.
+//! Reads dpkg's database from its files in the root.
+//!
+//! This module must not execute anything of the root.
 //!
 //! Sources: dpkg(1), deb-control(5).
 

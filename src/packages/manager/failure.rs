@@ -1,6 +1,6 @@
 //! Turns a package manager's messages into a failure with an exit code and a remedy.
 //!
-//! It must not know the messages of one package manager: `apt.rs` and `dnf.rs` list them.
+//! This module must not know the messages of one package manager: `apt.rs` and `dnf.rs` list them.
 
 use std::collections::BTreeSet;
 

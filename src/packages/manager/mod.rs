@@ -1,6 +1,6 @@
 //! Runs a root's package manager, apt or dnf, in a chroot, and reads its database.
 //!
-//! It must not decide what is installed or removed: the files above this folder do.
+//! This module must not decide what is installed or removed: the files above this folder do.
 
 pub(crate) mod apt;
 pub(crate) mod database;

@@ -1,6 +1,6 @@
 //! Options of a package manager's run: network, lock, environment.
 //!
-//! It must not know one package manager's command line: `apt.rs` and `dnf.rs` do.
+//! This module must not know one package manager's command line: `apt.rs` and `dnf.rs` do.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! Writes the sources file of a package repository for apt and for dnf, and checks its key.
 //!
-//! It must not read or write a file: text in, text out. `packages/key.rs` reads the key.
-//! Sources: <https://docs.docker.com/engine/install/debian/>, …/ubuntu/, …/rhel/, sources.list(5),
-//! dnf.conf(5).
+//! This module must not read or write a file: text in, text out. `packages/key.rs` reads the key. Sources:
+//! <https://docs.docker.com/engine/install/debian/>, …/ubuntu/, …/rhel/, sources.list(5), dnf.conf(5).
 
 use indoc::formatdoc;
 

@@ -1,6 +1,6 @@
 //! Reads rpm's database through rpm in the root, because its format differs between releases of rpm.
 //!
-//! It must not change the root. Source: rpm(8).
+//! This module must not change the root. Source: rpm(8).
 
 use std::collections::{BTreeMap, BTreeSet};
 

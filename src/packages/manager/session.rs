@@ -1,6 +1,6 @@
 //! One use of a root's package manager: the same calls for apt and for dnf.
 //!
-//! It must not decide which packages are installed or removed.
+//! This module must not decide which packages are installed or removed.
 
 use std::path::PathBuf;
 use std::time::Duration;

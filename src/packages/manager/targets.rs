@@ -1,4 +1,6 @@
-//! Words that name a package and its version to apt and dnf. It must not change the root.
+//! Words that name a package and its version to apt and dnf.
+//!
+//! This module must not change the root.
 
 use crate::error::{Failure, Kind};
 use crate::packages::manager::database::{Database, Record};

@@ -1,4 +1,6 @@
-//! Transaction of a package manager: the packages that it installs and removes. It must not run it.
+//! Transaction of a package manager: the packages that it installs and removes.
+//!
+//! This module must not run it.
 
 use crate::artifact::Installed;
 use crate::packages::manager::database::Database;

@@ -1,4 +1,6 @@
-//! Compares a package's version with the version that the spec asks for. It must not order versions: apt and dnf do.
+//! Compares a package's version with the version that the spec asks for.
+//!
+//! This module must not order versions: apt and dnf do.
 
 /// Returns the upstream part of a package's version, `1.7.24` of `1:1.7.24~ds1-6+b4`; none where that is not X.Y.Z.
 pub(crate) fn upstream(version: &str) -> Option<&str> {

@@ -1,4 +1,6 @@
-//! The text of config.toml for each release, which reads some keys and ignores others without a word.
+//! Writes config.toml for a release of containerd, with the keys that this release reads.
+//!
+//! This module must not read a configuration back: `settings` does.
 
 use toml_edit::{DocumentMut, Item, Value};
 
@@ -9,20 +11,20 @@ use crate::runtime::containerd::{CRI, DROP_INS, IMAGES, RUNTIME, Release};
 use crate::runtime::{CNI_BIN, CNI_CONF};
 use crate::spec::{Base, Config};
 
-/// What config.toml is made from, beside the spec.
+/// Inputs of config.toml beside the spec.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConfigInputs<'a> {
-    /// Which containerd reads it.
+    /// Release of the containerd that reads it.
     pub release: Release,
-    /// What its `config default` printed, for `base: default`.
+    /// Output of its `config default`, for `base: default`.
     pub default: Option<&'a str>,
-    /// Where the CNI plugins are, where it is not the usual place.
+    /// Directory of the CNI plugins, if it is not [`CNI_BIN`].
     pub cni_bin: Option<&'static str>,
 }
 
-/// The text of config.toml.
-pub(crate) fn config(config: &Config, basis: ConfigInputs) -> Result<String, Failure> {
-    let ConfigInputs { release, default, cni_bin } = basis;
+/// Writes config.toml.
+pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<String, Failure> {
+    let ConfigInputs { release, default, cni_bin } = inputs;
     let mut document = match (config.base, default) {
         (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
         _ => DocumentMut::new(),
@@ -34,12 +36,12 @@ pub(crate) fn config(config: &Config, basis: ConfigInputs) -> Result<String, Fai
     merge(document.as_table_mut(), fragment.as_table());
     check(&document, release)?;
     let text = format!("# Written by nodebake\n{}", document.to_string().trim_start());
-    // What was built is what a parser sees.
+    // A parser must see the document that was built.
     parse(&text, "the generated config.toml")?;
     Ok(text)
 }
 
-/// Every key that this release reads and nodebake sets.
+/// Returns every key that nodebake sets, at the place where this release reads it.
 fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'static str>, Value)> {
     let sandbox = config.sandbox_image.as_ref().map_or(release.sandbox_image(), |image| &**image);
     let registries = &*config.registry_config_path;
@@ -65,7 +67,7 @@ fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'stat
     settings
 }
 
-/// What containerd would ignore or trip over in silence.
+/// Refuses keys that this release ignores without a message, or that break it.
 fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("containerd.config.merge: {why}"));
     let version = document.get("version").and_then(Item::as_integer);

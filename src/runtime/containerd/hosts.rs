@@ -1,7 +1,8 @@
-//! hosts.toml for each registry of the spec, and the certificates beside it.
+//! Writes hosts.toml for each registry of the spec, and the certificates beside it.
 //!
-//! A mistake in a hosts.toml makes containerd skip the mirror without a word and pull from upstream
-//! (core/remotes/docker/config/hosts.go), so the file is built as a document, in the order given.
+//! A mistake in a hosts.toml makes containerd skip the mirror without a message and pull from upstream
+//! (core/remotes/docker/config/hosts.go), so the file is built as a document, in the order of the spec. This module
+//! must not answer which hosts are asked: `lookup` does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,13 @@ use crate::spec::{Mirror, Registry, Spec};
 /// Name of the file that says where the images of one registry are pulled from.
 pub(crate) const FILE: &str = "hosts.toml";
 
-/// Readable by root alone: headers carry credentials, client files carry keys.
+/// Mode of files that only root may read: headers have credentials, client files have keys.
 const SECRET: u32 = 0o600;
 
+/// Mode of all other files.
 const PUBLIC: u32 = 0o644;
 
-/// The files below `config_path`, which is containerd's one directory for them.
+/// Returns the files below `config_path`, containerd's one directory for registries.
 pub(crate) fn entries(
     spec: &Spec,
     config_path: &ImagePath,
@@ -54,12 +56,12 @@ pub(crate) fn entries(
         }
         let secret = registry.mirrors.iter().any(|mirror| !mirror.headers.is_empty());
         let text = hosts(registry, &directory)?;
-        entries.push((directory.join("hosts.toml")?, Want::text(if secret { SECRET } else { PUBLIC }, text)));
+        entries.push((directory.join(FILE)?, Want::text(if secret { SECRET } else { PUBLIC }, text)));
     }
     Ok(entries)
 }
 
-/// Every file that a mirror names, with the mode that it gets.
+/// Returns every file that a mirror names, with its mode in the image.
 fn files(mirror: &Mirror) -> impl Iterator<Item = (&Path, u32)> {
     let authorities = mirror.ca.0.iter().map(|path| (path.as_path(), PUBLIC));
     let clients = mirror.client.0.iter().flat_map(|(certificate, key)| {
@@ -72,15 +74,15 @@ fn files(mirror: &Mirror) -> impl Iterator<Item = (&Path, u32)> {
 fn beside(directory: &ImagePath, path: &Path) -> Result<ImagePath, Failure> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match name.as_str() {
-        "hosts.toml" => Err(Failure::new(Kind::Invalid, "a certificate can't be called `hosts.toml`")),
+        FILE => Err(Failure::new(Kind::Invalid, "a certificate can't be called `hosts.toml`")),
         name => directory.join(name),
     }
 }
 
-/// The text of one hosts.toml.
+/// Writes one hosts.toml.
 fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> {
     let mut document = DocumentMut::new();
-    // With `strict` the last mirror stands in upstream's place, so that there is nothing to fall back to.
+    // With `strict` the last mirror replaces upstream: there is no host left to fall back to.
     let (mirrors, server) = match (registry.strict, registry.mirrors.split_last()) {
         (true, Some((last, others))) => (others, Some(last)),
         _ => (registry.mirrors.as_slice(), None),
@@ -107,8 +109,7 @@ fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> 
 fn describe(table: &mut Table, mirror: &Mirror, directory: &ImagePath) -> Result<(), Failure> {
     let capabilities = mirror.capabilities.iter().map(|capability| capability.name());
     table.insert("capabilities", value(Array::from_iter(capabilities)));
-    // Only where it is true: containerd takes any TLS setting, also `false`, as a sign that an
-    // http:// mirror should be tried over https first.
+    // Written only if true: any TLS setting, even `false`, makes containerd try an http:// mirror over https first.
     if mirror.skip_verify {
         table.insert("skip_verify", value(true));
     }
@@ -155,7 +156,7 @@ fn clients(clients: &Clients, directory: &ImagePath) -> Result<Option<Value>, Fa
     Ok((!all.is_empty()).then_some(Value::Array(all)))
 }
 
-/// The absolute path in the image: containerd resolves relative ones too, but people grep.
+/// Returns the absolute path in the image. containerd resolves relative paths, too, but people search for these.
 fn named(directory: &ImagePath, path: &Path) -> Result<String, Failure> {
     beside(directory, path).map(|path| path.to_string())
 }

@@ -1,30 +1,32 @@
-//! Whom containerd asks for an image, and in which order.
+//! Answers which hosts containerd asks for an image, and in which order.
+//!
+//! This module must not ask one of them.
 
 use toml_edit::{DocumentMut, Item};
 
 /// A host that containerd may ask for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// Its URL.
+    /// URL of the host.
     pub url: String,
-    /// Whether hosts.toml names it in upstream's place.
+    /// hosts.toml names the host in place of upstream.
     pub is_mirror: bool,
-    /// Whether it may be asked which digest a tag has.
+    /// The host may be asked which digest a tag has.
     pub resolves: bool,
 }
 
-/// The registry of an image reference: the part before the first slash where it looks like a host,
-/// else docker.io (distribution's reference/normalize.go).
+/// Returns the registry of an image reference: the part before the first slash if it looks like a host, else
+/// docker.io (distribution's reference/normalize.go).
 pub(crate) fn of_image(image: &str) -> &str {
     match image.split_once('/') {
-        // Its older name.
+        // The older name of docker.io.
         Some(("index.docker.io", _)) => "docker.io",
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
         _ => "docker.io",
     }
 }
 
-/// The directories that containerd looks for, the first that exists decides (hostPaths in
+/// Returns the names of the directories that containerd looks for; the first that exists decides (hostPaths in
 /// core/remotes/docker/config/config_unix.go).
 pub(crate) fn directories(registry: &str) -> Vec<String> {
     let mut names = Vec::new();
@@ -35,16 +37,16 @@ pub(crate) fn directories(registry: &str) -> Vec<String> {
     names
 }
 
-/// Whom containerd asks for an image of `registry`, in order: the mirrors of `hosts`, the text of its
-/// hosts.toml, then the server that it names, else the registry itself. A mirror for uploads alone is
-/// none of them.
+/// Returns the hosts that containerd asks for an image of `registry`, in order: the mirrors of `hosts`, which is
+/// the text of its hosts.toml, then the server that the text names, or else the registry itself. A mirror with the
+/// capability to push alone is not asked.
 pub(crate) fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Host> {
     let document = hosts.and_then(|text| text.parse::<DocumentMut>().ok()).unwrap_or_default();
     let tables =
         document.get("host").and_then(Item::as_table_like).into_iter().flat_map(|hosts| hosts.iter());
     let mut candidates: Vec<Host> = tables
         .filter_map(|(url, table)| {
-            // Without the key it may do everything.
+            // A mirror without the key has all capabilities.
             let named = table.get("capabilities").and_then(Item::as_array);
             let can =
                 |what: &str| named.is_none_or(|named| named.iter().any(|value| value.as_str() == Some(what)));

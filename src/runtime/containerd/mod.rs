@@ -1,13 +1,13 @@
-//! What nodebake knows of containerd: which configuration each release reads, and with which keys.
+//! Knowledge of containerd: which files each release reads, and with which keys.
 //!
-//! containerd ignores a key in the wrong table without a word, so the keys are chosen by release
-//! and the result is parsed back. Text in, text out; nothing is read or run here.
+//! containerd ignores a key in the wrong table without a message, so the keys are chosen by release and the result
+//! is parsed back. This module must not read or run anything.
 //!
 //! Sources: containerd's docs/cri/config.md and RELEASES.md, and `config default` of 1.6.20, 1.7.24
 //! and 2.1.9, which the tests ask again.
 
 mod config;
-pub(crate) mod hosts;
+pub(super) mod hosts;
 pub(crate) mod lookup;
 mod release;
 pub(super) mod settings;
@@ -51,6 +51,7 @@ pub(crate) const FACTS: Facts = Facts {
     wants: unit::WANTS,
     preset: unit::PRESET,
     config: CONFIG,
+    registry_file: hosts::FILE,
     // hosts.toml is read at every pull, runc and the shim at every container.
     read_at_start: &[
         BINARY,

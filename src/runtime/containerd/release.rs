@@ -1,4 +1,4 @@
-//! What differs between containerd's minor releases.
+//! Differences between containerd's minor releases.
 
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
@@ -8,7 +8,7 @@ use crate::printable::printable;
 pub(crate) struct Release(u64, u64);
 
 impl Release {
-    /// Reads `X.Y.Z`. Before 1.6 there is no certs.d as we write it.
+    /// Parses `X.Y.Z`. Releases before 1.6 do not read certs.d as nodebake writes it.
     pub(crate) fn parse(version: &str) -> Result<Release, Failure> {
         let parsed = semver::Version::parse(version)
             .map_err(|_| Failure::new(Kind::Invalid, format!("`{}` is not a version", printable(version))))?;
@@ -20,25 +20,25 @@ impl Release {
         }
     }
 
-    /// Whether it is 2.0 or later.
+    /// Tells whether the release is 2.0 or later.
     pub(crate) fn is_2(self) -> bool {
         self >= Release(2, 0)
     }
 
-    /// Whether it is 2.1 or later.
+    /// Tells whether the release is 2.1 or later.
     pub(crate) fn is_2_1(self) -> bool {
         self >= Release(2, 1)
     }
 
-    /// The version of the configuration that is written for it.
+    /// Returns the version of config.toml that is written for the release.
     ///
-    /// Version 3 also for 2.3, which introduced 4: the CRI keys are the same, and drop-ins of other
-    /// tools, which still say 3 at most, abort 2.3.0 to 2.3.4 where they differ from the root file.
+    /// 2.3 introduced version 4 and gets version 3 here: the CRI's keys are the same, and 2.3.0 to 2.3.4 abort if a
+    /// drop-in of another tool, which has version 3 at most, differs from the root file.
     pub(crate) fn config_version(self) -> i64 {
         if self.is_2() { 3 } else { 2 }
     }
 
-    /// The pause image that this release pulls unless told otherwise.
+    /// Returns the pause image that this release pulls by default.
     pub(crate) fn sandbox_image(self) -> &'static str {
         match self {
             Release(1, 6) => "registry.k8s.io/pause:3.6",

@@ -1,5 +1,7 @@
-//! What decides whether a node works, read back from a config.toml or from a running daemon, so that
-//! the two can be compared whatever the configuration's version. It writes no configuration.
+//! Reads back the settings that decide whether a node works, from a config.toml or from a running daemon, so that
+//! the two can be compared whatever the configuration's version.
+//!
+//! This module must not write a configuration: `config` does.
 
 use toml_edit::{DocumentMut, Item, Value};
 
@@ -7,18 +9,18 @@ use crate::printable::printable;
 use crate::runtime::CNI_BIN;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME};
 
-/// The settings; none where the source does not say.
+/// Settings of a containerd; none where the source does not say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// The pause image.
+    /// Pause image.
     pub sandbox_image: Option<String>,
-    /// Whether runc uses systemd's cgroups.
+    /// runc uses systemd's cgroups.
     pub systemd_cgroup: Option<bool>,
-    /// The directory of hosts.toml files, or several with `:` between them.
+    /// Directory of hosts.toml files, or several with `:` between them.
     pub registry_config_path: Option<String>,
-    /// Where CNI plugins are looked for, with `:` between several.
+    /// Directory of CNI plugins, or several with `:` between them.
     pub cni_bin: Option<String>,
-    /// Where the CNI add-on writes its configuration.
+    /// Directory in which the CNI add-on writes its configuration.
     pub cni_conf: Option<String>,
 }
 
@@ -29,7 +31,7 @@ impl Settings {
         Settings::of_file(document.as_item())
     }
 
-    /// Of a config.toml of version 2 or 3: each key where the version has it.
+    /// Reads a config.toml of version 2 or 3: each key where the version has it.
     pub(crate) fn of_file(document: &Item) -> Settings {
         let at = |path: &[&str]| -> Option<&Item> {
             let plugins = document.get("plugins")?;
@@ -49,8 +51,8 @@ impl Settings {
         }
     }
 
-    /// Of what the CRI's Status prints of the daemon's configuration. containerd 2.x shows neither
-    /// the pause image nor the registry directory (seen in 1.6.20, 1.7.24 and 2.1.9).
+    /// Reads what the CRI's Status prints of the daemon's configuration. containerd 2.x shows neither the pause image
+    /// nor the registry directory (seen in 1.6.20, 1.7.24 and 2.1.9).
     pub(crate) fn of_status(config: &serde_json::Value) -> Settings {
         let at = |pointer: &str| config.pointer(pointer);
         let text = |pointer: &str| at(pointer)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
@@ -68,7 +70,7 @@ impl Settings {
         }
     }
 
-    /// The settings that both say: name, what `self` has, what `running` has.
+    /// Returns the settings that both have: name, value in `self`, value in `running`.
     pub(crate) fn beside(&self, running: &Settings) -> Vec<(&'static str, String, String)> {
         let (ours, theirs) = (self.named(), running.named());
         let both = ours
@@ -89,7 +91,7 @@ impl Settings {
     }
 }
 
-/// What is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
+/// Tells what is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
 pub(crate) fn flaws(text: &str) -> Vec<String> {
     let Ok(document) = text.parse::<DocumentMut>() else { return vec!["is not TOML".to_owned()] };
     let disabled = document.get("disabled_plugins").and_then(Item::as_array);

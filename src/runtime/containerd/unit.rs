@@ -1,4 +1,6 @@
-//! The containerd service: its unit, its drop-in, and what makes it start at the first boot.
+//! Writes the unit of containerd, its drop-in, and the preset and the link that enable it at the first boot.
+//!
+//! This module must not decide whether a package has brought a unit: its caller says so.
 
 use indoc::formatdoc;
 
@@ -8,29 +10,29 @@ use crate::path::ImagePath;
 use crate::runtime::containerd::Release;
 use crate::spec::{Containerd, Proxy};
 
-/// The unit.
+/// Path of nodebake's own unit.
 pub(crate) const UNIT: &str = "/usr/local/lib/systemd/system/containerd.service";
 
-/// The unit where a package has brought it; Debian before 13 still names /lib.
+/// Paths of a package's unit; Debian before 13 still has it in /lib.
 pub(crate) const PACKAGED: [&str; 2] =
     ["/usr/lib/systemd/system/containerd.service", "/lib/systemd/system/containerd.service"];
 
-/// What enables it.
+/// Path of the link that enables the unit.
 pub(crate) const WANTS: &str = "/etc/systemd/system/multi-user.target.wants/containerd.service";
 
-/// Our preset; the lexicographically first file that names a unit decides.
+/// Path of the preset. Of all presets, the lexicographically first file that names a unit decides.
 pub(crate) const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
 
-/// What the unit gets from the spec.
+/// Path of the drop-in with the spec's settings.
 pub(crate) const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
 
-/// The unit and everything around it.
+/// Returns the unit and the files that enable and configure it.
 ///
-/// Preset *and* link: where systemd was built with first-boot-full-preset (Fedora, RHEL, Azure
-/// Linux) a first boot removes a link that no preset covers, and a preset alone is not applied
-/// to an image that has a machine-id.
+/// Both preset and link are needed: where systemd was built with first-boot-full-preset (Fedora, RHEL, Azure
+/// Linux) a first boot removes a link that no preset covers, and a preset alone is not applied to an image that has
+/// a machine-id.
 ///
-/// `packaged` is the unit that a package has brought: there is none of ours then.
+/// `packaged` is the unit of a package: nodebake writes no unit then.
 pub(crate) fn entries(
     release: Release,
     containerd: &Containerd,
@@ -52,10 +54,10 @@ pub(crate) fn entries(
     entries
 }
 
-/// containerd's own containerd.service of this release, with the path of our binary.
+/// Writes upstream's containerd.service of this release, with the path of nodebake's binary.
 fn unit(release: Release) -> String {
     let local = if release.is_2_1() { "" } else { "local-fs.target " };
-    // Gone in 2.0 (containerd#8924); the drop-in sets it there.
+    // Upstream's unit of 2.0 has no LimitNOFILE any more (containerd#8924): the drop-in sets it.
     let nofile = if release.is_2() { "" } else { "LimitNOFILE=infinity\n" };
     formatdoc! {"
         # Written by nodebake
@@ -84,7 +86,7 @@ fn unit(release: Release) -> String {
     "}
 }
 
-/// None where there is nothing to change.
+/// Writes the drop-in; none if it would be empty.
 fn drop_in(release: Release, containerd: &Containerd) -> Option<String> {
     let Proxy { http, https, no_proxy } = &containerd.proxy;
     let variables = [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", no_proxy)];
@@ -95,7 +97,7 @@ fn drop_in(release: Release, containerd: &Containerd) -> Option<String> {
         })
         .collect();
     let limit = containerd.limit_nofile.as_ref().map(|limit| limit.0.as_str());
-    // Without it containers get 1024 from containerd 2.0 on, where 1.x gave infinity.
+    // Without LimitNOFILE containers get 1024 from containerd 2.0 on, where 1.x gave infinity.
     let default = release.is_2().then_some("1048576");
     lines.extend(limit.or(default).map(|limit| format!("LimitNOFILE={limit}")));
     (!lines.is_empty()).then(|| format!("# Written by nodebake\n[Service]\n{}\n", lines.join("\n")))
