@@ -13,7 +13,7 @@ export CC_x86_64_unknown_linux_musl := musl-gcc
 export CC_aarch64_unknown_linux_musl := aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER := aarch64-linux-gnu-gcc
 
-.PHONY: help demo boot test test-all test-fast matrix fuzz bench dist clean quick
+.PHONY: help demo boot test test-all test-fast matrix fuzz bench dist static check-arm64 clean quick
 
 help:
 	@echo "make demo       bake real archives into a real Debian root, verify it, start its containerd"
@@ -67,12 +67,19 @@ bench: dist
 	benches/run >$(TARGET)/BENCH.md
 	cp $(TARGET)/BENCH.md BENCH.md
 
-dist:
-	tests/lab/prepare dist
-	cargo build --release --locked $(foreach arch,$(ARCHES),--target $(TRIPLE_$(arch)))
+dist: static
 	rm -rf $(DIST) && mkdir -p $(DIST)
 	$(foreach arch,$(ARCHES),cp $(TARGET)/$(TRIPLE_$(arch))/release/nodebake $(DIST)/nodebake-linux-$(arch) &&) true
 	cd $(DIST) && sha256sum nodebake-linux-* > SHA256SUMS && ls -l
+
+# The binaries of `dist`, where cargo puts them.
+static:
+	tests/lab/prepare dist
+	cargo build --release --locked $(foreach arch,$(ARCHES),--target $(TRIPLE_$(arch)))
+
+check-arm64:
+	tests/lab/prepare dist
+	cargo check --release --locked --target $(TRIPLE_arm64)
 
 clean:
 	cargo clean

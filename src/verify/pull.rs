@@ -52,12 +52,7 @@ pub(super) fn check(
 }
 
 /// Returns the hosts that containerd asks for `image`, in order.
-fn candidates(
-    root: &Root,
-    runtime: Runtime,
-    settings: &Settings,
-    image: &str,
-) -> Result<Vec<Host>, Failure> {
+fn candidates(root: &Root, runtime: Runtime, settings: &Settings, image: &str) -> Result<Vec<Host>, Failure> {
     let mut text = None;
     if let Some(directory) = settings.registry_config_path.as_deref().filter(|path| !path.is_empty()) {
         for name in runtime.registry_directories(image) {

@@ -1,4 +1,4 @@
-//! Layer L1: the baked root's own systemd boots in a container on this kernel and starts the baked
+//! The baked root's own systemd boots in a container on this kernel and starts the baked
 //! containerd; seconds a boot. What it can't show, modules and a kernel of its own, is `qemu.rs`'s.
 //! Needs `tests/lab/prepare` and `make dist`; run by `make test`.
 

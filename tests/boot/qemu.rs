@@ -1,7 +1,7 @@
-//! Layer L2: the baked root boots with the distribution's own kernel in QEMU, without hardware
-//! virtualisation; about a minute a boot. It shows what `nspawn.rs` can't: kernel modules, version 2
-//! of cgroups, a first boot. Needs `tests/lab/prepare` and `make dist`. `make test` runs what proves most;
-//! `make test-all` the other pairs, what presets do at a first boot, and `make boot`.
+//! The baked root boots with the distribution's own kernel in QEMU; about a minute for a boot without hardware
+//! virtualisation. It shows what `nspawn.rs` can't: kernel modules and version 2 of cgroups. Needs
+//! `tests/lab/prepare` and `make dist`. `make test` runs what proves most; `make test-all` the other pairs of root and
+//! containerd, a first boot with presets, and `make boot`.
 
 use crate::kit::guest::{
     Layer, PULLS, Report, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake,

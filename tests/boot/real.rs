@@ -1,5 +1,5 @@
-//! Layer L0: real containerd, runc and CNI plugins of several generations, baked into real Debian
-//! roots, then asked and started on this kernel. Needs `tests/lab/prepare`; run by `make test`.
+//! Real containerd, runc and CNI plugins of several generations, baked into real Debian roots, then asked and
+//! started on this kernel. Needs `tests/lab/prepare` and `make dist`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

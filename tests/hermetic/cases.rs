@@ -1,7 +1,8 @@
 //! Golden cases: what one spec makes of one root, written down so that a change of behaviour is a
-//! change of files that a reviewer can read. `BLESS=1 cargo test --test cases` rewrites them.
+//! change of files that a reviewer can read. `BLESS=1 cargo test --test hermetic cases::` rewrites
+//! them.
 //!
-//! `cases/<name>/` is a case: what it starts from, and what is expected, as far as it has the files (a
+//! `tests/cases/<name>/` is a case: what it starts from, and what is expected, as far as it has the files (a
 //! new case begins with empty ones).
 //!
 //! ```text
@@ -59,10 +60,23 @@ fn check(case: &Path, defaults: &Baked) -> Vec<String> {
     let lab = furnish(case);
     let refused = case.join("error.txt").exists();
     let found = if refused { vec![("error.txt", refusal(&lab))] } else { story(case, &lab, defaults) };
+    assert_known(case, &found);
     let found = found.into_iter().filter(|(file, _)| case.join(file).exists());
     let compared: Vec<_> = found.map(|(file, text)| compare(&case.join(file), &text)).collect();
     assert!(!compared.is_empty(), "nothing is expected of {case:?}");
     compared.into_iter().flatten().collect()
+}
+
+/// A text file that nothing is compared with would be a case that can't fail; so would steps without their golden.
+fn assert_known(case: &Path, found: &[(&str, String)]) {
+    for entry in fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_str().unwrap();
+        assert!(!name.ends_with(".txt") || found.iter().any(|(file, _)| *file == name), "{name} in {case:?}");
+    }
+    assert!(
+        !case.join("steps").exists() || case.join("steps.txt").exists(),
+        "steps without steps.txt in {case:?}"
+    );
 }
 
 /// A root is baked, goes through the steps and is given back.
@@ -134,7 +148,11 @@ fn step(lab: &Lab, line: &str) -> String {
     }
     let script = format!("nodebake() {{ '{}' \"$@\"; }}\n{line}", kit::NODEBAKE);
     let run = run(lab.wrapped(["sh", "-c", &script]).current_dir(&lab.dir));
-    let code = run.code.filter(|code| *code != 0).map(|code| format!("exit {code}\n")).unwrap_or_default();
+    let code = match run.code {
+        Some(0) => String::new(),
+        Some(code) => format!("exit {code}\n"),
+        None => "killed by a signal\n".to_owned(),
+    };
     let changed = changes(&before, &tree(&lab.root));
     let changed = if changed.is_empty() { changed } else { format!("changed:\n{changed}") };
     format!("$ {line}\n{}{}{code}{changed}\n", shown(lab, &run.errors()), shown(lab, &run.stdout))

@@ -1,5 +1,5 @@
 //! A guard of the speed that does not depend on the machine's load: how many instructions the static
-//! binary needs for a fixed small input, counted by callgrind. Needs `make dist`; run by `make test`.
+//! binary needs for a fixed small input, counted by callgrind. Needs `make dist` and the lab.
 
 use std::fs;
 use std::process::Command;

@@ -1,6 +1,6 @@
-//! Needs only the build: small roots, archives and servers that the tests make themselves.
+//! Needs root and nothing but the build: small roots, archives and servers that the tests make themselves.
 //!
-//! Needs root. What is `#[ignore]`d needs more, and says what. One test:
+//! A test that is `#[ignore]`d needs more, and says what. One test:
 //! `cargo test --test hermetic roots::links::r1_`.
 
 #![allow(

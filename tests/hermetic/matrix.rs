@@ -19,13 +19,14 @@ fn rows() -> BTreeMap<String, bool> {
     rows
 }
 
-/// The rows that the tests of the suites and of the modules name.
+/// The rows that the tests of the suites and of the modules name, but for those that only `make test-all` runs.
 fn tested() -> BTreeSet<String> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = ["src", "tests"].iter().flat_map(|folder| rust_files(&repository.join(folder)));
     let mut tested = BTreeSet::new();
     for source in sources {
         let text = fs::read_to_string(source).unwrap();
+        let text = text.split("\nmod slow {").next().unwrap();
         let tests = text.split("#[test]").skip(1).filter_map(|test| test.split_once("fn "));
         tested.extend(tests.flat_map(|(_, rest)| rows_of(rest)));
     }

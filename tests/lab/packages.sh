@@ -32,7 +32,7 @@ tests_packages=(
   apt-utils gnupg rpm createrepo-c      # repositories and their signatures
 )
 bench_packages=(
-  gzip jq python3                       # archives
+  debian-archive-keyring gzip jq python3 # archives
   hyperfine strace time                 # measuring
   curl mount openssl e2fsprogs xfsprogs # inputs
   isal libarchive-tools                 # the fastest gzip; bsdtar
@@ -52,10 +52,14 @@ declare -A package_sets=(
 install_sets() {
   local packages targets
   mapfile -t packages < <(missing_packages "$@")
-  mapfile -t targets < <(missing_targets "$@")
+  targets=$(missing_targets "$@")
+  mapfile -t targets <<<"$targets"
+  [[ -n ${targets[*]} ]] || targets=()
   add_rust_targets "${targets[@]}" &
   local adding=$!
-  install_packages "${packages[@]}"
+  install_packages "${packages[@]}" &
+  local installing=$!
+  wait "$installing" || { wait "$adding" || true; exit 1; }
   wait "$adding" || fail "could not add Rust targets: see above"
 }
 
@@ -71,8 +75,7 @@ missing_packages() {
 missing_targets() {
   local installed target
   [[ " $* " == *' dist '* ]] && command -v rustup >/dev/null || return 0
-  cd "$top" || exit # rust-toolchain.toml decides whose targets these are
-  installed=$(rustup target list --installed)
+  installed=$(rustup target list --installed) || fail "rustup can't list its targets"
   for target in "${dist_targets[@]}"; do
     [[ $'\n'$installed$'\n' == *$'\n'$target$'\n'* ]] || echo "$target"
   done

@@ -1,10 +1,16 @@
-# The results of the lab, each a path below target/lab, and what is made before what. Called by
+# The results of the lab, each a path below target/lab, and their order. Called by
 # `prepare`, which holds the lock. A result that exists is complete, whatever its age: what it is made
 # from decides the order alone.
 
 part := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))part
 
-artifacts/% tools/% images/% roots/%:
+artifacts/%:
+	$(part) $@
+tools/%:
+	$(part) $@
+images/%:
+	$(part) $@
+roots/%:
 	$(part) $@
 repositories selinux:
 	$(part) $@

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # part sets here, work and what lab.sh holds
-# Part `roots`: Debian root filesystems as plain directories, without a kernel. Tests bake into
+# Part `roots`: Debian root filesystems as plain directories. Tests bake into
 # copies or overlays of them.
 
 # root FOLDER NAME. A root that has more than another one is made from a copy of it, which parts.mk has

@@ -66,7 +66,7 @@ processor() {
 }
 
 # A /dev/kvm that is not the processor's own may be there, and boots no stock kernel.
-has_kvm() { [[ -w /dev/kvm ]] && grep -qwE '^flags.*(vmx|svm)' /proc/cpuinfo; }
+has_kvm() { { : <>/dev/kvm; } 2>/dev/null && grep -qwE '^flags.*(vmx|svm)' /proc/cpuinfo; }
 
 newest_kernel() {
   local kernels
