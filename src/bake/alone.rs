@@ -6,12 +6,10 @@ use crate::arch::Arch;
 use crate::archive::decode::{self, Destination};
 use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
-use crate::bake::prepare::staged_default_config;
 use crate::bake::root::placed;
 use crate::error::{Failure, Kind};
 use crate::parallel::IdleProcessors;
 use crate::plan::{self, Inputs, Placed, Plan};
-use crate::spec::Base;
 
 /// Plans `job` without a root, for the architecture of its spec or else of this host.
 pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
@@ -32,17 +30,13 @@ pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
             &idle,
         )?);
     }
-    let runtime = job.spec.runtime().unwrap_or_default();
-    let daemon = decoded.iter().find(|decoded| decoded.artifact.component == runtime.component());
-    let wanted = daemon.filter(|_| job.spec.containerd.config.base == Base::Default);
-    let default_config = wanted.map(|decoded| staged_default_config(runtime, decoded)).transpose()?.flatten();
     let members: Vec<Placed> = decoded.iter().flat_map(placed).collect();
     let inputs = Inputs {
         artifacts: &artifacts,
         arch: arch.name(),
         members: &members,
         certificates: &job.certificates,
-        default_config: default_config.as_deref(),
+        default_config: None,
         from_packages: None,
     };
     Ok(plan::plan(&job.spec, &inputs)?)

@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub scratch: PathBuf,
     /// Time to wait for a root that another run has locked.
     pub lock_timeout: Duration,
+    /// The caller allows programs of the roots to run (`--execute`).
+    pub execute: bool,
     /// Modification time of installed files, seconds since 1970.
     pub mtime: i64,
 }

@@ -37,7 +37,7 @@ type Results<T> = Vec<anyhow::Result<T>>;
 
 /// Bakes every root in `hosts`. All are staged before any is published.
 pub(crate) fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
-    let (roots, at_once) = (open_all(hosts), hosts.len().clamp(1, ROOTS));
+    let (roots, at_once) = (open_all(job, hosts), hosts.len().clamp(1, ROOTS));
     // Locks that are waited for are taken in the order given: two runs would each hold what the other wants.
     let locked_at_once = if job.lock_timeout.is_zero() { at_once } else { 1 };
     let begun = of_each(&roots, locked_at_once, |root| begin(job, root));
@@ -51,7 +51,7 @@ pub(crate) fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
 
 /// Tells what [`apply`] would do; nothing is written below the roots.
 pub(crate) fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
-    let (roots, at_once) = (open_all(hosts), hosts.len().clamp(1, ROOTS));
+    let (roots, at_once) = (open_all(job, hosts), hosts.len().clamp(1, ROOTS));
     let begun = of_each(&roots, at_once, |root| look(job, root));
     let decoded = decode_all(job, &begun);
     let planned = prepare_all(job, begun, &decoded);

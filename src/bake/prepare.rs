@@ -2,13 +2,13 @@
 //!
 //! This module must not write a file of the plan: `publish` does.
 
-use crate::archive::decode::Decoded;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
 use crate::bake::warnings;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
+use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::packages;
@@ -17,7 +17,6 @@ use crate::path::ImagePath;
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::process::staged;
 use crate::progress::Progress;
-use crate::runtime::Runtime;
 use crate::spec::{Base, Spec};
 use crate::state::{self, Receipt};
 
@@ -175,17 +174,11 @@ pub(super) fn default_config(
     };
     progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
-        return staged_default_config(runtime, decoded);
+        let binary = ImagePath::fixed(runtime.facts().binary.own);
+        let Some(member) = decoded.members.iter().find(|member| member.path == binary) else { return Ok(None) };
+        return Ok(Some(staged::config_default(bake.root, (member.file(), member.sha256))?));
     }
-    // Only the root's own receipt says that this file is the verified one: it runs in the root only, as nobody.
-    Ok(Some(staged::installed_config_default(
-        bake.root.host(),
-        &ImagePath::fixed(runtime.facts().binary.own),
-    )?))
-}
-
-/// Runs the decoded daemon to print its default configuration.
-pub(super) fn staged_default_config(runtime: Runtime, decoded: &Decoded) -> anyhow::Result<Option<String>> {
-    let member = decoded.members.iter().find(|member| member.path.as_str() == runtime.facts().binary.own);
-    member.map(|member| staged::config_default(member.file())).transpose().map_err(Into::into)
+    let binary = ImagePath::fixed(runtime.facts().binary.own);
+    let Some(file) = bake.root.file(&binary)? else { return Ok(None) };
+    Ok(Some(staged::config_default(bake.root, (&file, Digest::of_file(&file)?))?))
 }

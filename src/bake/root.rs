@@ -99,13 +99,14 @@ pub(super) fn placed(decoded: &Decoded) -> impl Iterator<Item = Placed> {
     })
 }
 
-/// Opens every root. A root that is named twice is refused: its second bake would wait for the lock of its first.
-pub(super) fn open_all(hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
+/// Opens every root; programs of it may run where the spec asks for a package, or the caller for more. A root that is named twice is refused: its second bake would wait for the lock of its first.
+pub(super) fn open_all(job: &Job, hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>> {
+    let may_execute = job.execute || job.spec.package().is_some();
     let mut seen = BTreeSet::new();
     hosts
         .iter()
         .map(|host| {
-            let root = Root::open(host)?;
+            let root = Root::open(host)?.executing(may_execute);
             match seen.insert(root.identity()?) {
                 true => Ok(root),
                 false => {

@@ -54,16 +54,7 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Take away what nodebake owns, and put back what was there before
-    Remove {
-        /// Root filesystem
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-        /// Print one JSON document
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        wait: LockTimeout,
-    },
+    Remove(RemoveArguments),
     /// Pin URL, size and SHA-256 of every artifact in nodebake.lock
     Lock {
         #[command(flatten)]
@@ -102,9 +93,9 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
-    /// Run a root's package manager; nodebake calls itself with it
+    /// Run programs of a root in a sandbox; nodebake calls itself with it
     #[command(hide = true)]
-    ChrootInit {
+    SandboxInit {
         #[arg(long, hide = true)]
         second: bool,
     },
@@ -140,6 +131,8 @@ pub(crate) struct BakeArguments {
     #[command(flatten)]
     pub(super) input: Input,
     #[command(flatten)]
+    pub(super) execute: Execute,
+    #[command(flatten)]
     pub(super) wait: LockTimeout,
     /// Print one JSON document
     #[arg(long)]
@@ -155,6 +148,20 @@ pub(crate) struct BuildArguments {
     pub(super) static_build: Static,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// Root filesystem
+    #[arg(long, value_name = "DIR")]
+    pub(super) root: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) execute: Execute,
+    #[command(flatten)]
+    pub(super) wait: LockTimeout,
+}
+
 /// What `verify` asks of the running system.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
@@ -164,9 +171,19 @@ pub(crate) struct VerifyArguments {
     /// Run one pod through the CRI and take it away again; implies --live
     #[arg(long)]
     pub(super) pod: bool,
+    #[command(flatten)]
+    pub(super) execute: Execute,
     /// Pull an image through the CRI and say which host served it; implies --live
     #[arg(long, value_name = "IMAGE")]
     pub(super) pull: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Execute {
+    /// Let programs of the root run, in a sandbox: containerd, to print its configuration, and the package
+    /// manager, for packages that an earlier bake has installed
+    #[arg(long)]
+    pub(super) execute: bool,
 }
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 pub(super) fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
     let cache = input::cache_outside(&bake.input, &bake.root)?;
     let lock_timeout = Duration::from_secs(bake.wait.lock_timeout);
-    Ok(Job { lock_timeout, ..job(&bake.input, bake.build, cache, progress)? })
+    Ok(Job { lock_timeout, execute: bake.execute.execute, ..job(&bake.input, bake.build, cache, progress)? })
 }
 
 /// Reads the job that the flags and the spec describe, with `cache` as the folder of downloads.
@@ -37,6 +37,7 @@ pub(super) fn job(
         certificates,
         scratch: std::env::temp_dir(),
         lock_timeout: Duration::ZERO,
+        execute: false,
         mtime: input::source_date_epoch()?,
     })
 }

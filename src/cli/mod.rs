@@ -28,7 +28,7 @@ use crate::cli::lock::lock;
 use crate::cli::output::print;
 use crate::cli::remove::remove;
 use crate::cli::verify::verify;
-use crate::process::init;
+use crate::process::{self, init};
 use crate::progress::Progress;
 use crate::root::Root;
 use crate::spec::Spec;
@@ -39,12 +39,13 @@ pub use report::error as print_error;
 
 /// Runs the command and returns the exit code. An error is printed by the caller.
 pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    process::keep_inherited_descriptors();
     let progress = Progress::new(cli.quiet, cli.verbose);
     match cli.command {
         Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
         Command::Apply { bake, start } => apply(&bake, start, &progress),
         Command::Verify { root, ask, json } => verify(&root, ask, json),
-        Command::Remove { root, json, wait } => remove(&root, json, &wait, &progress),
+        Command::Remove(arguments) => remove(&arguments, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
         Command::Bundle(BundleCommand::Create { input, output, arch }) => {
             create_bundle(&input, &arch, &output, &progress)
@@ -64,7 +65,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             print(&String::from_utf8_lossy(&script))
         }
         Command::Man { directory } => man(directory.as_deref()),
-        Command::ChrootInit { second: false } => Ok(init::unshare()?),
-        Command::ChrootInit { second: true } => Ok(init::init()?),
+        Command::SandboxInit { second: false } => Ok(init::outer()?),
+        Command::SandboxInit { second: true } => Ok(init::init()?),
     }
 }

@@ -2,25 +2,22 @@
 //!
 //! This module must not change the root itself: `bake` does.
 
-use std::path::Path;
 use std::time::Duration;
 
 use crate::bake::remove;
-use crate::cli::args::LockTimeout;
+use crate::cli::args::RemoveArguments;
 use crate::cli::output::print;
 use crate::cli::{json, report};
 use crate::progress::Progress;
 use crate::root::Root;
 use crate::state::{self, Before};
 
-/// Removes what nodebake owns in the root at `host`, and prints the changes.
+/// Removes what nodebake owns in a root, and prints the changes.
 pub(super) fn remove(
-    host: &Path,
-    json: bool,
-    lock_timeout: &LockTimeout,
+    RemoveArguments { root: host, json, execute, wait }: &RemoveArguments,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
-    let diff = remove::remove(host, Duration::from_secs(lock_timeout.lock_timeout))?;
+    let diff = remove::remove(host, execute.execute, Duration::from_secs(wait.lock_timeout))?;
     if diff.is_none() {
         progress.step(&format!("nothing to remove: nodebake owns nothing in {}", host.display()));
     }

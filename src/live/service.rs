@@ -56,15 +56,27 @@ pub(crate) fn require_running_system(root: &Root, flag: &str, help: &str) -> Res
         let message = format!("`{flag}` asks the running system, and {why}");
         Failure::new(Kind::Unsupported, message).help(help)
     };
-    if !Path::new("/run/systemd/system").is_dir() {
+    if !systemd_runs() {
         return Err(refuse("systemd does not run here".to_owned()));
     }
-    let first = fs::metadata("/proc/1/root/")
-        .map_err(|error| Failure::filesystem("reading", "/proc/1/root", errno(&error)))?;
-    match root.identity()? == (first.dev(), first.ino()) {
+    match is_running_system(root)? {
         true => Ok(()),
         false => Err(refuse(format!("root `{}` is not its `/`", root.host().display()))),
     }
+}
+
+/// Returns whether systemd is the first process and sees `root` as `/`.
+pub(crate) fn is_running_system(root: &Root) -> Result<bool, Failure> {
+    if !systemd_runs() {
+        return Ok(false);
+    }
+    let first = fs::metadata("/proc/1/root/")
+        .map_err(|error| Failure::filesystem("reading", "/proc/1/root", errno(&error)))?;
+    Ok(root.identity()? == (first.dev(), first.ino()))
+}
+
+fn systemd_runs() -> bool {
+    Path::new("/run/systemd/system").is_dir()
 }
 
 /// Asks systemd for the state of the service.

@@ -1,15 +1,16 @@
 //! Starts processes and waits for them; no other module may start one.
 //!
-//! This module must not know which program is run: `process/staged.rs` runs a staged containerd,
-//! `live/service.rs` systemctl, `process/chroot.rs` a root's package manager.
+//! What belongs to a root runs in a sandbox only (`process/sandbox.rs`): a staged containerd (`process/staged.rs`)
+//! and the root's package manager. This module must not know which program is run.
 
-pub(crate) mod chroot;
 pub(crate) mod init;
+mod privileges;
 pub(crate) mod protocol;
+pub(crate) mod sandbox;
 pub(crate) mod staged;
+mod view;
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{PipeReader, PipeWriter, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,25 @@ use crate::error::errno;
 use crate::interrupt;
 use crate::printable::printable;
 
-/// Bytes of output after which a program is killed: none that nodebake runs prints more.
+/// Bounds of a program, at which it is killed.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Time that it may take.
+    time: Duration,
+    /// Bytes that it may print to stdout, and to stderr.
+    output: u64,
+}
+
+/// Bound of [`Bounds::output`] for programs that are trusted: none that nodebake runs prints more.
 const LONGEST_OUTPUT: u64 = 4 << 20;
+
+/// Keeps the descriptors that this process has inherited from every program that it will start.
+pub(crate) fn keep_inherited_descriptors() {
+    close_fds::set_fds_cloexec(FIRST_OF_OTHERS, &[]);
+}
+
+/// Lowest descriptor after stdin, stdout and stderr.
+const FIRST_OF_OTHERS: i32 = 3;
 
 /// Output and exit code of a program.
 #[derive(Debug, Default)]
@@ -31,7 +49,7 @@ struct Output {
 
 /// Runs `command` and returns its stdout. The error is its stderr, or why it could not run.
 pub(crate) fn output(command: &mut Command, limit: Duration) -> Result<Vec<u8>, String> {
-    let output = run(command, &[], limit)?;
+    let output = run(command, &[], Bounds { time: limit, output: LONGEST_OUTPUT })?;
     if output.code == Some(0) {
         return Ok(output.stdout);
     }
@@ -44,22 +62,56 @@ pub(crate) fn text(command: &mut Command, limit: Duration) -> Result<String, Str
     String::from_utf8(output(command, limit)?).map_err(|error| error.to_string())
 }
 
-/// Runs `command` with no environment but a search path and `variables`. It is killed after `limit` and at
-/// a signal to this process.
+/// Runs `command` with no environment but a search path and `variables`, and with an empty stdin. It is killed at a
+/// signal to this process and at its `bounds`.
 ///
 /// The error says why it could not run or was killed.
-fn run(command: &mut Command, variables: &[(String, String)], limit: Duration) -> Result<Output, String> {
-    let collect = || tempfile::tempfile().map_err(|error| error.to_string());
-    let (stdout, stderr) = (collect()?, collect()?);
-    let handed = |file: &File| file.try_clone().map(Stdio::from).map_err(|error| error.to_string());
-    command.stdin(Stdio::null()).stdout(handed(&stdout)?).stderr(handed(&stderr)?).env_clear();
+fn run(command: &mut Command, variables: &[(String, String)], bounds: Bounds) -> Result<Output, String> {
+    let ((mut stdout, to_stdout), (mut stderr, to_stderr)) = (Collected::new()?, Collected::new()?);
+    // Not /dev/null: a sandbox need not have one.
+    let (nothing, _) = std::io::pipe().map_err(|error| error.to_string())?;
+    command.stdin(nothing).stdout(to_stdout).stderr(to_stderr).env_clear();
     command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.envs(variables.iter().map(|(name, value)| (name, value)));
-    let is_too_long = |file: &File| file.metadata().is_ok_and(|found| found.len() > LONGEST_OUTPUT);
-    let endless = || [&stdout, &stderr].into_iter().any(is_too_long);
-    let code = wait(&mut start(command)?, limit, endless)?;
-    let read = |file| content(file).map_err(|error| error.to_string());
-    Ok(Output { code, stdout: read(&stdout)?, stderr: read(&stderr)? })
+    let mut child = start(command)?;
+    // This process's own ends of the pipes: the reading would not end before they are closed.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut is_endless = || {
+        let is_full = |collected: &mut Collected| collected.collect(bounds.output) >= bounds.output;
+        [&mut stdout, &mut stderr].into_iter().map(is_full).fold(false, |any, one| any | one)
+    };
+    let code = wait(&mut child, bounds.time, &mut is_endless)?;
+    match is_endless() {
+        true => Err(ENDLESS.to_owned()),
+        false => Ok(Output { code, stdout: stdout.bytes, stderr: stderr.bytes }),
+    }
+}
+
+/// Why a program was killed that has printed more than it may.
+const ENDLESS: &str = "it prints without an end";
+
+/// Output of a program, collected from a pipe while it runs. What a program prints beyond the bound stays in the pipe,
+/// and its end is not waited for: a process that the program has left behind may hold the pipe open.
+struct Collected {
+    pipe: PipeReader,
+    bytes: Vec<u8>,
+}
+
+impl Collected {
+    fn new() -> Result<(Collected, PipeWriter), String> {
+        let (pipe, writer) = std::io::pipe().map_err(|error| error.to_string())?;
+        let nonblocking = rustix::io::ioctl_fionbio(&pipe, true);
+        nonblocking.map_err(|errno| crate::error::describe(errno))?;
+        Ok((Collected { pipe, bytes: Vec::new() }, writer))
+    }
+
+    /// Takes over what has been printed, up to `limit` bytes in all, and returns how many there are.
+    fn collect(&mut self, limit: u64) -> u64 {
+        let length = |bytes: &Vec<u8>| bytes.len() as u64;
+        // Errors are that there is nothing yet, or that a signal has arrived: the next call goes on.
+        let _ = self.pipe.by_ref().take(limit - length(&self.bytes)).read_to_end(&mut self.bytes);
+        length(&self.bytes)
+    }
 }
 
 /// Starts `command` without waiting for it.
@@ -70,11 +122,11 @@ fn start(command: &mut Command) -> Result<Child, String> {
 
 /// Waits for a child, which is killed at a signal to this process, and returns its exit code.
 fn wait_for(child: &mut Child) -> Result<Option<i32>, String> {
-    wait(child, Duration::MAX, || false)
+    wait(child, Duration::MAX, &mut || false)
 }
 
-/// Waits for a child, which is killed after `limit`, at a signal, or if its output is `endless`.
-fn wait(child: &mut Child, limit: Duration, endless: impl Fn() -> bool) -> Result<Option<i32>, String> {
+/// Waits for a child, which is killed after `limit`, at a signal, or if its output `is_endless`.
+fn wait(child: &mut Child, limit: Duration, is_endless: &mut dyn FnMut() -> bool) -> Result<Option<i32>, String> {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
@@ -82,7 +134,7 @@ fn wait(child: &mut Child, limit: Duration, endless: impl Fn() -> bool) -> Resul
         }
         let why = match interrupt::check() {
             Err(signal) => Some(signal.to_string()),
-            Ok(()) if endless() => Some("it prints without an end".to_owned()),
+            Ok(()) if is_endless() => Some(ENDLESS.to_owned()),
             Ok(()) => (began.elapsed() > limit).then(|| format!("no answer within {} s", limit.as_secs())),
         };
         if let Some(why) = why {
@@ -92,13 +144,6 @@ fn wait(child: &mut Child, limit: Duration, endless: impl Fn() -> bool) -> Resul
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-fn content(mut file: &File) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.take(LONGEST_OUTPUT).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Says why a program could not be started.

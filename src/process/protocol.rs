@@ -1,4 +1,4 @@
-//! Requests to a chroot and its responses: lines of JSON between processes of this program.
+//! Requests to a sandbox and its responses: lines of JSON between processes of this program.
 //!
 //! This module must not carry a request out.
 
@@ -9,39 +9,55 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 
-/// Directory in a chroot that holds the files which this program writes there.
+/// Directory in a sandbox that holds the files which this program writes there.
 pub(crate) const OWN: &str = "/tmp/nodebake";
 
-/// Hidden command of this program that runs in a chroot.
-pub(super) const COMMAND: &str = "chroot-init";
+/// Directory in a sandbox that holds the files of [`HostFile`].
+pub(crate) const FILES: &str = "/tmp/nodebake/files";
 
-/// Access of a chroot to its root.
+/// Hidden command of this program that runs in a sandbox.
+pub(super) const COMMAND: &str = "sandbox-init";
+
+/// Access of a sandbox to its root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Access {
-    /// The root does not change: writes to /etc, /usr and /var are lost when the chroot ends.
+    /// Programs answer a question: nothing but libraries and configuration is visible, read-only; no user, no
+    /// capability, no network, little memory.
+    Ask,
+    /// Programs of root's rights look at the root: it is read-only, and writes to /etc, /usr and /var are lost when
+    /// the sandbox ends.
     Look,
-    /// Programs change the root.
+    /// Programs of root's rights change the root.
     Change,
 }
 
-/// Settings of a chroot: the first line that its processes read.
+/// Settings of a sandbox: the first line that its processes read. Their working directory is the root.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Setup {
-    /// Path of the root on this host.
-    pub host: PathBuf,
-    /// The root is the one that this process sees as `/`.
-    pub is_own: bool,
+pub(crate) struct Setup {
     /// Access to the root.
     pub access: Access,
     /// Programs get no network.
     pub offline: bool,
-    /// Files of this host that are copied to `packages/` below [`OWN`], and their digests.
-    pub files: Vec<(PathBuf, Digest)>,
+    /// Files that are copied to [`FILES`].
+    pub files: Vec<HostFile>,
 }
 
-/// A request to a chroot.
+/// File of this host that a sandbox gets a copy of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct HostFile {
+    /// Path on this host.
+    pub path: PathBuf,
+    /// Name of the copy.
+    pub name: String,
+    /// Digest that the copy must have.
+    pub sha256: Digest,
+    /// Mode of the copy.
+    pub mode: u32,
+}
+
+/// A request to a sandbox.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum ChrootRequest {
+pub(super) enum Request {
     /// Writes a file below [`OWN`].
     Write {
         /// Path of the file below [`OWN`].
@@ -77,9 +93,9 @@ pub(crate) struct Answer {
     pub stderr: String,
 }
 
-/// A failure to set up a chroot or to carry out a request.
+/// A failure to set up a sandbox or to carry out a request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ChrootError {
+pub(super) struct SandboxError {
     /// The exit code of the failure's kind.
     pub exit_code: u8,
     /// The message.
@@ -88,8 +104,8 @@ pub(super) struct ChrootError {
     pub help: Option<String>,
 }
 
-impl From<ChrootError> for Failure {
-    fn from(error: ChrootError) -> Failure {
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Failure {
         let kinds = [Kind::Fetch, Kind::Unverified, Kind::Filesystem];
         let kind = kinds.into_iter().find(|kind| kind.exit_code() == error.exit_code);
         let failure = Failure::new(kind.unwrap_or(Kind::Unsupported), error.why);

@@ -1,77 +1,68 @@
-//! Runs a staged or installed containerd to print its default or effective configuration.
+//! Asks a staged or installed containerd for its default or effective configuration.
 //!
-//! This module must not run it as root, and runs it only if the spec or `verify` asks for it. Apart from package
-//! managers, a bake runs no other program of a root.
+//! This module must not give it any right.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
-use rustix::fs::MemfdFlags;
-
+use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
-use crate::process;
-use crate::root;
+use crate::printable::printable;
+use crate::process::protocol::{Access, Call, FILES, HostFile, Setup};
+use crate::process::sandbox::Sandbox;
+use crate::root::Root;
 
-/// Time limit for one command: containerd needs 20 ms, under emulation longer.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Time limit for one command in seconds: containerd needs 20 ms, under emulation longer.
+const LIMIT: u64 = 20;
 
-/// User and group that staged programs run as.
-const NOBODY: u32 = 65534;
+/// Name of the copy of the binary in the sandbox.
+const NAME: &str = "containerd";
 
-/// Returns the output of `containerd config default` of `binary`, a verified file that needs no name.
-pub(crate) fn config_default(binary: &File) -> Result<String, Failure> {
-    let unsupported = |why: String| {
-        Failure::new(Kind::Unsupported, format!("`containerd config default` can't run on this host: {why}"))
-            .help("base: minimal needs no such run")
-    };
-    let memory = in_memory(binary).map_err(|error| unsupported(error.to_string()))?;
-    let program = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    let mut command = Command::new(program);
-    command.args(["config", "default"]).current_dir("/");
-    if rustix::process::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    ask(&mut command).map_err(unsupported)
-}
-
-/// Returns the output of `containerd config default` of the containerd installed in the root at `host`, run
-/// in a chroot as nobody.
-pub(crate) fn installed_config_default(host: &Path, binary: &ImagePath) -> Result<String, Failure> {
-    in_root(host, binary, &["config", "default"]).map_err(|why| {
-        let message = format!("`containerd config default` of `{}` can't run: {why}", host.display());
+/// Returns the output of `containerd config default` of `binary`, which has the digest `sha256`, with the libraries of
+/// `root`. Fails with [`Kind::Unsupported`] where it can't run.
+pub(crate) fn config_default(
+    root: &Root,
+    binary: (&File, Digest),
+) -> Result<String, Failure> {
+    ask(root, binary, &["config", "default"]).map_err(|why| {
+        let message =
+            format!("`containerd config default` can't run in root `{}`: {why}", root.host().display());
         Failure::new(Kind::Unsupported, message).help("base: minimal needs no such run")
     })
 }
 
-/// Returns the output of `containerd config dump` for the file `config` of the root at `host`, run in a chroot
-/// as nobody. The error says why it could not run.
-pub(crate) fn config_dump(host: &Path, binary: &ImagePath, config: &ImagePath) -> Result<String, String> {
-    in_root(host, binary, &["--config", config.as_str(), "config", "dump"])
+/// Returns the output of `containerd config dump` of `binary` for the file `config` of `root`. The error says why it
+/// could not run.
+pub(crate) fn config_dump(
+    root: &Root,
+    binary: (&File, Digest),
+    config: &ImagePath,
+) -> Result<String, String> {
+    ask(root, binary, &["--config", config.as_str(), "config", "dump"])
 }
 
-fn in_root(host: &Path, binary: &ImagePath, arguments: &[&str]) -> Result<String, String> {
-    let mut chroot = Command::new("chroot");
-    chroot.arg(format!("--userspec={NOBODY}:{NOBODY}")).arg(host);
-    chroot.arg(binary.as_str()).args(arguments);
-    ask(&mut chroot)
-}
-
-/// Runs a command; its error is only the last line of stderr, because warnings precede it.
-fn ask(command: &mut Command) -> Result<String, String> {
-    process::text(command, DEADLINE).map_err(|why| why.lines().last().unwrap_or_default().to_owned())
-}
-
-/// Copies a file to memory, where it can be executed and no other process can see or change it.
-fn in_memory(binary: &File) -> std::io::Result<OwnedFd> {
-    let memory = rustix::fs::memfd_create("staged", MemfdFlags::CLOEXEC)?;
-    let copy = File::from(memory);
-    root::copy_from(binary, &copy, 0)?;
-    // Executing a file that is open for writing fails with ETXTBSY, so it is reopened for reading.
-    let readable = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
-    Ok(readable.into())
+/// Runs a copy of the binary, since the root may be on a filesystem that forbids the execution. The error is the last
+/// line of stderr, because warnings precede it.
+fn ask(
+    root: &Root,
+    (binary, sha256): (&File, Digest),
+    arguments: &[&str],
+) -> Result<String, String> {
+    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), binary.as_raw_fd()));
+    let file = HostFile { path, name: NAME.to_owned(), sha256, mode: 0o755 };
+    let setup = Setup { access: Access::Ask, offline: true, files: vec![file] };
+    let program = format!("{FILES}/{NAME}");
+    let words = std::iter::once(program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect();
+    // One thread that computes: a limit of threads must do for hosts with many processors.
+    let variables = vec![("GOMAXPROCS".to_owned(), "1".to_owned())];
+    let answered = Sandbox::open(root, &setup)
+        .and_then(|mut sandbox| sandbox.run(Call { words, variables, limit: LIMIT, to_its_end: false }))
+        .map_err(|failure| failure.to_string())?;
+    let last = answered.stderr.lines().last().map(printable);
+    match answered.code {
+        Some(0) => Ok(answered.stdout),
+        _ => Err(last.unwrap_or_else(|| "it failed without a message".to_owned())),
+    }
 }

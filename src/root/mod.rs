@@ -17,7 +17,8 @@ mod write;
 
 use std::fmt::Display;
 use std::fs::File;
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use rustix::fs::{Mode, OFlags, Stat};
@@ -25,7 +26,6 @@ use rustix::io::Errno;
 
 use crate::error::{Failure, Kind, errno};
 use crate::path::ImagePath;
-pub(crate) use crate::root::metadata::copy_from;
 
 use crate::root::at::At;
 use crate::root::resolver::Resolver;
@@ -37,6 +37,8 @@ pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 /// An open root filesystem.
 pub(crate) struct Root {
     resolver: Resolver,
+    /// The caller allows programs of the root to run.
+    may_execute: bool,
     /// Labels by the root's policy, which is read when the first file is created.
     labels: OnceLock<Labels>,
 }
@@ -50,16 +52,37 @@ impl Root {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(host, flags, Mode::empty()) {
-            Ok(directory) => Ok(Root { resolver: Resolver::new(directory, host), labels: OnceLock::new() }),
+            Ok(directory) => Ok(Root {
+                resolver: Resolver::new(directory, host),
+                may_execute: false,
+                labels: OnceLock::new(),
+            }),
             Err(Errno::NOENT) => Err(refuse("does not exist")),
             Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
             Err(errno) => Err(Failure::filesystem("opening root", host.display(), errno)),
         }
     }
 
+    /// Returns this root with the caller's word whether programs of it may run. A root may be hostile, so nothing in
+    /// it decides this.
+    pub(crate) fn executing(self, may_execute: bool) -> Root {
+        Root { may_execute, ..self }
+    }
+
+    /// Returns whether the caller allows programs of the root to run.
+    pub(crate) fn may_execute(&self) -> bool {
+        self.may_execute
+    }
+
     /// Returns the root's path on this host, as the user gave it.
     pub(crate) fn host(&self) -> &Path {
         self.resolver.host()
+    }
+
+    /// Returns the name by which a child process enters the directory that is held open here, whatever has become of
+    /// its path. It needs /proc.
+    pub(crate) fn descriptor(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.resolver.directory().as_raw_fd()))
     }
 
     /// Returns device and inode of the root: the same for two paths of one root.

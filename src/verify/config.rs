@@ -5,7 +5,8 @@
 use toml_edit::{DocumentMut, Item};
 
 use crate::arch::Arch;
-use crate::error::Failure;
+use crate::digest::Digest;
+use crate::error::{Failure, Kind};
 use crate::format::toml::compare;
 use crate::node::Node;
 use crate::path::ImagePath;
@@ -122,7 +123,12 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
             "containerd is not the one that was installed: it is not run".to_owned(),
         ));
     }
-    let dump = match staged::config_dump(root.host(), &binary, &path) {
+    let Some(file) = root.file(&binary)? else { return Ok(missing(&binary)) };
+    let sha256 = match owned.node {
+        Node::File { sha256, .. } => sha256,
+        _ => Digest::of_file(&file).map_err(|error| Failure::new(Kind::Filesystem, error))?,
+    };
+    let dump = match staged::config_dump(root, (&file, sha256), &path) {
         Ok(dump) => dump,
         Err(why) => return Ok(CheckResult::Skipped(format!("`containerd config dump` can't run: {why}"))),
     };

@@ -20,7 +20,7 @@ pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fa
     let database = match Session::look(root, manager, &names) {
         Ok(database) => database,
         Err(failure) if failure.kind == Kind::Unsupported => {
-            return Ok(CheckResult::Skipped(failure.to_string()));
+            return Ok(CheckResult::Skipped(with_remedy(&failure)));
         }
         Err(failure) => return Err(failure),
     };
@@ -48,4 +48,12 @@ pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fa
     }
     let saw: Vec<String> = receipt.packages.iter().map(ToString::to_string).collect();
     Ok(CheckResult::of(findings, saw.join(", ")))
+}
+
+/// Returns a failure with its remedy, in one line.
+fn with_remedy(failure: &Failure) -> String {
+    match &failure.help {
+        Some(help) => format!("{failure}: {help}"),
+        None => failure.to_string(),
+    }
 }

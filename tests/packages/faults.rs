@@ -127,7 +127,7 @@ fn judge(node: &Node, output: &Output, before: &str, after: &str, change_of_mind
         wrong.push("something stays mounted".to_owned());
     }
     let (verb, expected) = if change_of_mind { ("remove", before) } else { ("apply", after) };
-    let again = node.nodebake(verb, &[]);
+    let again = node.nodebake(verb, &["--execute"]);
     let now = outside_the_database(node);
     if again.status.code() != Some(0) {
         wrong.push(format!("the next {verb} fails: {}", errors(&again)));

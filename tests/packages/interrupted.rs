@@ -97,7 +97,7 @@ fn survives(root: &str, stage: Stage, signal: &str, code: Option<i32>) {
     forget_it(&node);
     assert_packaged(&node, "1.7.24");
     expect_nothing_to_do(&node);
-    expect(0, node.nodebake("remove", &[]));
+    expect(0, node.nodebake("remove", &["--execute"]));
     assert_same(&what, &pristine(root), &outside_the_database(&node));
 }
 
@@ -180,7 +180,7 @@ fn a_package_that_is_half_unpacked_is_got_over() {
         node.apply();
         assert_packaged(&node, wanted);
         assert!(node.path("/usr/bin/containerd.dpkg-new").symlink_metadata().is_err());
-        expect(0, node.nodebake("remove", &[]));
+        expect(0, node.nodebake("remove", &["--execute"]));
         assert_same("the root", &pristine("bookworm"), &outside_the_database(&node));
     }
 }
@@ -197,7 +197,7 @@ fn remove_takes_away_what_a_killed_run_has_left() {
     for root in ["trixie", "rocky"] {
         let (node, _server, _, _) = stopped(root, Stage::Script, "KILL");
         let_it_go(&node);
-        expect(0, node.nodebake("remove", &[]));
+        expect(0, node.nodebake("remove", &["--execute"]));
         forget_it(&node);
         assert_eq!(installed(&node, "containerd.io"), "");
         assert_same("the root", &pristine(root), &outside_the_database(&node));

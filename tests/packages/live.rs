@@ -29,7 +29,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
         format!("containerd:\n{}", in_a_container(if archive_generation == "2.1" { "2.1" } else { "1.6" }));
     write("archive", node::spec(archive_generation, &archive));
     let script = r#"
-        bake() { nodebake apply --root / --spec /etc/nodebake/$1.yaml --start; }
+        bake() { nodebake apply --root / --spec /etc/nodebake/$1.yaml --start "${@:2}"; }
         starts() { journalctl --no-pager -o cat -u containerd | grep -c 'Started containerd'; }
         mounts() { cut -d' ' -f5 /proc/self/mountinfo | sort; }
         # Services have mounts of their own as they start and end.
@@ -57,7 +57,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
         t version ctr version
         t task-upgrade task
         t verify nodebake verify --root / --live
-        t archive bake archive
+        t archive bake archive --execute
         t processes pgrep -c -x containerd
         t exe readlink /proc/$(systemctl show --property=MainPID --value containerd)/exe
         t task-archive task
@@ -68,7 +68,7 @@ fn live(root: &str, repository: &str, archive_generation: &str) {
         t failed systemctl --failed --no-legend --plain
         t mounts-after settled
         t left ls /usr/sbin/policy-rc.d
-        t remove nodebake remove --root /
+        t remove nodebake remove --root / --execute
         t gone ls /usr/bin/containerd
     "#;
     let report = boot(&node, Layer::CONTAINER, &[], &["--keep-net", "--timeout", "300"], script).remove(0);

@@ -197,7 +197,7 @@ fn dependencies_come_from_the_roots_own_sources() {
     let has =
         |name: &str| receipt["packages"].as_array().unwrap().iter().any(|package| package["name"] == name);
     assert!(has("containerd.io") && has("libnl-3-200"), "{receipt:#}");
-    expect(0, node.nodebake("remove", &[]));
+    expect(0, node.nodebake("remove", &["--execute"]));
     assert_eq!(
         (installed(&node, "containerd.io"), installed(&node, "libnl-3-200")),
         (String::new(), String::new())

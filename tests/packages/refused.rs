@@ -56,7 +56,7 @@ fn local_packages_need_a_lock_and_no_network() {
         assert_packaged(&node, "1.7.24");
         expect_nothing_to_do(&node);
         assert!(node.path("/etc/apt/sources.list.d/nodebake.sources").symlink_metadata().is_err());
-        expect(0, node.nodebake("remove", &[]));
+        expect(0, node.nodebake("remove", &["--execute"]));
         assert_eq!(installed(&node, "containerd.io"), "");
     }
 }
@@ -202,7 +202,7 @@ fn a_package_that_was_there_is_configured_and_survives_remove() {
     assert_packaged(&node, "1.7.24");
     assert_eq!(receipt(&node)["packages"][0]["found"], true);
     assert!(!server.requests().iter().any(is_package), "nothing had to be fetched");
-    expect(0, node.nodebake("remove", &[]));
+    expect(0, node.nodebake("remove", &["--execute"]));
     assert_eq!(installed(&node, "containerd.io"), "1.7.24-1~debian.13~trixie");
     assert_same("the root", &before, &outside_the_database(&node));
     assert!(fs::read_to_string(node.path(CONFIG)).unwrap().contains("disabled_plugins = [\"cri\"]"));

@@ -35,9 +35,9 @@ fn a_library_that_others_need_stays_and_does_not_block() {
     install_what_needs(&node, "libnl-3-200");
 
     node.write_spec("1.6", "");
-    let planned = text(expect(0, node.nodebake("plan", &[])));
+    let planned = text(expect(0, node.nodebake("plan", &["--execute"])));
     assert!(planned.contains("- package containerd.io") && planned.contains("libnl-3-200"), "{planned}");
-    let said = node.apply();
+    let said = expect(0, node.nodebake("apply", &["--execute"]));
     assert!((text(said.clone()) + &errors(&said)).contains("libnl-3-200"), "it is named");
     assert!(
         node.path(BINARY).symlink_metadata().is_err() && node.path("/usr/local/bin/containerd").is_file()
@@ -45,10 +45,10 @@ fn a_library_that_others_need_stays_and_does_not_block() {
     for (name, expected) in [("containerd.io", ""), ("libnl-genl-3-200", ""), ("libnl-3-200", "installed")] {
         assert_eq!(status(&node, name), expected, "{name}");
     }
-    expect(0, node.nodebake("verify", &[]));
+    expect(0, node.nodebake("verify", &["--execute"]));
     let again = text(expect(0, node.nodebake("apply", &[])));
     assert!(again.contains("0 created, 0 changed, 0 removed"), "{again}");
-    expect(0, node.nodebake("remove", &[]));
+    expect(0, node.nodebake("remove", &["--execute"]));
     assert_eq!(status(&node, "libnl-3-200"), "installed");
     assert!(node.path("/var/lib/nodebake").symlink_metadata().is_err());
 }
@@ -94,8 +94,8 @@ fn an_edit_outlives_a_removal_that_is_killed() {
         let node = node(root, &format!("repository: {repository}, version: 1.7.24"), "");
         node.apply();
         let edited = edit(&node);
-        killed_while_the_configuration_is_away(&node, &["remove"]);
-        expect(0, node.nodebake("remove", &[]));
+        killed_while_the_configuration_is_away(&node, &["remove", "--execute"]);
+        expect(0, node.nodebake("remove", &["--execute"]));
         assert_eq!(fs::read_to_string(node.path(CONFIG)).unwrap(), edited, "{root}");
         assert_left(&node, &["config.toml"]);
         assert!(node.path("/var/lib/nodebake").symlink_metadata().is_err(), "{root}");
@@ -117,11 +117,11 @@ fn an_edit_outlives_a_switch_that_is_killed() {
             node.apply();
             let edited = edit(&node);
             node.write_spec(generation, "");
-            killed_while_the_configuration_is_away(&node, &["apply"]);
+            killed_while_the_configuration_is_away(&node, &["apply", "--execute"]);
             match next {
                 "package" => write_spec(&node, &package, ""),
                 "remove" => {
-                    expect(0, node.nodebake("remove", &[]));
+                    expect(0, node.nodebake("remove", &["--execute"]));
                     assert_eq!(fs::read_to_string(node.path(CONFIG)).unwrap(), edited, "{root}");
                     assert_left(&node, &["config.toml"]);
                     assert_forgotten(&node);
@@ -129,11 +129,11 @@ fn an_edit_outlives_a_switch_that_is_killed() {
                 }
                 _ => {}
             }
-            node.apply();
+            expect(0, node.nodebake("apply", &["--execute"]));
             assert_eq!(fs::read_to_string(node.path(EDIT)).unwrap(), edited, "{root}, then {next}");
             assert!(!fs::read_to_string(node.path(CONFIG)).unwrap().contains("by hand"), "{root}, {next}");
             assert_left(&node, &["certs.d", "config.toml"]);
-            expect(0, node.nodebake("verify", &[]));
+            expect(0, node.nodebake("verify", &["--execute"]));
         }
     }
 }

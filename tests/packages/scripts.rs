@@ -57,7 +57,7 @@ fn a_maintainer_script_that_fails_is_told_and_the_next_run_converges() {
         node.apply();
         assert_packaged(&node, "1.7.24");
         expect_nothing_to_do(&node);
-        expect(0, node.nodebake("remove", &[]));
+        expect(0, node.nodebake("remove", &["--execute"]));
         assert_same("the root", &before, &outside_the_database(&node));
     }
 }
@@ -90,7 +90,7 @@ fn a_newer_packages_configuration_never_replaces_ours() {
     expect(0, chroot(&node, &["sh", "-c", upgrade]));
     assert_eq!(installed(&node, "containerd.io"), "2.1.9-1~debian.12~bookworm");
     assert_eq!(fs::read(node.path(CONFIG)).unwrap(), ours);
-    let verified = text(expect(10, node.nodebake("verify", &[])));
+    let verified = text(expect(10, node.nodebake("verify", &["--execute"])));
     assert!(verified.contains("2.1.9"), "{verified}");
     fs::remove_file(node.path("/etc/containerd/config.toml.dpkg-dist")).unwrap();
     run("sh", &["-c", &format!("rm -rf {0}/var/cache/apt/* {0}/var/lib/apt/lists/*", node.root().display())]);
@@ -133,7 +133,7 @@ fn an_edited_configuration_is_kept_aside_by_apply_and_in_place_by_remove() {
         node.apply();
         let edit = fs::read_to_string(node.path(CONFIG)).unwrap() + "# by hand\n";
         fs::write(node.path(CONFIG), &edit).unwrap();
-        expect(10, node.nodebake("verify", &[]));
+        expect(10, node.nodebake("verify", &["--execute"]));
         write_spec(&node, &format!("repository: {repository}, version: 2.1.9"), "");
         let said = node.apply();
         assert!(text(said).contains("edit is kept"));
@@ -144,7 +144,7 @@ fn an_edited_configuration_is_kept_aside_by_apply_and_in_place_by_remove() {
         assert_packaged(&node, "2.1.9");
         let edit = fs::read_to_string(node.path(CONFIG)).unwrap() + "# by hand\n";
         fs::write(node.path(CONFIG), &edit).unwrap();
-        let said = expect(0, node.nodebake("remove", &[]));
+        let said = expect(0, node.nodebake("remove", &["--execute"]));
         assert!((text(said.clone()) + &errors(&said)).contains(CONFIG));
         let left = fs::read_to_string(node.path(CONFIG)).unwrap_or_default();
         assert_eq!(left, edit, "{root}: the edit is left");
@@ -175,7 +175,7 @@ fn a_hold_keeps_the_version_until_the_spec_says_otherwise() {
     assert_eq!(held(), "containerd.io");
     // somebody lifts it
     expect(0, chroot(&node, &["apt-mark", "unhold", "containerd.io"]));
-    let said = text(expect(10, node.nodebake("verify", &[])));
+    let said = text(expect(10, node.nodebake("verify", &["--execute"])));
     assert!(said.contains("held"), "{said}");
     node.apply();
     assert_eq!(held(), "containerd.io");
@@ -184,7 +184,7 @@ fn a_hold_keeps_the_version_until_the_spec_says_otherwise() {
     assert_eq!(held(), "");
     write_spec(&node, &spec_of("2.1.9", true), "");
     node.apply();
-    expect(0, node.nodebake("remove", &[]));
+    expect(0, node.nodebake("remove", &["--execute"]));
     assert_eq!((held(), installed(&node, "containerd.io")), (String::new(), String::new()));
 }
 
@@ -201,6 +201,6 @@ fn dnf_holds_by_versionlock() {
     write_spec(&node, &format!("repository: {}, version: 2.1.9, hold: true", rpms(&server, "rpm")), "");
     node.apply();
     assert!(locks().contains("containerd.io-0:2.1.9-1.el9.*") && !locks().contains("1.7.24"), "{}", locks());
-    expect(0, node.nodebake("remove", &[]));
+    expect(0, node.nodebake("remove", &["--execute"]));
     assert!(!locks().contains("containerd.io"), "{}", locks());
 }

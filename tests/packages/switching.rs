@@ -22,12 +22,12 @@ fn verify_compares_with_the_package_database() {
         let shim = node.path("/usr/bin/containerd-shim-runc-v2");
         let bytes = fs::read(&shim).unwrap();
         fs::write(&shim, [&bytes[..], b"more"].concat()).unwrap();
-        let said = text(expect(10, node.nodebake("verify", &[])));
+        let said = text(expect(10, node.nodebake("verify", &["--execute"])));
         assert!(said.contains("containerd-shim-runc-v2") && said.contains("containerd.io"), "{said}");
         fs::write(&shim, &bytes).unwrap();
         run("chmod", &["755", shim.to_str().unwrap()]);
         fs::remove_file(node.path("/usr/bin/runc")).unwrap();
-        assert!(text(expect(10, node.nodebake("verify", &[]))).contains("/usr/bin/runc"));
+        assert!(text(expect(10, node.nodebake("verify", &["--execute"]))).contains("/usr/bin/runc"));
         node.apply();
         assert_packaged(&node, "1.7.24");
         // somebody takes the package away
@@ -37,7 +37,7 @@ fn verify_compares_with_the_package_database() {
             &["dpkg", "--purge", "containerd.io"]
         };
         expect(0, chroot(&node, erase));
-        let said = text(expect(10, node.nodebake("verify", &[])));
+        let said = text(expect(10, node.nodebake("verify", &["--execute"])));
         assert!(said.contains("containerd.io"), "{said}");
         node.apply();
         assert_packaged(&node, "1.7.24");
@@ -57,12 +57,12 @@ fn remove_gives_the_root_back() {
         let before = outside_the_database(&node);
         node.apply();
         let json: Value =
-            serde_json::from_slice(&expect(0, node.nodebake("remove", &["--json"])).stdout).unwrap();
+            serde_json::from_slice(&expect(0, node.nodebake("remove", &["--json", "--execute"])).stdout).unwrap();
         assert!(json.to_string().contains("containerd.io"), "{json:#}");
         assert_eq!(installed(&node, "containerd.io"), "");
         assert_same(root, &before, &outside_the_database(&node));
         assert_quiet(&node);
-        expect(0, node.nodebake("remove", &[]));
+        expect(0, node.nodebake("remove", &["--execute"]));
     }
 }
 
@@ -74,7 +74,7 @@ fn remove_leaves_what_others_need() {
     let node = node("bookworm", &format!("repository: {}, version: 1.7.24", suites(&server)), "");
     node.apply();
     install_what_needs(&node, "containerd.io");
-    let said = expect(0, node.nodebake("remove", &[]));
+    let said = expect(0, node.nodebake("remove", &["--execute"]));
     assert!(!installed(&node, "containerd.io").is_empty());
     assert!((text(said.clone()) + &errors(&said)).contains("containerd.io"), "it is named");
 }
@@ -105,18 +105,18 @@ fn archive_package_archive_never_leaves_two() {
         assert_packaged(&node, "1.7.24");
         assert_same("the way of packages", &packaged, &without_receipt(&node));
         node.write_spec(generation, "");
-        let planned = text(expect(0, node.nodebake("plan", &[])));
+        let planned = text(expect(0, node.nodebake("plan", &["--execute"])));
         assert!(
             planned.contains("- package containerd.io") && planned.contains("+ /usr/local/bin/containerd"),
             "{planned}"
         );
-        node.apply();
+        expect(0, node.nodebake("apply", &["--execute"]));
         assert_eq!(installed(&node, "containerd.io"), "");
         assert!(node.path(BINARY).symlink_metadata().is_err());
         assert_enabled(&node);
         assert_same("the way of archives", &archived, &without_receipt(&node));
-        expect(0, node.nodebake("verify", &[]));
-        expect(0, node.nodebake("remove", &[]));
+        expect(0, node.nodebake("verify", &["--execute"]));
+        expect(0, node.nodebake("remove", &["--execute"]));
         assert_same("the root", &pristine(root), &outside_the_database(&node));
     }
 }

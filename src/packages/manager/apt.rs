@@ -221,7 +221,7 @@ fn program(options: &Options, words: &[&str], limit: u64, to_its_end: bool) -> C
     Call { words, variables: variables(options), limit, to_its_end }
 }
 
-/// Returns the options for apt: lists, cache and sources in the chroot's own folder, configuration files are never
+/// Returns the options for apt: lists, cache and sources in the sandbox's own folder, configuration files are never
 /// replaced, and apt asks no questions.
 fn arguments(options: &Options) -> Vec<String> {
     let mut arguments = vec![

@@ -49,7 +49,7 @@ impl Session<'_> {
                 Ok(removed.iter().filter(|name| !names.contains(name)).count())
             }
             Manager::Dnf => {
-                let answer = self.chroot.run(dnf::simulate_removal(&self.options, names))?;
+                let answer = self.sandbox.run(dnf::simulate_removal(&self.options, names))?;
                 Ok(answer.stderr.lines().filter(|line| line.contains("is needed by")).count())
             }
         }

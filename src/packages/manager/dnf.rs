@@ -236,7 +236,7 @@ fn verb(targets: &[String]) -> &'static str {
     if targets.iter().any(|target| target == REINSTALL) { "reinstall" } else { "install" }
 }
 
-/// Returns a call of dnf: cache, log and sources are in the chroot's own folder.
+/// Returns a call of dnf: cache, log and sources are in the sandbox's own folder.
 fn dnf(options: &Options, program: &str, words: &[&str], limit: u64, to_its_end: bool) -> Call {
     let mut arguments = vec![
         program.to_owned(),

@@ -1,4 +1,4 @@
-//! Runs a root's package manager, apt or dnf, in a chroot, and reads its database.
+//! Runs a root's package manager, apt or dnf, in a sandbox, and reads its database.
 //!
 //! This module must not decide what is installed or removed: the files above this folder do.
 

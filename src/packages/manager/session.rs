@@ -15,24 +15,24 @@ use crate::packages::manager::repository::Origin;
 use crate::packages::manager::transaction::Transaction;
 use crate::packages::manager::{apt, dnf, dpkg, rpm};
 use crate::path::ImagePath;
-use crate::process::chroot::Chroot;
-use crate::process::protocol::{Access, Answer, Call, OWN};
+use crate::process::protocol::{Access, Answer, Call, FILES, HostFile, OWN, Setup};
+use crate::process::sandbox::Sandbox;
 use crate::root::{LONGEST_TEXT, Root};
 
-/// Package manager in a chroot around a root.
+/// Package manager in a sandbox around a root.
 pub(crate) struct Session<'a> {
     root: &'a Root,
     pub(super) manager: Manager,
     /// `apt-get`, `dnf` or `yum`.
     pub(super) program: &'static str,
     pub(super) options: Options,
-    pub(super) chroot: Chroot,
-    /// Paths of package files inside the chroot.
+    pub(super) sandbox: Sandbox,
+    /// Paths of package files inside the sandbox.
     pub(super) files: Vec<String>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens a chroot around `root`, with the package files in `files`, each checked against its digest.
+    /// Opens a sandbox around `root`, with the package files in `files`, each checked against its digest.
     pub(crate) fn open(
         root: &'a Root,
         access: Access,
@@ -50,10 +50,10 @@ impl<'a> Session<'a> {
             }
             Manager::Dnf => dnf::program(root)?,
         };
-        let names = files.iter().filter_map(|(path, _)| path.file_name());
-        let inside = names.map(|name| format!("{OWN}/packages/{}", name.to_string_lossy())).collect();
-        let chroot = Chroot::open(root, access, offline, files)?;
-        let mut session = Session { root, manager, program, options, chroot, files: inside };
+        let files: Vec<HostFile> = files.into_iter().map(|(path, sha256)| package_file(path, sha256)).collect();
+        let inside = files.iter().map(|file| format!("{FILES}/{}", file.name)).collect();
+        let sandbox = Sandbox::open(root, &Setup { access, offline, files })?;
+        let mut session = Session { root, manager, program, options, sandbox, files: inside };
         session.write_settings()?;
         Ok(session)
     }
@@ -76,20 +76,20 @@ impl<'a> Session<'a> {
             Manager::Dnf => {
                 let calls = rpm::questions(&self.options, names);
                 let answers: Result<Vec<_>, _> =
-                    calls.into_iter().map(|call| self.chroot.run(call)).collect();
+                    calls.into_iter().map(|call| self.sandbox.run(call)).collect();
                 rpm::database(self.root, names, &answers?)
             }
         }
     }
 
-    /// Writes apt's configuration, certificates and the root's sources into the chroot's own folder.
+    /// Writes apt's configuration, certificates and the root's sources into the sandbox's own folder.
     fn write_settings(&mut self) -> Result<(), Failure> {
         for directory in ["sources", "lists/partial", "cache/archives/partial"] {
-            self.chroot.write(&format!("{directory}/.keep"), "")?;
+            self.sandbox.write(&format!("{directory}/.keep"), "")?;
         }
-        self.chroot.write("apt.conf", apt::configuration())?;
+        self.sandbox.write("apt.conf", apt::configuration())?;
         if let Some(certificates) = &self.options.certificates {
-            self.chroot.write("certificates.pem", certificates.as_str())?;
+            self.sandbox.write("certificates.pem", certificates.as_str())?;
         }
         let (directory, endings) = match self.manager {
             Manager::Apt => ("/etc/apt/sources.list.d", [".list", ".sources"]),
@@ -100,7 +100,7 @@ impl<'a> Session<'a> {
         for name in names.unwrap_or_default() {
             if endings.iter().any(|end| name.ends_with(end)) {
                 let text = self.root.linked_text(&directory.join(&name)?, LONGEST_TEXT)?.unwrap_or_default();
-                self.chroot.write(&format!("sources/{name}"), text)?;
+                self.sandbox.write(&format!("sources/{name}"), text)?;
             }
         }
         Ok(())
@@ -109,9 +109,9 @@ impl<'a> Session<'a> {
     /// Adds the repository `origin`, in place of a sources file of the root with the same name.
     pub(crate) fn add(&mut self, origin: &Origin, key: &[u8], arch: Arch) -> Result<(), Failure> {
         let name = origin.key_path(self.manager, key)?.name().to_owned();
-        self.chroot.write(&name, key)?;
+        self.sandbox.write(&name, key)?;
         let text = origin.sources(self.manager, arch, &format!("{OWN}/{name}"));
-        self.chroot.write(&format!("sources/{}", origin.sources_path(self.manager)?.name()), text)
+        self.sandbox.write(&format!("sources/{}", origin.sources_path(self.manager)?.name()), text)
     }
 
     /// Completes what a killed run of the package manager has begun.
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
         };
         for call in calls {
             // A package that stays broken makes the installation fail, with a message.
-            self.chroot.run(call)?;
+            self.sandbox.run(call)?;
         }
         Ok(())
     }
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
                 self.succeed(DOING, call).map(|answer| apt::read_transaction(&answer))
             }
             Manager::Dnf => {
-                let answer = self.chroot.run(dnf::simulate(&self.options, self.program, targets))?;
+                let answer = self.sandbox.run(dnf::simulate(&self.options, self.program, targets))?;
                 match dnf::was_simulated(&answer) {
                     true => Ok(dnf::read_transaction(&answer)),
                     false => Err(dnf::failure(DOING, &answer)),
@@ -208,11 +208,17 @@ impl<'a> Session<'a> {
 
     /// Runs `call`; the failure of another exit status than 0 says that it happened while `doing`.
     pub(super) fn succeed(&mut self, doing: &str, call: Call) -> Result<Answer, Failure> {
-        let answer = self.chroot.run(call)?;
+        let answer = self.sandbox.run(call)?;
         match (answer.code, self.manager) {
             (Some(0), _) => Ok(answer),
             (_, Manager::Apt) => Err(apt::failure(doing, &answer)),
             (_, Manager::Dnf) => Err(dnf::failure(doing, &answer)),
         }
     }
+}
+
+/// Returns a package file of this host as the sandbox gets it.
+fn package_file(path: PathBuf, sha256: Digest) -> HostFile {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    HostFile { path, name, sha256, mode: 0o644 }
 }

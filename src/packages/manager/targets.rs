@@ -61,10 +61,10 @@ impl Session<'_> {
     /// Returns the newest version of `name` in the repositories that `wanted` matches.
     fn version(&mut self, name: &str, wanted: &str) -> Result<String, Failure> {
         let known = match self.manager {
-            Manager::Apt => apt::read_versions(&self.chroot.run(apt::versions(&self.options, name))?),
+            Manager::Apt => apt::read_versions(&self.sandbox.run(apt::versions(&self.options, name))?),
             Manager::Dnf => {
                 let call = dnf::versions(&self.options, self.program, name);
-                dnf::read_versions(&self.chroot.run(call)?, name)
+                dnf::read_versions(&self.sandbox.run(call)?, name)
             }
         };
         let found = known.iter().find(|version| version::satisfies(version, wanted)).cloned();

@@ -1,25 +1,23 @@
-//! Runs programs of a root in a chroot with its own mount and process namespaces.
+//! Runs programs of a root in a sandbox: namespaces of their own, with no way to anything outside of the root.
 //!
 //! Two child processes of this program are needed (`process/init.rs`): the outer one creates the namespaces
-//! and waits, the inner one is process 1 in them, mounts the filesystems and runs one program after the
-//! other. When this process ends, by whatever signal, the kernel kills both and removes the mounts. This
-//! module must not know which programs are run.
+//! and waits, the inner one is process 1 in them, makes the view of the root, gives up rights and runs one program
+//! after the other. When this process ends, by whatever signal, the kernel kills both, with all that they have
+//! started, and removes the mounts. This module must not know which programs are run.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
 use crate::error::{Failure, Kind, describe, errno};
 use crate::interrupt;
 use crate::printable::printable;
 use crate::process;
-use crate::process::protocol::{Access, Answer, COMMAND, Call, ChrootError, ChrootRequest, Setup};
+use crate::process::protocol::{Answer, COMMAND, Call, Request, SandboxError, Setup};
 use crate::root::Root;
 
 /// Interval at which signals are checked while a response is awaited.
@@ -31,43 +29,41 @@ const SETUP_LIMIT: Duration = Duration::from_secs(600);
 /// Time limit for writing one file.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
-/// A running chroot, which ends when it is dropped.
-pub(crate) struct Chroot {
+/// A running sandbox, which ends when it is dropped.
+pub(crate) struct Sandbox {
     outer: Child,
     requests: Option<ChildStdin>,
     responses: Receiver<String>,
 }
 
-impl Chroot {
-    /// Sets up a chroot in `root` and copies `files`, whose digests are checked, into it. Fails with
-    /// [`Kind::Unsupported`] if this host does not allow it.
-    pub(crate) fn open(
-        root: &Root,
-        access: Access,
-        offline: bool,
-        files: Vec<(PathBuf, Digest)>,
-    ) -> Result<Chroot, Failure> {
-        let host = std::fs::canonicalize(root.host()).map_err(|error| {
-            Failure::filesystem("opening root", root.host().display(), crate::error::errno(&error))
-        })?;
-        let setup = Setup { host, is_own: root.is_own()?, access, offline, files };
+impl Sandbox {
+    /// Sets up a sandbox in `root`, with copies of the files of `setup`, whose digests are checked. Fails with
+    /// [`Kind::Unsupported`] if the caller or this host does not allow it.
+    pub(crate) fn open(root: &Root, setup: &Setup) -> Result<Sandbox, Failure> {
+        if !root.may_execute() {
+            let message = format!("programs of root `{}` would have to run", root.host().display());
+            return Err(Failure::new(Kind::Unsupported, message)
+                .help("give --execute if they may: they run in a sandbox, a package manager with root's rights in the root"));
+        }
         let mut command = Command::new("/proc/self/exe");
+        // The descriptor that is held, and not the root's path, which may name another directory by now.
+        command.arg(COMMAND).current_dir(root.descriptor());
         // In its own process group: a terminal's Ctrl-C reaches only this process, which decides.
-        command.arg(COMMAND).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut outer = process::start(&mut command).map_err(|why| {
             Failure::new(Kind::Unsupported, format!("running this program again: {why}"))
                 .help("it is found through /proc: mount it")
         })?;
         let requests = outer.stdin.take();
         let responses = receive_lines(outer.stdout.take());
-        let mut chroot = Chroot { outer, requests, responses };
-        chroot.ask::<()>(&setup, SETUP_LIMIT, true)?;
-        Ok(chroot)
+        let mut sandbox = Sandbox { outer, requests, responses };
+        sandbox.ask::<()>(setup, SETUP_LIMIT, true)?;
+        Ok(sandbox)
     }
 
     /// Writes `bytes` to the file `name` below [`OWN`](crate::process::protocol::OWN).
     pub(crate) fn write(&mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Result<(), Failure> {
-        let request = ChrootRequest::Write { name: name.to_owned(), bytes: bytes.into() };
+        let request = Request::Write { name: name.to_owned(), bytes: bytes.into() };
         self.ask(&request, WRITE_LIMIT, true)
     }
 
@@ -76,9 +72,9 @@ impl Chroot {
     /// Fails with [`Kind::Interrupted`] if a signal arrived meanwhile, and with [`Kind::Unsupported`] if the
     /// program could not run or exceeded its time limit.
     pub(crate) fn run(&mut self, call: Call) -> Result<Answer, Failure> {
-        // Process 1 kills the program at its limit; the later limit is for a chroot that does not respond.
+        // Process 1 kills the program at its limit; the later limit is for a sandbox that does not respond.
         let (limit, to_its_end) = (Duration::from_secs(call.limit + 30), call.to_its_end);
-        self.ask(&ChrootRequest::Run(call), limit, to_its_end)
+        self.ask(&Request::Run(call), limit, to_its_end)
     }
 
     /// Sends a request and waits for the response; a signal ends the wait unless `to_its_end`.
@@ -90,7 +86,7 @@ impl Chroot {
     ) -> Result<T, Failure> {
         self.send(request)?;
         let response = self.receive(limit, to_its_end)?;
-        match serde_json::from_str::<Result<T, ChrootError>>(&response) {
+        match serde_json::from_str::<Result<T, SandboxError>>(&response) {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(broken(&format!("answered `{}`: {error}", printable(&response)))),
@@ -126,8 +122,8 @@ impl Chroot {
     }
 }
 
-impl Drop for Chroot {
-    /// Ends the chroot: when this returns, its programs have ended and its mounts are gone.
+impl Drop for Sandbox {
+    /// Ends the sandbox: when this returns, its programs have ended and its mounts are gone.
     fn drop(&mut self) {
         // Process 1 ends when its requests end; the signal makes the outer process end it if it does not.
         drop(self.requests.take());
@@ -154,7 +150,7 @@ fn receive_lines(stdout: Option<ChildStdout>) -> Receiver<String> {
 }
 
 fn broken(why: &str) -> Failure {
-    Failure::new(Kind::Unsupported, format!("the package manager's enclosure {why}"))
+    Failure::new(Kind::Unsupported, format!("the sandbox {why}"))
 }
 
 #[cfg(test)]
@@ -162,7 +158,7 @@ mod tests {
     use std::fs::File;
     use std::os::fd::OwnedFd;
 
-    use super::{Chroot, Command, Kind, mpsc, process};
+    use super::{Sandbox, Command, Kind, mpsc, process};
 
     #[test]
     fn a_request_that_can_t_be_written_is_told_at_once() {
@@ -170,10 +166,10 @@ mod tests {
         let outer = process::start(Command::new("sleep").arg("600")).unwrap();
         let full = OwnedFd::from(File::options().write(true).open("/dev/full").unwrap());
         let (_never, responses) = mpsc::channel();
-        let mut chroot = Chroot { outer, requests: Some(full.into()), responses };
-        let failure = chroot.write("apt.conf", "").unwrap_err();
+        let mut sandbox = Sandbox { outer, requests: Some(full.into()), responses };
+        let failure = sandbox.write("apt.conf", "").unwrap_err();
         assert!(
-            failure.to_string().ends_with("enclosure can't be asked: no space left on device"),
+            failure.to_string().ends_with("sandbox can't be asked: no space left on device"),
             "{failure}"
         );
         assert_eq!(failure.kind, Kind::Unsupported);
