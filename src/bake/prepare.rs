@@ -175,7 +175,9 @@ pub(super) fn default_config(
     progress.step(&format!("running `containerd config default` of {artifact}"));
     if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
         let binary = ImagePath::fixed(runtime.facts().binary.own);
-        let Some(member) = decoded.members.iter().find(|member| member.path == binary) else { return Ok(None) };
+        let Some(member) = decoded.members.iter().find(|member| member.path == binary) else {
+            return Ok(None);
+        };
         return Ok(Some(staged::config_default(bake.root, (member.file(), member.sha256))?));
     }
     let binary = ImagePath::fixed(runtime.facts().binary.own);

@@ -126,7 +126,11 @@ fn wait_for(child: &mut Child) -> Result<Option<i32>, String> {
 }
 
 /// Waits for a child, which is killed after `limit`, at a signal, or if its output `is_endless`.
-fn wait(child: &mut Child, limit: Duration, is_endless: &mut dyn FnMut() -> bool) -> Result<Option<i32>, String> {
+fn wait(
+    child: &mut Child,
+    limit: Duration,
+    is_endless: &mut dyn FnMut() -> bool,
+) -> Result<Option<i32>, String> {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {

@@ -158,7 +158,7 @@ mod tests {
     use std::fs::File;
     use std::os::fd::OwnedFd;
 
-    use super::{Sandbox, Command, Kind, mpsc, process};
+    use super::{Command, Kind, Sandbox, mpsc, process};
 
     #[test]
     fn a_request_that_can_t_be_written_is_told_at_once() {

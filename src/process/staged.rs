@@ -22,10 +22,7 @@ const NAME: &str = "containerd";
 
 /// Returns the output of `containerd config default` of `binary`, which has the digest `sha256`, with the libraries of
 /// `root`. Fails with [`Kind::Unsupported`] where it can't run.
-pub(crate) fn config_default(
-    root: &Root,
-    binary: (&File, Digest),
-) -> Result<String, Failure> {
+pub(crate) fn config_default(root: &Root, binary: (&File, Digest)) -> Result<String, Failure> {
     ask(root, binary, &["config", "default"]).map_err(|why| {
         let message =
             format!("`containerd config default` can't run in root `{}`: {why}", root.host().display());
@@ -45,16 +42,13 @@ pub(crate) fn config_dump(
 
 /// Runs a copy of the binary, since the root may be on a filesystem that forbids the execution. The error is the last
 /// line of stderr, because warnings precede it.
-fn ask(
-    root: &Root,
-    (binary, sha256): (&File, Digest),
-    arguments: &[&str],
-) -> Result<String, String> {
+fn ask(root: &Root, (binary, sha256): (&File, Digest), arguments: &[&str]) -> Result<String, String> {
     let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), binary.as_raw_fd()));
     let file = HostFile { path, name: NAME.to_owned(), sha256, mode: 0o755 };
     let setup = Setup { access: Access::Ask, offline: true, files: vec![file] };
     let program = format!("{FILES}/{NAME}");
-    let words = std::iter::once(program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect();
+    let words =
+        std::iter::once(program.as_str()).chain(arguments.iter().copied()).map(str::to_owned).collect();
     // One thread that computes: a limit of threads must do for hosts with many processors.
     let variables = vec![("GOMAXPROCS".to_owned(), "1".to_owned())];
     let answered = Sandbox::open(root, &setup)

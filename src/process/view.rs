@@ -156,14 +156,18 @@ fn mounts(mountinfo: &str, top: &str) -> Vec<(String, String)> {
             Some((id, parent, unescaped(path), options))
         })
         .collect();
-    let mut ids: Vec<&str> = all.iter().rfind(|mount| mount.2 == top).map(|mount| mount.0).into_iter().collect();
+    let mut ids: Vec<&str> =
+        all.iter().rfind(|mount| mount.2 == top).map(|mount| mount.0).into_iter().collect();
     let mut known = 0;
     while known < ids.len() {
         let parent = ids[known];
         ids.extend(all.iter().filter(|mount| mount.1 == parent && mount.0 != parent).map(|mount| mount.0));
         known += 1;
     }
-    all.iter().filter(|mount| ids.contains(&mount.0)).map(|mount| (mount.2.clone(), mount.3.to_owned())).collect()
+    all.iter()
+        .filter(|mount| ids.contains(&mount.0))
+        .map(|mount| (mount.2.clone(), mount.3.to_owned()))
+        .collect()
 }
 
 /// Reads a path in which space, tab, newline and backslash are written as three octal digits after a backslash.
@@ -255,8 +259,7 @@ fn copy_files(files: Vec<Opened>, top: &str) -> Result<(), Failure> {
         let found = source.finish();
         if found != Some(file.sha256) {
             let found = found.map(|found| found.to_string()).unwrap_or_default();
-            let message =
-                format!("`{}` has sha256 {found}, expected {}", file.path.display(), file.sha256);
+            let message = format!("`{}` has sha256 {found}, expected {}", file.path.display(), file.sha256);
             return Err(Failure::new(Kind::Unverified, message)
                 .help("get the right file, or pin this one with `nodebake lock`"));
         }
@@ -397,10 +400,7 @@ mod tests {
 ";
         let found = mounts(mountinfo, "/tmp");
         let found: Vec<_> = found.iter().map(|(path, options)| (path.as_str(), options.as_str())).collect();
-        assert_eq!(
-            found,
-            [("/tmp", "rw,nosuid"), ("/tmp/usr", "rw,noexec"), ("/tmp/usr/with space", "ro")]
-        );
+        assert_eq!(found, [("/tmp", "rw,nosuid"), ("/tmp/usr", "rw,noexec"), ("/tmp/usr/with space", "ro")]);
         assert_eq!(mounts(mountinfo, "/").len(), 7);
     }
 }

@@ -15,6 +15,7 @@
 mod kit;
 
 mod faults;
+mod hostile;
 mod interrupted;
 mod keys;
 mod live;

@@ -57,7 +57,8 @@ fn remove_gives_the_root_back() {
         let before = outside_the_database(&node);
         node.apply();
         let json: Value =
-            serde_json::from_slice(&expect(0, node.nodebake("remove", &["--json", "--execute"])).stdout).unwrap();
+            serde_json::from_slice(&expect(0, node.nodebake("remove", &["--json", "--execute"])).stdout)
+                .unwrap();
         assert!(json.to_string().contains("containerd.io"), "{json:#}");
         assert_eq!(installed(&node, "containerd.io"), "");
         assert_same(root, &before, &outside_the_database(&node));

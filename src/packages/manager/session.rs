@@ -50,7 +50,8 @@ impl<'a> Session<'a> {
             }
             Manager::Dnf => dnf::program(root)?,
         };
-        let files: Vec<HostFile> = files.into_iter().map(|(path, sha256)| package_file(path, sha256)).collect();
+        let files: Vec<HostFile> =
+            files.into_iter().map(|(path, sha256)| package_file(path, sha256)).collect();
         let inside = files.iter().map(|file| format!("{FILES}/{}", file.name)).collect();
         let sandbox = Sandbox::open(root, &Setup { access, offline, files })?;
         let mut session = Session { root, manager, program, options, sandbox, files: inside };

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
@@ -109,7 +110,7 @@ static void by_namespaces(void) {
   if (child == 0) {
     // In a user namespace of one's own one has all capabilities again.
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && mount("none", "/etc", "tmpfs", 0, "") == 0)
-      escaped("user-namespace");
+      escaped("rights: user-namespace");
     _exit(0);
   }
   if (child > 0) waitpid(child, NULL, 0);
@@ -199,6 +200,9 @@ static void stay(void) {
 }
 
 int main(void) {
+  char name[16];
+  snprintf(name, sizeof name, "hostile-%d", PORT);
+  prctl(PR_SET_NAME, name);
   by_descriptors();
   if (write(2, "ran\n", 4) < 0) return 1;
   if (sees_host()) escaped("the host is here");
@@ -216,7 +220,9 @@ int main(void) {
   by_chroot();
   stay();
   if (write(2, "done\n", 5) < 0) return 1;
-  static const char flood[] = "\033]0;hostile\007 = [ \001\001\001\001\n";
+  static char flood[1 << 16];
+  memset(flood, '\001', sizeof flood);
+  memcpy(flood, "\033]0;hostile\007 = [\n", 19);
   for (;;)
-    if (write(1, flood, sizeof flood - 1) < 0 && errno != EINTR) pause();
+    if (write(1, flood, sizeof flood) < 0 && errno != EINTR) pause();
 }
