@@ -23,6 +23,10 @@ pub(crate) fn remove(host: &Path, execute: bool, lock_timeout: Duration) -> anyh
         state.destroy(&created)?;
         return Ok(None);
     };
+    if removal::is_needed(&receipt.packages) {
+        // Before the first change.
+        root.require_execution()?;
+    }
     // Packages are removed last: the commit still has to tell their files from edited ones.
     let plan = Plan { packages: receipt.packages.clone(), ..Plan::empty(&receipt.arch) };
     let found = state::survey(&root, &receipt)?;

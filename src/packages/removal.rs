@@ -39,7 +39,7 @@ pub(crate) fn remove_packages(
     options: Options,
     rule: Removal,
 ) -> Result<Vec<PackageChange>, Failure> {
-    if packages.iter().all(|package| package.found && !package.held) {
+    if !is_needed(packages) {
         return Ok(Vec::new());
     }
     let access = if state.is_some() { Access::Change } else { Access::Look };
@@ -69,6 +69,11 @@ pub(crate) fn remove_packages(
         keep_configs_during(root, &configs, || session.remove(&removable))?;
     }
     Ok(changes)
+}
+
+/// Returns whether one of `packages` has to be removed or to lose its hold: then the package manager has to run.
+pub(crate) fn is_needed(packages: &[Installed]) -> bool {
+    packages.iter().any(|package| !package.found || package.held)
 }
 
 /// Refuses where one of the packages that can't be removed, `needed`, has installed a runtime.

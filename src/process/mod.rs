@@ -101,7 +101,7 @@ impl Collected {
     fn new() -> Result<(Collected, PipeWriter), String> {
         let (pipe, writer) = std::io::pipe().map_err(|error| error.to_string())?;
         let nonblocking = rustix::io::ioctl_fionbio(&pipe, true);
-        nonblocking.map_err(|errno| crate::error::describe(errno))?;
+        nonblocking.map_err(crate::error::describe)?;
         Ok((Collected { pipe, bytes: Vec::new() }, writer))
     }
 

@@ -40,11 +40,7 @@ impl Sandbox {
     /// Sets up a sandbox in `root`, with copies of the files of `setup`, whose digests are checked. Fails with
     /// [`Kind::Unsupported`] if the caller or this host does not allow it.
     pub(crate) fn open(root: &Root, setup: &Setup) -> Result<Sandbox, Failure> {
-        if !root.may_execute() {
-            let message = format!("programs of root `{}` would have to run", root.host().display());
-            return Err(Failure::new(Kind::Unsupported, message)
-                .help("give --execute if they may: they run in a sandbox, a package manager with root's rights in the root"));
-        }
+        root.require_execution()?;
         let mut command = Command::new("/proc/self/exe");
         // The descriptor that is held, and not the root's path, which may name another directory by now.
         command.arg(COMMAND).current_dir(root.descriptor());

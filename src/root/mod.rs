@@ -69,9 +69,14 @@ impl Root {
         Root { may_execute, ..self }
     }
 
-    /// Returns whether the caller allows programs of the root to run.
-    pub(crate) fn may_execute(&self) -> bool {
-        self.may_execute
+    /// Fails with [`Kind::Unsupported`] unless the caller allows programs of the root to run.
+    pub(crate) fn require_execution(&self) -> Result<(), Failure> {
+        if self.may_execute {
+            return Ok(());
+        }
+        let message = format!("programs of root `{}` would have to run", self.host().display());
+        Err(Failure::new(Kind::Unsupported, message)
+            .help("give --execute if they may: in a sandbox, a package manager with root's rights in the root"))
     }
 
     /// Returns the root's path on this host, as the user gave it.

@@ -51,3 +51,32 @@ fn a_root_that_says_nothing_of_its_distribution_is_refused() {
     lab.apply().exits(9).says("os-release");
     assert_eq!(lab.tree(), before);
 }
+
+/// A receipt that names packages is the root's word: its package manager does not run for that.
+#[test]
+fn x6_packages_of_a_receipt_run_nothing_without_the_callers_word() {
+    for id in ["fedora", "debian"] {
+        let lab = Lab::new();
+        lab.apply().exits(0);
+        fs::write(lab.path("/usr/lib/os-release"), format!("ID={id}\nVERSION_CODENAME=trixie\n")).unwrap();
+        for program in ["apt-get", "dnf", "rpm", "dpkg"] {
+            kit::executable(&lab.path(&format!("/usr/bin/{program}")), b"#!/bin/sh\necho > /ran\n");
+        }
+        let receipt = lab.path("/var/lib/nodebake/receipt.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
+        json["packages"] =
+            serde_json::json!([{"name": "containerd.io", "version": "1.7.24-1", "architecture": "x86_64"}]);
+        fs::write(&receipt, serde_json::to_string(&json).unwrap()).unwrap();
+        let before = lab.tree();
+        lab.plan().exits(9).says("would have to run").says("--execute");
+        lab.apply().exits(9).says("would have to run").says("--execute");
+        lab.remove().exits(9).says("would have to run").says("--execute");
+        let verified = lab.verify();
+        match id {
+            "fedora" => verified.exits(0).mentions("not checked").mentions("--execute"),
+            // dpkg's database is text: nothing has to run.
+            _ => verified.exits(10).mentions("containerd.io 1.7.24-1 (x86_64) is not installed any more"),
+        };
+        assert_eq!(lab.tree(), before, "{id}");
+    }
+}
