@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
@@ -13,6 +14,14 @@ use object::read::{ReadCache, ReadRef};
 use object::{Endianness, FileKind, elf};
 
 use crate::arch::Arch;
+use crate::interrupt;
+
+/// Limit of the bytes that are read of one file: its headers and a few sections. The largest of the files that
+/// nodebake installs needs a tenth.
+const MOST_READ: u64 = 1 << 20;
+
+/// Cost of a read in bytes, however short it is.
+const EACH_READ: u64 = 64;
 
 /// Version of glibc: `2.34` as `(2, 34)`.
 pub(crate) type Glibc = (u32, u32);
@@ -44,30 +53,33 @@ pub(crate) enum Unreadable {
 /// Reads `file` by position; none if it is not an ELF file.
 pub(crate) fn read(file: &File) -> Result<Option<Elf>, Unreadable> {
     let failure = Rc::new(Cell::new(None));
-    let found = read_through(&ReadCache::new(Positioned { file, offset: 0, failure: Rc::clone(&failure) }));
+    let cache = ReadCache::new(Positioned { file, offset: 0, failure: Rc::clone(&failure) });
+    let left = Cell::new(Some(MOST_READ));
+    let found = read_through(Bounded { cache: &cache, left: &left });
     // The parser takes a read error for the end of the file.
-    match failure.take() {
-        Some(error) => Err(Unreadable::Io(error)),
-        None => found.map_err(Unreadable::Broken),
+    match (failure.take(), left.get()) {
+        (Some(error), _) => Err(Unreadable::Io(error)),
+        (None, None) => {
+            Err(Unreadable::Broken(format!("broken ELF file: its headers have more than {MOST_READ} bytes")))
+        }
+        (None, Some(_)) => found.map_err(Unreadable::Broken),
     }
 }
 
-fn read_through<'file>(cache: &ReadCache<Positioned<'file>>) -> Result<Option<Elf>, String> {
-    let magic = cache.read_bytes_at(0, 4).unwrap_or_default();
+fn read_through<'data, R: ReadRef<'data>>(data: R) -> Result<Option<Elf>, String> {
+    let magic = data.read_bytes_at(0, 4).unwrap_or_default();
     if magic != elf::ELFMAG {
         return Ok(None);
     }
     let broken = |error: object::read::Error| format!("broken ELF file: {error}");
-    match FileKind::parse(cache).map_err(broken)? {
-        FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(cache).map(Some),
-        FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(cache).map(Some),
+    match FileKind::parse(data).map_err(broken)? {
+        FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>, R>(data).map(Some),
+        FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>, R>(data).map(Some),
         _ => Err("broken ELF file: neither 32 nor 64 bits".to_owned()),
     }
 }
 
-fn parse<'data, 'file: 'data, H: FileHeader<Endian = Endianness>>(
-    data: &'data ReadCache<Positioned<'file>>,
-) -> Result<Elf, String> {
+fn parse<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R) -> Result<Elf, String> {
     let broken = |error: object::read::Error| format!("broken ELF file: {error}");
     let header = H::parse(data).map_err(broken)?;
     let endian = header.endian().map_err(broken)?;
@@ -193,6 +205,7 @@ pub(crate) fn marked_version(file: &File) -> io::Result<Option<MarkedVersion>> {
     let mut buffer = vec![0; crate::digest::BUFFER];
     let (mut offset, mut kept) = (0, 0);
     loop {
+        interrupt::check().map_err(io::Error::other)?;
         let count = file.read_at(&mut buffer[kept..], offset)?;
         if count == 0 {
             return Ok(None);
@@ -222,6 +235,40 @@ impl MarkedVersion {
     /// Returns whether the version can be `version`.
     pub(crate) fn may_be(&self, version: &str) -> bool {
         self.0.ends_with(version)
+    }
+}
+
+/// File of which at most [`MOST_READ`] bytes are read, because its headers may claim tables and sections of any
+/// length. What is read again counts again, so that the time is bounded as well.
+#[derive(Clone, Copy)]
+struct Bounded<'data, 'file> {
+    cache: &'data ReadCache<Positioned<'file>>,
+    /// Bytes that may still be read; none once a read was refused.
+    left: &'data Cell<Option<u64>>,
+}
+
+impl Bounded<'_, '_> {
+    fn spend(self, bytes: u64) -> Result<(), ()> {
+        let left = self.left.get().and_then(|left| left.checked_sub(bytes.max(EACH_READ)));
+        self.left.set(left);
+        left.map(drop).ok_or(())
+    }
+}
+
+impl<'data> ReadRef<'data> for Bounded<'data, '_> {
+    fn len(self) -> Result<u64, ()> {
+        self.cache.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'data [u8], ()> {
+        self.spend(size)?;
+        self.cache.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'data [u8], ()> {
+        let found = self.cache.read_bytes_at_until(range, delimiter)?;
+        self.spend(found.len() as u64)?;
+        Ok(found)
     }
 }
 
