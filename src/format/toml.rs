@@ -6,6 +6,12 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
 
+/// Limit of a document's bytes; containerd's default configuration has 12,000.
+pub(crate) const LONGEST: u64 = 1 << 18;
+
+/// Limit of the characters that begin a key, a part of one, or a value; containerd's default configuration has 1,000.
+const MOST_PARTS: usize = 10_000;
+
 /// Makes an array of one string.
 pub(crate) fn list(only: &str) -> Value {
     Value::Array(Array::from_iter([only]))
@@ -13,10 +19,31 @@ pub(crate) fn list(only: &str) -> Value {
 
 /// Parses a document; `what` names it in messages.
 pub(crate) fn parse(text: &str, what: &str) -> Result<DocumentMut, Failure> {
+    if let Some(why) = excess(text) {
+        return Err(Failure::new(Kind::Invalid, format!("{what} {why}")));
+    }
     text.parse::<DocumentMut>().map_err(|error| {
         let why = error.to_string();
         Failure::new(Kind::Invalid, format!("{what} is not TOML: {}", why.trim_end().replace('\n', "\n  ")))
     })
+}
+
+/// Parses a document of a root; an error says in words that follow its name what is wrong with it.
+pub(crate) fn document(text: &str) -> Result<DocumentMut, String> {
+    match excess(text) {
+        Some(why) => Err(why),
+        None => text.parse::<DocumentMut>().map_err(|error| format!("is not TOML: {}", error.message())),
+    }
+}
+
+/// Returns whether a document is larger than any configuration. In memory a part of a dotted key needs up to a
+/// kilobyte (measured with toml_edit 0.25), and a few documents exist at the same time.
+fn excess(text: &str) -> Option<String> {
+    if text.len() as u64 > LONGEST {
+        return Some(format!("is longer than {LONGEST} bytes"));
+    }
+    let parts = text.bytes().filter(|byte| matches!(byte, b'.' | b',' | b'=' | b'[' | b'{')).count();
+    (parts > MOST_PARTS).then(|| format!("has more than {MOST_PARTS} keys and values"))
 }
 
 /// Sets one key; new tables above it that hold only tables get no header of their own.

@@ -12,7 +12,7 @@ use serde::de::Deserializer;
 use crate::arch::Arch;
 use crate::catalog;
 use crate::error::Failure;
-use crate::format::yaml;
+use crate::format::{toml, yaml};
 use crate::path::ImagePath;
 
 /// Declares a kind of string: `check` returns the text as it is kept, or what is wrong with it.
@@ -237,9 +237,9 @@ checked_text!(
     /// Fragment of TOML.
     #[derive(Default)]
     Toml, "[plugins.\"io.containerd.cri.v1.runtime\"]\nenable_selinux = true", |text| {
-        match text.parse::<toml_edit::DocumentMut>() {
+        match toml::document(&text) {
             Ok(_) => Ok(text),
-            Err(error) => Err(format!("is not TOML: {}", error.message().trim_end().replace('\n', "; "))),
+            Err(why) => Err(why.trim_end().replace('\n', "; ")),
         }
     }
 );

@@ -2,29 +2,33 @@
 //!
 //! This module must not ask a running containerd.
 
-use toml_edit::{DocumentMut, Item};
+use toml_edit::Item;
 
 use crate::arch::Arch;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
-use crate::format::toml::compare;
+use crate::format::toml::{self, compare};
+use crate::interrupt;
 use crate::node::Node;
 use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::process::staged;
-use crate::root::{LONGEST_TEXT, Root};
+use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
+
+/// Limit of the bytes of the files of all registries: a receipt that can be read has at most 4,000 of a few hundred.
+const LONGEST_HOSTS: u64 = 2 << 20;
 
 /// Checks that config.toml is TOML and names one directory for registries.
 pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let Some(runtime) = Runtime::configured_in(&receipt.paths) else { return Ok(CheckResult::no_runtime()) };
     let path = ImagePath::fixed(runtime.facts().config);
-    let Some(text) = root.text(&path, LONGEST_TEXT)? else { return Ok(missing(&path)) };
-    let problem = match text.parse::<DocumentMut>() {
-        Err(error) => Some(format!("is not TOML: {}", error.message())),
-        Ok(_) => {
+    let Some(text) = text(root, &path, toml::LONGEST)? else { return Ok(missing(&path)) };
+    let problem = match text.and_then(|text| toml::document(&text).map(|_| text)) {
+        Err(why) => Some(why),
+        Ok(text) => {
             let path = runtime.settings(&text).registry_config_path;
             path.filter(|path| path.contains(':')).map(|path| {
                 format!("config_path `{path}` is more than one directory: containerd 2.1 and later then find no hosts.toml")
@@ -33,6 +37,17 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
     };
     let findings = problem.map(|problem| Finding::new("config", Some(&path), problem, APPLY));
     Ok(CheckResult::of(findings.into_iter().collect(), "TOML, with one registry directory"))
+}
+
+/// Reads the text at `path`, `None` if there is none; the inner error says in words that follow its name why it can't be
+/// read.
+fn text(root: &Root, path: &ImagePath, limit: u64) -> Result<Option<Result<String, String>>, Failure> {
+    match root.text(path, limit) {
+        Err(failure) if failure.kind == Kind::Invalid => {
+            Ok(Some(Err(format!("is no text of at most {limit} bytes"))))
+        }
+        text => Ok(text?.map(Ok)),
+    }
 }
 
 /// Returns whether `path` is where a runtime reads the mirrors of a registry.
@@ -47,18 +62,28 @@ fn missing(path: &ImagePath) -> CheckResult {
 
 /// Checks that every hosts.toml is TOML, and that the certificates in it exist.
 pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
-    let (mut findings, mut count) = (Vec::new(), 0);
+    let (mut findings, mut count, mut left) = (Vec::new(), 0, LONGEST_HOSTS);
     for path in receipt.paths.keys().filter(|path| is_registry_file(path)) {
-        let Some(text) = root.text(path, LONGEST_TEXT)? else { continue };
+        interrupt::check()?;
+        let Some(text) = text(root, path, toml::LONGEST)? else { continue };
         count += 1;
-        let Ok(document) = text.parse::<DocumentMut>() else {
-            findings.push(Finding::new(
-                "hosts",
-                Some(path),
-                "is not TOML: containerd ignores it and pulls from upstream",
-                APPLY,
-            ));
-            continue;
+        left = left.saturating_sub(text.as_ref().map_or(0, |text| text.len() as u64));
+        if left == 0 {
+            let problem =
+                format!("is not read: the configuration of registries has more than {LONGEST_HOSTS} bytes");
+            findings.push(Finding::new("hosts", Some(path), problem, APPLY));
+            break;
+        }
+        let document = match text.and_then(|text| toml::document(&text)) {
+            Ok(document) => document,
+            Err(why) => {
+                let problem = match why.starts_with("is not TOML") {
+                    true => "is not TOML: containerd ignores it and pulls from upstream".to_owned(),
+                    false => why,
+                };
+                findings.push(Finding::new("hosts", Some(path), problem, APPLY));
+                continue;
+            }
         };
         let mut named = Vec::new();
         certificates(document.as_item(), &mut named);
@@ -114,7 +139,8 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
         )));
     }
     let path = ImagePath::fixed(facts.config);
-    let (Some(text), Some(owned)) = (root.text(&path, LONGEST_TEXT)?, receipt.paths.get(&binary)) else {
+    let (Some(Ok(text)), Some(owned)) = (text(root, &path, toml::LONGEST)?, receipt.paths.get(&binary))
+    else {
         return Ok(missing(&path));
     };
     let is_of_package = matches!(owned.node, Node::Present { .. });
@@ -137,7 +163,7 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
 
 /// Compares the keys of config.toml at `path` with those that containerd has read.
 fn compare_keys(path: &ImagePath, text: &str, dump: &str) -> CheckResult {
-    let (Ok(written), Ok(effective)) = (text.parse::<DocumentMut>(), dump.parse::<DocumentMut>()) else {
+    let (Ok(written), Ok(effective)) = (toml::document(text), toml::document(dump)) else {
         return CheckResult::Skipped("`containerd config dump` printed no TOML".to_owned());
     };
     let mut lost = Vec::new();

@@ -2,7 +2,9 @@
 //!
 //! This module must not ask one of them.
 
-use toml_edit::{DocumentMut, Item};
+use toml_edit::Item;
+
+use crate::format::toml::document;
 
 /// A host that containerd may ask for an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(crate) fn directories(registry: &str) -> Vec<String> {
 /// the text of its hosts.toml, then the server that the text names, or else the registry itself. A mirror with the
 /// capability to push alone is not asked.
 pub(crate) fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Host> {
-    let document = hosts.and_then(|text| text.parse::<DocumentMut>().ok()).unwrap_or_default();
+    let document = hosts.and_then(|text| document(text).ok()).unwrap_or_default();
     let tables =
         document.get("host").and_then(Item::as_table_like).into_iter().flat_map(|hosts| hosts.iter());
     let mut candidates: Vec<Host> = tables

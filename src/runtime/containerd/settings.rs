@@ -3,8 +3,9 @@
 //!
 //! This module must not write a configuration: `config` does.
 
-use toml_edit::{DocumentMut, Item, Value};
+use toml_edit::{Item, Value};
 
+use crate::format::toml;
 use crate::printable::printable;
 use crate::runtime::CNI_BIN;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME};
@@ -27,7 +28,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads the text of a config.toml; one that is not TOML has no settings.
     pub(crate) fn of_text(text: &str) -> Settings {
-        let document = text.parse::<DocumentMut>().unwrap_or_default();
+        let document = toml::document(text).unwrap_or_default();
         Settings::of_file(document.as_item())
     }
 
@@ -93,7 +94,10 @@ impl Settings {
 
 /// Tells what is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.
 pub(crate) fn flaws(text: &str) -> Vec<String> {
-    let Ok(document) = text.parse::<DocumentMut>() else { return vec!["is not TOML".to_owned()] };
+    let document = match toml::document(text) {
+        Ok(document) => document,
+        Err(why) => return vec![why],
+    };
     let disabled = document.get("disabled_plugins").and_then(Item::as_array);
     let is_cri = |value: &Value| value.as_str().is_some_and(|id| id == "cri" || id.contains(".cri"));
     let mut flaws = Vec::new();
