@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::checked::Checked;
 use crate::error::{Failure, Kind};
+use crate::interrupt;
 
 /// Size of a read buffer: smaller ones cost time, larger ones gain none.
 pub(crate) const BUFFER: usize = 256 * 1024;
@@ -28,14 +29,15 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
-    /// Hashes a whole file by position: the descriptor's offset stays as it is.
+    /// Hashes a whole file by position: the descriptor's offset stays as it is. A signal ends it.
     pub fn of_file(file: &File) -> anyhow::Result<Self> {
         Digest::by_position(|buffer, offset| file.read_at(buffer, offset))
     }
 
-    /// Hashes everything that `read_at` gives for rising offsets.
+    /// Hashes everything that `read_at` gives for rising offsets. A signal ends it.
     pub fn by_position(read_at: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> anyhow::Result<Self> {
         let mut hasher = Hasher::default();
+        let read_at = |buffer: &mut [u8], offset| Ok(read_at(buffer, offset)?);
         each_chunk(read_at, |chunk| {
             hasher.update(chunk);
             Ok(())
@@ -44,15 +46,16 @@ impl Digest {
     }
 }
 
-/// Calls `each` with the chunks that `read_at` gives for rising offsets, until it gives none. Returns how many
-/// bytes they have.
-pub(crate) fn each_chunk<E>(
-    read_at: impl Fn(&mut [u8], u64) -> Result<usize, E>,
-    mut each: impl FnMut(&[u8]) -> Result<(), E>,
-) -> Result<u64, E> {
+/// Calls `each` with the chunks that `read_at` gives for rising offsets, until it gives none or a signal arrives.
+/// Returns how many bytes they have.
+pub(crate) fn each_chunk(
+    read_at: impl Fn(&mut [u8], u64) -> anyhow::Result<usize>,
+    mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<u64> {
     let mut buffer = vec![0; BUFFER];
     let mut offset = 0;
     loop {
+        interrupt::check()?;
         match read_at(&mut buffer, offset)? {
             0 => return Ok(offset),
             count => {

@@ -95,6 +95,11 @@ impl Failure {
         self
     }
 
+    /// Returns the failure that `error` is, such as that of a signal, or makes one that says what went wrong.
+    pub fn from_error(error: anyhow::Error, make: impl FnOnce(anyhow::Error) -> Failure) -> Self {
+        error.downcast::<Failure>().unwrap_or_else(make)
+    }
+
     /// Makes the failure of a system call on `what` (a path or a description) while `doing`.
     pub fn filesystem(doing: &str, what: impl Display, errno: impl Into<Errno>) -> Self {
         let errno = errno.into();

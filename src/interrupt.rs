@@ -1,8 +1,9 @@
 //! SIGINT and SIGTERM, noticed between steps so that a run cleans up before it ends.
 //!
-//! This module must hold nothing but the signal's number. That is the program's one piece of global state: a
-//! signal handler can reach nothing else.
+//! This module must hold nothing but the signal's number, and whether a thread cleans up. That is the program's one
+//! piece of global state: a signal handler can reach nothing else.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -25,8 +26,24 @@ pub fn listen() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Fails once a signal has arrived.
+thread_local! {
+    /// This thread cleans up.
+    static CLEANING_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does `work`, which undoes what a run has done, although a signal has arrived: [`check`] does not fail in it.
+pub fn clean_up<T>(work: impl FnOnce() -> T) -> T {
+    let before = CLEANING_UP.replace(true);
+    let done = work();
+    CLEANING_UP.set(before);
+    done
+}
+
+/// Fails once a signal has arrived, except in [`clean_up`].
 pub fn check() -> Result<(), Failure> {
+    if CLEANING_UP.get() {
+        return Ok(());
+    }
     match SIGNAL.get().map_or(0, |flag| flag.load(Ordering::Relaxed)) {
         0 => Ok(()),
         signal => {

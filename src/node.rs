@@ -41,6 +41,15 @@ pub(crate) enum Node {
         /// The package.
         package: String,
     },
+    /// A regular file that was not read: it has another size than the expected one, or is larger than any file that
+    /// nodebake installs. It equals only itself.
+    #[serde(skip)]
+    Unread {
+        /// Size in bytes.
+        size: u64,
+        /// Device and inode.
+        inode: (u64, u64),
+    },
     /// A FIFO, a socket or a device, which nodebake never writes.
     #[serde(skip)]
     Other,
@@ -53,7 +62,7 @@ impl Node {
         match (self, other) {
             (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) => a != b,
             (Node::Directory { .. }, Node::Directory { .. })
-            | (Node::File { .. }, Node::Present { .. })
+            | (Node::File { .. } | Node::Unread { .. }, Node::Present { .. })
             | (Node::Link { .. }, Node::Present { .. }) => false,
             (a, b) => a != b,
         }
@@ -98,6 +107,8 @@ pub(crate) enum Content {
         artifact: Digest,
         /// The member's name.
         name: String,
+        /// The member's size in bytes; none if only an old receipt knows the member.
+        size: Option<u64>,
         /// The member's digest.
         sha256: Digest,
     },
@@ -119,6 +130,15 @@ impl Want {
             }
             Want::Link { target } => Node::Link { target: target.clone() },
             Want::Present { package } => Node::Present { package: package.clone() },
+        }
+    }
+
+    /// Returns the size of a file in bytes; none for everything else.
+    pub(crate) fn size(&self) -> Option<u64> {
+        match self {
+            Want::File { content: Content::Text(bytes), .. } => Some(bytes.len() as u64),
+            Want::File { content: Content::Member { size, .. }, .. } => *size,
+            _ => None,
         }
     }
 

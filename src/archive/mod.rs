@@ -120,10 +120,21 @@ fn read_tar<R: Read>(
             visit_member(&mut entry, &name, label, visit)?;
         }
         // The rest is read, too, because the whole archive has to be intact.
-        io::copy(&mut entry, &mut io::sink()).map_err(|error| corrupt(label, &error))?;
+        skip(&mut entry, label)?;
         budget.set(METADATA);
     }
     require_end(archive.into_inner(), end, label)
+}
+
+/// Reads an entry to its end.
+fn skip(entry: &mut impl Read, label: &str) -> Result<(), Failure> {
+    let mut buffer = vec![0; INPUT];
+    loop {
+        interrupt::check()?;
+        if entry.read(&mut buffer).map_err(|error| corrupt(label, &error))? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Calls `visit` for a member. An error of reading the member is returned instead of the visitor's.
@@ -147,6 +158,7 @@ fn visit_member<R: Read>(
 fn require_end<R: Read>(mut source: LimitReader<R>, end: u64, label: &str) -> anyhow::Result<()> {
     let mut buffer = [0; 16 * 1024];
     loop {
+        interrupt::check()?;
         match source.read(&mut buffer).map_err(|error| corrupt(label, &error))? {
             0 => break,
             count if buffer[..count].iter().all(|byte| *byte == 0) => {}

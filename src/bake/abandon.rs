@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::commit::recover;
 use crate::error::Failure;
+use crate::interrupt;
 use crate::packages::manager::options::Options;
 use crate::packages::removal::{self, Removal};
 use crate::root::Root;
@@ -38,7 +39,7 @@ pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -
     let same = |failure: &Failure| {
         crate::error::failure(&error).is_some_and(|first| first.to_string() == failure.to_string())
     };
-    match undone() {
+    match interrupt::clean_up(undone) {
         Ok(()) => error,
         // The cleaning up has met the failure that is already told.
         Err(failure) if same(&failure) => error,

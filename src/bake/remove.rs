@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::commit::diff::{self, Diff};
 use crate::commit::{Commit, recover};
+use crate::interrupt;
 use crate::packages::manager::options::Options;
 use crate::packages::removal::{self, Removal};
 use crate::parallel;
@@ -42,7 +43,7 @@ pub(crate) fn remove(host: &Path, execute: bool, lock_timeout: Duration) -> anyh
         flushes: parallel::flushes(0),
     };
     commit.stage().and_then(|()| commit.publish()).map_err(|failure| {
-        let recovered = recover::recover(&root, &state).err();
+        let recovered = interrupt::clean_up(|| recover::recover(&root, &state)).err();
         let error = anyhow::Error::from(failure);
         match recovered {
             Some(second) => error.context(format!("cleaning up failed as well: {second}")),

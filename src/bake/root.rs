@@ -13,7 +13,7 @@ use crate::bake::abandon::abandon;
 use crate::bake::job::Job;
 use crate::commit::recover;
 use crate::digest::Digest;
-use crate::error::{Failure, Kind};
+use crate::error::{self, Failure, Kind};
 use crate::node::Node;
 use crate::packages::manager::distribution::Distribution;
 use crate::path::ImagePath;
@@ -80,6 +80,7 @@ impl Bake<'_> {
                 component: artifact.component.clone(),
                 name: member.clone(),
                 path: path.clone(),
+                size: owned.size,
                 sha256: *sha256,
             }),
             _ => None,
@@ -95,6 +96,7 @@ pub(super) fn placed(decoded: &Decoded) -> impl Iterator<Item = Placed> {
         component: decoded.artifact.component.clone(),
         name: member.name.clone(),
         path: member.path.clone(),
+        size: Some(member.size),
         sha256: member.sha256,
     })
 }
@@ -130,6 +132,8 @@ pub(super) fn begin<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
         Ok((receipt, found)) => {
             Ok(Bake { root, state: Some(state), receipt, target, artifacts, found, from_packages: None })
         }
+        // Only what an earlier run has left was looked at: the next run settles it.
+        Err(error) if matches!(error::kind(&error), Some(Kind::Interrupted(_))) => Err(error),
         Err(error) => Err(abandon(root, Some(state), error)),
     }
 }

@@ -121,8 +121,10 @@ pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) 
     let mut diff = Diff::default();
     for (path, entry) in &plan.entries {
         let at_path = match found.get(path) {
+            // It has not the size of the installed file, but that of the new one.
+            Some(Some(Node::Unread { size, .. })) if entry.want.size() == Some(*size) => root.node(path)?,
             Some(node) => node.clone(),
-            None => root.node(path)?,
+            None => root.node_of_size(path, entry.want.size())?,
         };
         let is_present = matches!(entry.want, Want::Present { .. });
         if at_path.is_none() && !is_present {
@@ -184,7 +186,8 @@ impl Planned<'_> {
     /// Returns a change that does nothing but record `node` in the receipt.
     fn unchanged(self, node: Node, before: Before) -> Change {
         let (artifact, member) = self.entry.want.origin();
-        let new = Owned { node, component: self.entry.component.clone(), artifact, member, before };
+        let (size, component) = (self.entry.want.size(), self.entry.component.clone());
+        let new = Owned { node, size, component, artifact, member, before };
         Change {
             path: self.path.clone(),
             action: Action::Keep,

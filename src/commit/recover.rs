@@ -112,7 +112,8 @@ impl Recovery<'_> {
 
     /// Returns whether `path` is as the intent wants it.
     fn is_reached(&self, path: &ImagePath, step: &Step) -> Result<bool, Failure> {
-        let found = self.root.node(path)?;
+        let size = step.new.as_ref().or(step.old.as_ref()).and_then(|owned| owned.size);
+        let found = self.root.node_of_size(path, size)?;
         // The node from before the first bake may equal the wanted one: then only an original that is
         // another file shows that it was replaced.
         let kept = || match self.state.original(path)? {

@@ -113,7 +113,7 @@ fn act(root: &Root, what: u8, argument: u8) {
         7 => drop(root.rename(&path.temporary(), &path)),
         8 => drop(root.write_new(&path.temporary(), 0o755, b"nodebake's", 0)),
         9 => drop(root.missing_directories(&path)),
-        10 => drop(root.names(&path)),
+        10 => drop(root.names(&path, |_| true)),
         11 => drop(root.lock_file(&path)),
         12 => look(root, &path),
         13 => drop(root.sync_directory(Some(&path))),

@@ -19,7 +19,7 @@ use crate::runtime::Facts;
 pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
     let binary = ImagePath::fixed(inputs.runtime().binary.own);
     let owned = inputs.receipt.is_some_and(|receipt| receipt.paths.contains_key(&binary));
-    if owned || inputs.root.node(&binary)?.is_none() {
+    if owned || !inputs.root.has(&binary)? {
         return Ok(());
     }
     let message = format!("{} is there already, and not from nodebake", inputs.root.shown(&binary));
@@ -31,7 +31,7 @@ pub(super) fn refuse_archived_runtime(inputs: &PackageInputs) -> Result<(), Fail
 pub(super) fn refuse_packaged_runtime(inputs: &PackageInputs) -> Result<(), Failure> {
     let Some(runtime) = inputs.spec.runtime() else { return Ok(()) };
     for path in runtime.facts().binary.packaged.iter().map(|path| ImagePath::fixed(path)) {
-        if inputs.root.node(&path)?.is_none() {
+        if !inputs.root.has(&path)? {
             continue;
         }
         let Some(owner) = owner(inputs.root, runtime.facts(), &path)? else { continue };

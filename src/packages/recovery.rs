@@ -45,7 +45,7 @@ pub(crate) fn reconcile(root: &Root, recorded: &[Installed]) -> Result<Vec<Insta
 /// Creates an empty resolv.conf, over which the host's is mounted, where the root has none.
 pub(super) fn place_resolv_conf(root: &Root, state: &State) -> Result<(), Failure> {
     let path = ImagePath::fixed(RESOLV_CONF);
-    if root.is_own()? || root.node(&path)?.is_some() {
+    if root.is_own()? || root.has(&path)? {
         return Ok(());
     }
     state.amend_intent(|intent| intent.placeholder = Some(path.clone()))?;
@@ -71,7 +71,7 @@ pub(super) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     for runtime in Runtime::ALL {
         for suffix in CONFIG_LEFTOVERS {
             let path = ImagePath::new(&format!("{}{suffix}", runtime.facts().config))?;
-            paths.extend(root.node(&path)?.map(|_| path));
+            paths.extend(root.has(&path)?.then_some(path));
         }
     }
     Ok(paths)
@@ -79,7 +79,8 @@ pub(super) fn config_leftovers(root: &Root) -> Result<Vec<ImagePath>, Failure> {
 
 /// Removes the empty resolv.conf at `path`, if it is still empty.
 pub(crate) fn remove_placeholder(root: &Root, path: &ImagePath) -> Result<(), Failure> {
-    let is_empty = matches!(root.node(path)?, Some(Node::File { sha256, .. }) if sha256 == Digest::of(b""));
+    let found = root.node_of_size(path, Some(0))?;
+    let is_empty = matches!(found, Some(Node::File { sha256, .. }) if sha256 == Digest::of(b""));
     if is_empty { root.remove_file(path) } else { Ok(()) }
 }
 

@@ -106,7 +106,7 @@ fn configs() -> impl Iterator<Item = ImagePath> {
 fn modified_configs(root: &Root, database: &Database) -> Result<Vec<ImagePath>, Failure> {
     let mut modified = Vec::new();
     for config in configs() {
-        if !is_unmodified(root, &config, database)? && root.node(&config)?.is_some() {
+        if !is_unmodified(root, &config, database)? && root.has(&config)? {
             modified.push(config);
         }
     }
@@ -116,11 +116,12 @@ fn modified_configs(root: &Root, database: &Database) -> Result<Vec<ImagePath>, 
 /// Returns whether the file at `path` is as a package ships it; true where there is no file.
 fn is_unmodified(root: &Root, path: &ImagePath, database: &Database) -> Result<bool, Failure> {
     let Some(file) = root.file(path)? else { return Ok(true) };
+    if !root.may_hash(path, &file)? {
+        return Ok(false);
+    }
     for expected in database.records.values().filter_map(|record| record.digests.get(path)) {
-        let same = database::matches(&file, expected);
-        if same.map_err(|error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}")))?
-            == Some(true)
-        {
+        let same = database::matches(&file, expected).map_err(|error| database::unreadable(path, error))?;
+        if same == Some(true) {
             return Ok(true);
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Placed {
     pub name: String,
     /// Path in the image.
     pub path: ImagePath,
+    /// Size of the member in bytes; none if only an old receipt knows the member.
+    pub size: Option<u64>,
     /// Digest of the member.
     pub sha256: Digest,
 }
@@ -79,8 +81,8 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     let mut plan = Plan { artifacts: inputs.artifacts.to_vec(), ..Plan::empty(inputs.arch) };
     plan.artifacts.sort();
     for member in inputs.members {
-        let Placed { artifact, component, name, path, sha256 } = member.clone();
-        let content = Content::Member { artifact, name, sha256 };
+        let Placed { artifact, component, name, path, size, sha256 } = member.clone();
+        let content = Content::Member { artifact, name, size, sha256 };
         plan.add(path, Want::File { mode: EXECUTABLE, content }, &component)?;
     }
     if let Some(from_packages) = inputs.from_packages {

@@ -92,19 +92,18 @@ pub(super) fn regular(opened: OwnedFd) -> Result<Option<File>, Errno> {
     Ok(regular.then(|| File::from(opened)))
 }
 
-/// Lists the names in a directory, sorted.
-pub(super) fn names(directory: &OwnedFd) -> Result<Vec<String>, Errno> {
+/// Calls `each` with the names in a directory, in any order, until it returns false.
+pub(super) fn each_name(directory: &OwnedFd, mut each: impl FnMut(&str) -> bool) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let readable = rustix::fs::openat(directory, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(readable)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.push(name);
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy();
+        if name != "." && name != ".." && !each(&name) {
+            break;
         }
     }
-    names.sort();
-    Ok(names)
+    Ok(())
 }
 
 /// Returns the id of the mount that a directory is on; `None` on kernels before 5.8.

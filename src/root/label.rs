@@ -52,7 +52,7 @@ impl Root {
             return Ok(false);
         }
         let mark = ImagePath::fixed(RELABEL);
-        if self.node(&mark)?.is_none() {
+        if !self.has(&mark)? {
             self.write_new(&mark, 0o644, b"", 0)?;
             self.sync_directory(None)?;
         }

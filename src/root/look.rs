@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::FileType;
 
@@ -10,11 +12,28 @@ use crate::error::{Failure, Kind, errno};
 use crate::node::{Node, Octal, Owner};
 use crate::path::ImagePath;
 use crate::printable::printable;
-use crate::root::{Root, at};
+use crate::root::{LARGEST_HASHED, MOST_HASHED, Root, at};
+
+/// Limit of the names in a directory that is listed; /usr/bin of a large desktop has a tenth.
+const MOST_NAMES: usize = 1 << 16;
+
+/// Size up to which a file is hashed even if another size is expected.
+const SHORT: u64 = 1 << 16;
 
 impl Root {
-    /// Returns the node at `path`, the last component not followed. A regular file is hashed.
+    /// Returns the node at `path`, the last component not followed. A regular file is hashed, unless it is larger
+    /// than any that nodebake installs.
     pub(crate) fn node(&self, path: &ImagePath) -> Result<Option<Node>, Failure> {
+        self.node_of_size(path, None)
+    }
+
+    /// Returns the node at `path` as [`Root::node`] does, but does not read a file of another size than `expected`:
+    /// it is another file. Short ones are hashed all the same, so that messages can show their digest.
+    pub(crate) fn node_of_size(
+        &self,
+        path: &ImagePath,
+        expected: Option<u64>,
+    ) -> Result<Option<Node>, Failure> {
         let Some(at) = self.resolver.at(path)? else { return Ok(None) };
         let Some(stat) = self.stat_at(&at, path)? else { return Ok(None) };
         let mode = Octal(stat.st_mode & 0o7777);
@@ -24,13 +43,51 @@ impl Root {
             FileType::Symlink => Node::Link { target: self.link_at(&at, path)? },
             FileType::RegularFile => match self.open_at(&at, path)? {
                 Some(file) => {
-                    let sha256 = Digest::of_file(&file).map_err(|e| self.unreadable(path, &e))?;
+                    let size = u64::try_from(stat.st_size).unwrap_or(0);
+                    let is_other = size > SHORT && expected.is_some_and(|expected| expected != size);
+                    if is_other || !self.may_hash(path, &file)? {
+                        return Ok(Some(Node::Unread { size, inode: (stat.st_dev, stat.st_ino) }));
+                    }
+                    let sha256 = self.digest(path, &file)?;
                     Node::File { mode, sha256, owner }
                 }
                 None => Node::Other,
             },
             _ => Node::Other,
         }))
+    }
+
+    /// Returns whether something is at `path`, the last component not followed.
+    pub(crate) fn has(&self, path: &ImagePath) -> Result<bool, Failure> {
+        let Some(at) = self.resolver.at(path)? else { return Ok(false) };
+        Ok(self.stat_at(&at, path)?.is_some())
+    }
+
+    /// Returns whether `file`, which is at `path`, is small enough to be hashed. Fails if this run has hashed more in
+    /// the root than any bake has to.
+    pub(crate) fn may_hash(&self, path: &ImagePath, file: &File) -> Result<bool, Failure> {
+        let size = file.metadata().map_err(|error| self.failed("reading", path, errno(&error)))?.len();
+        if size > LARGEST_HASHED {
+            return Ok(false);
+        }
+        let before = self.hashed.fetch_add(size, Ordering::Relaxed);
+        if before.saturating_add(size) <= MOST_HASHED {
+            return Ok(true);
+        }
+        let message = format!(
+            "`{}` is not read: the files that are looked at in this root have more than {MOST_HASHED} bytes",
+            self.shown(path)
+        );
+        Err(Failure::new(Kind::Unsafe, message).help("see what has been put in place of the installed files"))
+    }
+
+    /// Hashes a file of the root, which may grow meanwhile.
+    fn digest(&self, path: &ImagePath, file: &File) -> Result<Digest, Failure> {
+        let read_at = |buffer: &mut [u8], offset| match offset > LARGEST_HASHED {
+            true => Ok(0),
+            false => file.read_at(buffer, offset),
+        };
+        Digest::by_position(read_at).map_err(|error| self.unreadable(path, error))
     }
 
     /// Returns whether `path` is a directory, symlinks followed inside the root.
@@ -81,10 +138,40 @@ impl Root {
         })
     }
 
-    /// Lists the names in a directory, sorted; `None` if there is no directory.
-    pub(crate) fn names(&self, path: &ImagePath) -> Result<Option<Vec<String>>, Failure> {
+    /// Lists the names in a directory that are `wanted`, sorted; none if there is no directory. Fails if the directory
+    /// has more names than any directory of a distribution.
+    pub(crate) fn names(
+        &self,
+        path: &ImagePath,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, Failure> {
+        let Some(directory) = self.resolver.directory_at(path)? else { return Ok(Vec::new()) };
+        let (mut names, mut count) = (Vec::new(), 0);
+        let listed = at::each_name(&directory, |name| {
+            count += 1;
+            if wanted(name) {
+                names.push(name.to_owned());
+            }
+            count <= MOST_NAMES
+        });
+        listed.map_err(|errno| self.failed("listing", path, errno))?;
+        if count > MOST_NAMES {
+            let message = format!("directory `{}` has more than {MOST_NAMES} names", self.shown(path));
+            return Err(Failure::new(Kind::Unsafe, message).help("remove what does not belong there"));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns whether a directory has no other names than `known`; `None` if there is no directory.
+    pub(crate) fn has_only(&self, path: &ImagePath, known: &[&str]) -> Result<Option<bool>, Failure> {
         let Some(directory) = self.resolver.directory_at(path)? else { return Ok(None) };
-        at::names(&directory).map(Some).map_err(|errno| self.failed("listing", path, errno))
+        let mut only = true;
+        let listed = at::each_name(&directory, |name| {
+            only = known.contains(&name);
+            only
+        });
+        listed.map(|()| Some(only)).map_err(|errno| self.failed("listing", path, errno))
     }
 
     /// Returns the directories above `path` that do not exist, outermost first.

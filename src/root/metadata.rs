@@ -12,6 +12,10 @@ use rustix::process::{Gid, Uid};
 
 use crate::digest::BUFFER;
 use crate::error::errno;
+use crate::interrupt;
+
+/// Bytes that one call copies: a signal waits for the call.
+const LONGEST_STEP: usize = 1 << 26;
 
 /// Sets the owner root:root and exactly `mode`, and removes access control lists inherited from the directory.
 pub(super) fn own(file: impl AsFd, mode: u32) -> Result<(), Errno> {
@@ -31,12 +35,13 @@ pub(super) fn times(mtime: i64) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Copies the first `size` bytes of `source`, by reflink if the filesystem supports it.
+/// Copies the first `size` bytes of `source`, by reflink if the filesystem supports it. EINTR at a signal.
 pub(super) fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errno> {
     let mut offset = 0;
     while offset < size {
+        interrupt::check().map_err(|_| Errno::INTR)?;
         let (mut from, mut to) = (offset, offset);
-        let chunk = usize::try_from(size - offset).unwrap_or(usize::MAX).min(1 << 30);
+        let chunk = usize::try_from(size - offset).unwrap_or(usize::MAX).min(LONGEST_STEP);
         match rustix::fs::copy_file_range(source, Some(&mut from), copy, Some(&mut to), chunk) {
             Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                 return copy_from(source, copy, offset).map_err(|error| errno(&error));
@@ -48,10 +53,12 @@ pub(super) fn copy_all(source: &File, copy: &File, size: u64) -> Result<(), Errn
     Ok(())
 }
 
-/// Copies `source` from `offset` on to the same offset of `copy`; neither file's own position is used.
+/// Copies `source` from `offset` on to the same offset of `copy`; neither file's own position is used. At a signal the
+/// error is EINTR.
 pub(crate) fn copy_from(source: &File, copy: &File, mut offset: u64) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
+        interrupt::check().map_err(|_| std::io::Error::from(Errno::INTR))?;
         match source.read_at(&mut buffer, offset)? {
             0 => return Ok(()),
             count => {

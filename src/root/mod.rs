@@ -20,11 +20,13 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Failure, Kind, errno};
+use crate::interrupt;
 use crate::path::ImagePath;
 
 use crate::root::at::At;
@@ -34,6 +36,13 @@ use crate::root::selinux::Labels;
 /// Limit for [`Root::text`] that is far above the length of any text written by hand.
 pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 
+/// Limit of a file that is hashed, in bytes: no archive that is installed inflates to more.
+const LARGEST_HASHED: u64 = 1 << 30;
+
+/// Limit of the bytes that a run hashes in one root: a bake of all components hashes a quarter, and it takes 20 s on
+/// a slow processor.
+const MOST_HASHED: u64 = 4 << 30;
+
 /// An open root filesystem.
 pub(crate) struct Root {
     resolver: Resolver,
@@ -41,6 +50,8 @@ pub(crate) struct Root {
     may_execute: bool,
     /// Labels by the root's policy, which is read when the first file is created.
     labels: OnceLock<Labels>,
+    /// Bytes of files that this run has hashed in the root.
+    hashed: AtomicU64,
 }
 
 impl Root {
@@ -56,6 +67,7 @@ impl Root {
                 resolver: Resolver::new(directory, host),
                 may_execute: false,
                 labels: OnceLock::new(),
+                hashed: AtomicU64::new(0),
             }),
             Err(Errno::NOENT) => Err(refuse("does not exist")),
             Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
@@ -134,6 +146,9 @@ impl Root {
     }
 
     fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {
+        if let (Errno::INTR, Err(signal)) = (errno, interrupt::check()) {
+            return signal;
+        }
         self.resolver.failed(doing, path, errno)
     }
 
@@ -142,8 +157,8 @@ impl Root {
             .help("nodebake made a file there; see who replaced it, and remove it")
     }
 
-    fn unreadable(&self, path: &ImagePath, error: &anyhow::Error) -> Failure {
+    fn unreadable(&self, path: &ImagePath, error: anyhow::Error) -> Failure {
         let errno = error.downcast_ref::<std::io::Error>().map_or(Errno::IO, errno);
-        self.failed("reading", path, errno)
+        Failure::from_error(error, |_| self.failed("reading", path, errno))
     }
 }

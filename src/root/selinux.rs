@@ -28,6 +28,9 @@ const DEFAULT_POLICY: &str = "targeted";
 /// Length of the longest policy file that is read; Fedora's file_contexts has 430,000 bytes.
 const LONGEST_POLICY_FILE: u64 = 4 << 20;
 
+/// Limit of the types in customizable_types; Fedora's has 20.
+const MOST_TYPES: usize = 10_000;
+
 const ATTRIBUTE: &str = "security.selinux";
 
 /// The policy of one root, and whether all files could be labelled by it.
@@ -187,7 +190,11 @@ fn read(root: &Resolver) -> Result<Policy, Errno> {
         local_substitutions: file("files/file_contexts.subs")?.unwrap_or_default(),
     };
     let customizable = file("customizable_types")?.unwrap_or_default();
-    let customizable = customizable.lines().map(|line| line.trim().to_owned()).collect();
+    let customizable: Vec<_> =
+        customizable.lines().take(MOST_TYPES + 1).map(|line| line.trim().to_owned()).collect();
+    if customizable.len() > MOST_TYPES {
+        return Ok(Policy::Unreadable);
+    }
     let known = FileContexts::parse(&texts).map(|contexts| Policy::Known { contexts, customizable });
     Ok(known.unwrap_or(Policy::Unreadable))
 }

@@ -13,7 +13,6 @@ use crate::artifact::matrix::{Architectures, Matrix};
 use crate::artifact::{Artifact, resolve};
 use crate::digest::{Hasher, each_chunk};
 use crate::error::{Failure, Kind};
-use crate::interrupt;
 use crate::printable::printable;
 use crate::source::bundle::{BLOCK, ZEROS, parse_name};
 use crate::source::fetch::{Fetched, Fetcher};
@@ -73,12 +72,11 @@ pub(crate) fn write(artifacts: &[Fetched], mut into: &File) -> anyhow::Result<()
         into.write_all(header.as_bytes())?;
         let mut hasher = (!private).then(Hasher::default);
         let read_at = |buffer: &mut [u8], offset| {
-            interrupt::check()?;
             bytes.read_at(buffer, offset).map_err(|error| {
                 Failure::new(Kind::Fetch, format!("reading {artifact} once more: {error}")).into()
             })
         };
-        let written = each_chunk(read_at, |chunk| -> anyhow::Result<()> {
+        let written = each_chunk(read_at, |chunk| {
             if let Some(hasher) = &mut hasher {
                 hasher.update(chunk);
             }

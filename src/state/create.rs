@@ -75,8 +75,7 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
 pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
     let mut top = directory();
     while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
-        let alone = root.names(&parent)?.is_some_and(|names| names == [top.name()]);
-        if !alone {
+        if root.has_only(&parent, &[top.name()])? != Some(true) {
             break;
         }
         top = parent;
@@ -99,7 +98,7 @@ pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> R
 pub(super) fn clear_building(root: &Root) -> Result<(), Failure> {
     let missing = root.missing_directories(&inside(".lock"))?;
     let Some(top) = missing.first() else { return Ok(()) };
-    if root.node(&building(top))?.is_none() {
+    if !root.has(&building(top))? {
         return Ok(());
     }
     let _guard = guard(root, top, Instant::now() + TAKEOVER_WAIT)?;
@@ -108,7 +107,7 @@ pub(super) fn clear_building(root: &Root) -> Result<(), Failure> {
 
 /// Removes the state's own files and directories under the temporary name of `top`, if it exists.
 fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
-    if root.node(&building(top))?.is_none() {
+    if !root.has(&building(top))? {
         return Ok(());
     }
     for name in FILES {

@@ -20,7 +20,7 @@ impl<'root> State<'root> {
     /// Returns the path where the original of `path` is kept, if it is.
     pub(crate) fn original(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let kept = original(path)?;
-        Ok(self.root.node(&kept)?.map(|_| kept))
+        Ok(self.root.has(&kept)?.then_some(kept))
     }
 
     /// Deletes the kept original of `path`, which has been restored or was never replaced.
@@ -38,7 +38,7 @@ impl<'root> State<'root> {
             let mut number = 1;
             let numbered = loop {
                 let candidate = edited(&ImagePath::new(&format!("{path}.{number}"))?)?;
-                if self.root.node(&candidate)?.is_none() {
+                if !self.root.has(&candidate)? {
                     break candidate;
                 }
                 number += 1;

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
+use crate::interrupt;
 use crate::node::Node;
 use crate::parallel;
 use crate::path::ImagePath;
@@ -54,11 +55,14 @@ pub(crate) fn intent(root: &Root) -> Result<Option<Intent>, Failure> {
     Intent::parse(&text, &root.shown(&path)).map(Some)
 }
 
-/// Returns the nodes at all paths that `receipt` owns; files are hashed in parallel.
+/// Returns the nodes at all paths that `receipt` owns; files of the recorded size are hashed in parallel.
 pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Survey, Failure> {
-    let paths: Vec<&ImagePath> = receipt.paths.keys().collect();
-    let look = |path: &ImagePath| Ok((path.clone(), root.node(path)?));
-    parallel::map(paths, parallel::processors(), look).into_iter().collect()
+    let owned: Vec<(&ImagePath, &Owned)> = receipt.paths.iter().collect();
+    let look = |(path, owned): (&ImagePath, &Owned)| {
+        interrupt::check()?;
+        Ok((path.clone(), root.node_of_size(path, owned.size)?))
+    };
+    parallel::map(owned, parallel::processors(), look).into_iter().collect()
 }
 
 /// Returns whether the state's directory is a mount point, which can't be removed.
@@ -166,10 +170,10 @@ impl<'root> State<'root> {
         self.root.remove_empty_directory(&inside("edited"))?;
         // The lock is held, so the directory must exist: if another process has moved it, kept files would
         // be overlooked.
-        let Some(names) = self.root.names(&directory())? else {
+        let Some(is_ours) = self.root.has_only(&directory(), &FILES)? else {
             return Err(self.root.moved(&inside("receipt.json")));
         };
-        if names.iter().any(|name| !FILES.contains(&name.as_str())) || is_mounted(self.root)? {
+        if !is_ours || is_mounted(self.root)? {
             self.clear("receipt.json")?;
             self.clear("pending.json")?;
             return self.root.remove_file(&inside(".lock"));

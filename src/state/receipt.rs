@@ -39,6 +39,9 @@ pub(crate) struct Owned {
     /// The node that nodebake installed.
     #[serde(flatten)]
     pub node: Node,
+    /// The size of the installed file in bytes; none for other nodes, and in receipts of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// The component that the node belongs to.
     pub component: String,
     /// The digest of the artifact that the node came from.
@@ -107,12 +110,20 @@ mod tests {
     fn a_receipt_reads_back_as_it_was_written() {
         let mut receipt = Receipt::new("amd64", Vec::new());
         let node = Node::File { mode: Octal(0o755), sha256: Digest::of(b"x"), owner: Owner::default() };
-        let owned =
-            Owned { node, component: "runc".into(), artifact: None, member: None, before: Before::Saved };
+        let owned = Owned {
+            node,
+            size: Some(1),
+            component: "runc".into(),
+            artifact: None,
+            member: None,
+            before: Before::Saved,
+        };
         receipt.paths.insert(ImagePath::fixed("/usr/local/sbin/runc"), owned);
         let text = receipt.text().unwrap();
         assert_eq!(Receipt::parse(&text, "receipt.json").unwrap(), receipt);
         assert!(text.contains("\"mode\": \"0755\"") && !text.contains("owner"), "{text}");
+        let older = text.replace("\"size\": 1,", "");
+        assert!(older != text && Receipt::parse(&older, "receipt.json").is_ok(), "{older}");
     }
 
     #[test]

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::format::systemd::glob;
 use crate::node::Node;
 use crate::path::ImagePath;
-use crate::root::{LONGEST_TEXT, Root};
+use crate::root::Root;
 use crate::runtime::{Daemon, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
@@ -20,6 +20,12 @@ const PRESETS: [&str; 4] = [
     "/usr/local/lib/systemd/system-preset",
     "/usr/lib/systemd/system-preset",
 ];
+
+/// Limit of presets; a distribution has a dozen.
+const MOST_PRESETS: usize = 10_000;
+
+/// Limit of the bytes of all presets.
+const LONGEST_PRESETS: u64 = 4 << 20;
 
 /// Checks that the link leads to a unit, the unit to a binary, and that no other unit or mask hides ours.
 pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
@@ -59,8 +65,18 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
         return Ok(CheckResult::no_runtime());
     };
     let service = runtime.facts().service;
+    let mut left = LONGEST_PRESETS;
     for path in preset_files(root)?.values() {
-        let Some(text) = root.text(path, LONGEST_TEXT).unwrap_or(None) else { continue };
+        let text = match root.text(path, left) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(failure) if failure.kind == Kind::Invalid => {
+                let problem = format!("is no text, or the presets have more than {LONGEST_PRESETS} bytes");
+                let help = "see whether systemd reads it, or remove it";
+                return Ok(CheckResult::Found(vec![Finding::new("preset", Some(path), problem, help)]));
+            }
+            Err(failure) => return Err(failure),
+        };
+        left -= text.len() as u64;
         for line in text.lines() {
             let mut words = line.split_whitespace();
             let verb = words.next().unwrap_or_default();
@@ -87,11 +103,14 @@ pub(crate) fn preset(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
 fn preset_files(root: &Root) -> Result<BTreeMap<String, ImagePath>, Failure> {
     let mut files = BTreeMap::new();
     for directory in PRESETS.map(ImagePath::fixed) {
-        let names = root.names(&directory)?.unwrap_or_default();
-        for name in names.into_iter().filter(|name| name.ends_with(".preset")) {
+        for name in root.names(&directory, |name| name.ends_with(".preset"))? {
             if let Ok(path) = directory.join(&name) {
                 files.entry(name).or_insert(path);
             }
+        }
+        if files.len() > MOST_PRESETS {
+            let message = format!("`{}` has more than {MOST_PRESETS} presets", root.shown(&directory));
+            return Err(Failure::new(Kind::Unsafe, message).help("remove what does not belong there"));
         }
     }
     Ok(files)

@@ -5,6 +5,7 @@
 use crate::arch::Arch;
 use crate::error::Failure;
 use crate::format::elf;
+use crate::interrupt;
 use crate::node::Node;
 use crate::printable::printable;
 use crate::root::{Root, target};
@@ -28,7 +29,10 @@ fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
     match (wanted, found) {
         (a, b) if a == b => None,
         // The check `packages` compares the content.
-        (Node::Present { .. }, Node::File { .. } | Node::Link { .. }) => None,
+        (Node::Present { .. }, Node::File { .. } | Node::Unread { .. } | Node::Link { .. }) => None,
+        (Node::File { .. }, Node::Unread { size, .. }) => {
+            Some(format!("content differs: {size} bytes are not what was installed"))
+        }
         (Node::File { sha256: a, .. }, Node::File { sha256: b, .. }) if a != b => {
             Some(format!("content differs: sha256 {b}, expected {a}"))
         }
@@ -47,7 +51,7 @@ fn difference(wanted: &Node, found: Option<&Node>) -> Option<String> {
 fn kind(node: &Node) -> &'static str {
     match node {
         Node::Directory { .. } => "a directory",
-        Node::File { .. } => "a file",
+        Node::File { .. } | Node::Unread { .. } => "a file",
         Node::Present { .. } => "a package's file",
         Node::Link { .. } => "a symlink",
         Node::Other => "a FIFO, a socket or a device",
@@ -65,6 +69,7 @@ pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<CheckResult, 
     let glibc = target::glibc(root, arch)?;
     let (mut findings, mut count) = (Vec::new(), 0);
     for (path, _) in receipt.paths.iter().filter(|(_, owned)| owned.artifact.is_some()) {
+        interrupt::check()?;
         count += 1;
         let Some(file) = root.file(path)? else { continue };
         let mut report =

@@ -197,7 +197,7 @@ fn file(node: &Node) -> File {
             File { exists: true, filetype: "symlink", linked_to: Some(target.clone()), ..File::default() }
         }
         Node::Present { .. } => File { exists: true, filetype: "file", ..File::default() },
-        Node::Other => File { exists: true, ..File::default() },
+        Node::Unread { .. } | Node::Other => File { exists: true, ..File::default() },
     }
 }
 

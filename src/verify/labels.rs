@@ -3,6 +3,7 @@
 //! This module must not set one: `root/label.rs` does.
 
 use crate::error::Failure;
+use crate::interrupt;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::root::selinux::{Comparison, RELABEL};
@@ -20,13 +21,14 @@ pub(crate) fn labels(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
     if !root.labels().are_known() {
         return Ok(CheckResult::Skipped("the root's SELinux policy can't be read".to_owned()));
     }
-    if root.node(&ImagePath::fixed(RELABEL))?.is_some() {
+    if root.has(&ImagePath::fixed(RELABEL))? {
         return Ok(CheckResult::Skipped(format!("{RELABEL} is set: the next boot labels the root")));
     }
     let (mut findings, mut unknown) = (Vec::new(), 0);
     // The label of a directory that was there before the first bake is not nodebake's.
     let ours = receipt.paths.iter().filter(|(_, owned)| !matches!(owned.before, Before::Directory(..)));
     for path in ours.map(|(path, _)| path).chain(&receipt.directories) {
+        interrupt::check()?;
         match root.compare_label(path)? {
             Some(Comparison::Differs(found, wanted)) => {
                 let found = found.map_or("has no label".to_owned(), |label| format!("is labelled `{label}`"));

@@ -10,6 +10,9 @@ use crate::root::Root;
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
+/// Limit of the differing files of one package that are named.
+const MOST_SHOWN: usize = 100;
+
 /// Checks that the packages in the receipt are installed in the same versions, and that their files are unmodified.
 pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     if receipt.packages.is_empty() {
@@ -42,8 +45,12 @@ pub(crate) fn packages(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fa
         if package.held && !record.is_held {
             report(None, format!("{package} is not held any more"));
         }
-        for path in record.differing(root)? {
-            report(Some(&path), format!("is not as package {} has it", package.name));
+        let differing = record.differing(root)?;
+        for path in differing.iter().take(MOST_SHOWN) {
+            report(Some(path), format!("is not as package {} has it", package.name));
+        }
+        if let Some(more) = differing.len().checked_sub(MOST_SHOWN).filter(|more| *more > 0) {
+            report(None, format!("{more} more files are not as package {} has them", package.name));
         }
     }
     let saw: Vec<String> = receipt.packages.iter().map(ToString::to_string).collect();

@@ -14,6 +14,12 @@ use crate::error::{Failure, Kind};
 use crate::path::ImagePath;
 use crate::root::Root;
 
+/// Limit of installed packages; a large desktop has 5,000.
+const MOST_PACKAGES: usize = 50_000;
+
+/// Limit of the bytes of a package's name, version and architecture together.
+const LONGEST_FIELDS: usize = 256;
+
 /// Installed packages by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Database {
@@ -48,6 +54,18 @@ impl Database {
         self.records.get(name)
     }
 
+    /// Adds a package. Fails if there are more than any root has.
+    pub(crate) fn add(&mut self, name: String, record: Record) -> anyhow::Result<()> {
+        if name.len() + record.version.len() + record.architecture.len() > LONGEST_FIELDS {
+            anyhow::bail!("a package has a name or a version of more than {LONGEST_FIELDS} bytes");
+        }
+        self.records.insert(name, record);
+        if self.records.len() > MOST_PACKAGES {
+            anyhow::bail!("it has more than {MOST_PACKAGES} packages");
+        }
+        Ok(())
+    }
+
     /// Returns the package called `name` as the receipt lists it.
     pub(crate) fn installed(&self, name: &str, found: bool) -> Option<Installed> {
         let record = self.get(name)?;
@@ -78,8 +96,8 @@ impl Record {
         let mut differing = Vec::new();
         for (path, expected) in self.digests.iter().filter(|(path, _)| !path.as_str().starts_with("/etc/")) {
             let same = match root.file(path)? {
-                Some(file) => matches(&file, expected)
-                    .map_err(|error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}")))?,
+                Some(file) if !root.may_hash(path, &file)? => Some(false),
+                Some(file) => matches(&file, expected).map_err(|error| unreadable(path, error))?,
                 None => Some(path.as_str().starts_with("/usr/share/")),
             };
             if same == Some(false) {
@@ -88,6 +106,12 @@ impl Record {
         }
         Ok(differing)
     }
+}
+
+/// Makes the failure of a file of a package that can't be hashed.
+pub(crate) fn unreadable(path: &ImagePath, error: anyhow::Error) -> Failure {
+    let failed = |error| Failure::new(Kind::Filesystem, format!("reading `{path}`: {error}"));
+    Failure::from_error(error, failed)
 }
 
 /// Returns whether `file` has the digest `expected`; none where its length is neither MD5's nor SHA-256's.
@@ -103,7 +127,7 @@ pub(crate) fn matches(file: &File, expected: &str) -> anyhow::Result<Option<bool
 fn md5_of(file: &File) -> anyhow::Result<String> {
     let mut hasher = md5::Md5::new();
     each_chunk(
-        |buffer, offset| file.read_at(buffer, offset),
+        |buffer, offset| Ok(file.read_at(buffer, offset)?),
         |chunk| {
             hasher.update(chunk);
             Ok(())

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
 use crate::error::{Failure, Kind};
+use crate::interrupt;
 use crate::packages::manager::database::{Database, Record};
 use crate::path::ImagePath;
 use crate::root::Root;
@@ -25,17 +26,22 @@ const INFO: &str = "/var/lib/dpkg/info";
 /// Limit of the status file's bytes: every package of a large desktop fits.
 const LONGEST: u64 = 64 << 20;
 
-/// Limit of one package's list of files: that of Debian's linux-headers has 2 MB.
-const LONGEST_LIST: u64 = 8 << 20;
+/// Limit of the bytes of the lists of files and digests that are read; those of all packages that bring a runtime have
+/// a tenth.
+const LONGEST_LISTS: u64 = 1 << 20;
+
+/// Limit of the files in [`UPDATES`]: dpkg writes them into its status file after 250.
+const MOST_UPDATES: usize = 1000;
 
 /// Limit of one package's paragraph.
 const LONGEST_PARAGRAPH: u64 = 1 << 20;
 
 /// Reads the packages of `root`, with the files of the packages called `names`.
 pub(crate) fn database(root: &Root, names: &[&str]) -> Result<Database, Failure> {
-    let mut database = records(root, |_| true)?;
+    let mut database = records(root, names, |_| true)?;
+    let mut left = LONGEST_LISTS;
     for (name, record) in database.records.iter_mut().filter(|(name, _)| names.contains(&name.as_str())) {
-        list(root, name, record)?;
+        list(root, name, record, &mut left)?;
     }
     Ok(database)
 }
@@ -47,8 +53,9 @@ pub(crate) fn owner(
     names: &[&str],
     path: &ImagePath,
 ) -> Result<Option<(String, Record)>, Failure> {
-    for (name, mut record) in records(root, |name| names.contains(&name))?.records {
-        list(root, &name, &mut record)?;
+    let mut left = LONGEST_LISTS;
+    for (name, mut record) in records(root, names, |name| names.contains(&name))?.records {
+        list(root, &name, &mut record, &mut left)?;
         if record.files.contains(path) {
             return Ok(Some((name, record)));
         }
@@ -56,37 +63,46 @@ pub(crate) fn owner(
     Ok(None)
 }
 
-/// Reads the packages whose names are `wanted`.
-fn records(root: &Root, wanted: impl Fn(&str) -> bool) -> Result<Database, Failure> {
+/// Reads the packages whose names are `wanted`, with the configuration files of those called `names`.
+fn records(root: &Root, names: &[&str], wanted: impl Fn(&str) -> bool) -> Result<Database, Failure> {
     let updates = updates(root)?;
     let mut database = Database { is_interrupted: !updates.is_empty(), ..Database::default() };
     for path in std::iter::once(ImagePath::fixed(STATUS)).chain(updates) {
         let Some(file) = root.file(&path)? else { continue };
-        let read = each_paragraph(file, |paragraph| match record(paragraph) {
-            Some((name, Some(record))) if wanted(&name) => drop(database.records.insert(name, record)),
-            Some((name, None)) => drop(database.records.remove(&name)),
-            _ => {}
+        let read = each_paragraph(file, |paragraph| {
+            match record(paragraph) {
+                Some((name, Some(mut record))) if wanted(&name) => {
+                    if names.contains(&name.as_str()) {
+                        record.digests = conffiles(paragraph);
+                    }
+                    database.add(name, record)?;
+                }
+                Some((name, None)) => drop(database.records.remove(&name)),
+                _ => {}
+            }
+            Ok(())
         });
-        read.map_err(|error| {
+        let refuse = |error| {
             Failure::new(Kind::Invalid, format!("`{}` is no database of dpkg's: {error}", root.shown(&path)))
-        })?;
+        };
+        read.map_err(|error| Failure::from_error(error, refuse))?;
     }
     Ok(database)
 }
 
 /// Calls `each` with every paragraph of a file.
-fn each_paragraph(file: File, mut each: impl FnMut(&str)) -> std::io::Result<()> {
-    let too_long = || std::io::Error::other("it is too long");
+fn each_paragraph(file: File, mut each: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (mut reader, mut read, mut paragraph) = (BufReader::new(file), 0, Vec::new());
     loop {
         let start = paragraph.len();
         let length = reader.by_ref().take(LONGEST_PARAGRAPH).read_until(b'\n', &mut paragraph)?;
         read += length;
         if paragraph.len() as u64 >= LONGEST_PARAGRAPH || read as u64 > LONGEST {
-            return Err(too_long());
+            anyhow::bail!("it is too long");
         }
         if length == 0 || paragraph[start..] == *b"\n" {
-            each(&String::from_utf8_lossy(&paragraph));
+            interrupt::check()?;
+            each(&String::from_utf8_lossy(&paragraph))?;
             paragraph.clear();
         }
         if length == 0 {
@@ -98,9 +114,12 @@ fn each_paragraph(file: File, mut each: impl FnMut(&str)) -> std::io::Result<()>
 /// Returns the changes that a killed dpkg has not written into its status file, in order.
 fn updates(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     let directory = ImagePath::fixed(UPDATES);
-    let names = root.names(&directory)?.unwrap_or_default();
-    let numbers = names.iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-    numbers.map(|name| directory.join(name)).collect()
+    let names = root.names(&directory, |name| name.bytes().all(|byte| byte.is_ascii_digit()))?;
+    if names.len() > MOST_UPDATES {
+        let message = format!("`{}` has more than {MOST_UPDATES} files", root.shown(&directory));
+        return Err(Failure::new(Kind::Invalid, message).help("run `dpkg --configure --pending` in the root"));
+    }
+    names.iter().map(|name| directory.join(name)).collect()
 }
 
 /// Reads a paragraph of dpkg's status file: the package's name and its record, which is none where at most the
@@ -117,33 +136,37 @@ pub(crate) fn record(paragraph: &str) -> Option<(String, Option<Record>)> {
     if matches!(state, "not-installed" | "config-files") && !is_going {
         return Some((name, None));
     }
-    let mut digests = BTreeMap::new();
-    let conffiles = paragraph.lines().skip_while(|line| !line.starts_with("Conffiles:")).skip(1);
-    for line in conffiles.take_while(|line| line.starts_with(' ')) {
-        let mut words = line.split_whitespace();
-        if let (Some(path), Some(digest)) =
-            (words.next().and_then(|path| ImagePath::new(path).ok()), words.next())
-        {
-            digests.insert(path, digest.to_owned());
-        }
-    }
     let record = Record {
         // A package that was never wholly unpacked has no version.
         version: field("Version").unwrap_or_default().to_owned(),
         architecture: field("Architecture")?.to_owned(),
         is_whole: state == "installed",
         is_held: want == "hold",
-        digests,
         ..Record::default()
     };
     Some((name, Some(record)))
 }
 
-/// Adds the paths and digests of a package's files to its record.
-fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
+/// Reads the digests of a package's configuration files from its paragraph.
+fn conffiles(paragraph: &str) -> BTreeMap<ImagePath, String> {
+    let lines = paragraph.lines().skip_while(|line| !line.starts_with("Conffiles:")).skip(1);
+    let parsed = lines.take_while(|line| line.starts_with(' ')).filter_map(|line| {
+        let mut words = line.split_whitespace();
+        Some((ImagePath::new(words.next()?).ok()?, words.next()?.to_owned()))
+    });
+    parsed.collect()
+}
+
+/// Adds the paths and digests of a package's files to its record. Reads at most `left` bytes, and subtracts what it has
+/// read.
+fn list(root: &Root, name: &str, record: &mut Record, left: &mut u64) -> Result<(), Failure> {
     // Packages that can be installed for several architectures have it in the file's name.
     for stem in [format!("{INFO}/{name}"), format!("{INFO}/{name}:{}", record.architecture)] {
-        let read = |kind: &str| root.text(&ImagePath::new(&format!("{stem}.{kind}"))?, LONGEST_LIST);
+        let mut read = |kind: &str| -> Result<Option<String>, Failure> {
+            let text = root.text(&ImagePath::new(&format!("{stem}.{kind}"))?, *left)?;
+            *left -= text.as_ref().map_or(0, |text| text.len() as u64);
+            Ok(text)
+        };
         let lines = read("list")?.unwrap_or_default();
         record.files.extend(lines.lines().filter_map(|line| ImagePath::new(line).ok()));
         for line in read("md5sums")?.unwrap_or_default().lines() {
@@ -159,7 +182,7 @@ fn list(root: &Root, name: &str, record: &mut Record) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::record;
+    use super::{conffiles, record};
 
     #[test]
     fn a_status_paragraph_is_read() {
@@ -167,7 +190,7 @@ mod tests {
         let (name, found) = record(text).unwrap();
         let found = found.unwrap();
         assert_eq!((name.as_str(), found.version.as_str()), ("containerd.io", "1.7.24-1"));
-        assert!(found.is_held && !found.is_whole && found.digests.len() == 1);
+        assert!(found.is_held && !found.is_whole && conffiles(text).len() == 1);
         let gone = record(&text.replace("half-configured", "config-files"));
         assert!(matches!(gone, Some((_, None))));
         let going = text.replace("hold ok half-configured", "purge ok config-files");

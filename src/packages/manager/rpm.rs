@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::packages::manager::database::{Database, Record};
 use crate::packages::manager::dnf::{QUESTION, call, failure};
 use crate::packages::manager::options::Options;
@@ -53,7 +53,9 @@ pub(crate) fn database(root: &Root, names: &[&str], answers: &[Answer]) -> Resul
             is_held,
             ..Record::default()
         };
-        database.records.insert(name, record);
+        database.add(name, record).map_err(|why| {
+            Failure::new(Kind::Invalid, format!("rpm's database in `{}`: {why}", root.host().display()))
+        })?;
     }
     for (name, answer) in names.iter().zip(files).filter(|(_, answer)| answer.code == Some(0)) {
         if let Some(record) = database.records.get_mut(*name) {
@@ -115,7 +117,7 @@ pub(crate) fn temporary_files(root: &Root) -> Result<Vec<ImagePath>, Failure> {
     for runtime in Runtime::ALL {
         let (directories, starts) = runtime.facts().package_files;
         for directory in directories.iter().map(|path| ImagePath::fixed(path)) {
-            for name in root.names(&directory)?.unwrap_or_default() {
+            for name in root.names(&directory, |name| name.contains(';'))? {
                 let Some((stem, digits)) = name.rsplit_once(';') else { continue };
                 let is_temporary = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if is_temporary && starts.iter().any(|start| stem.starts_with(start)) {

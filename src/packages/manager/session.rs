@@ -97,12 +97,14 @@ impl<'a> Session<'a> {
             Manager::Dnf => ("/etc/yum.repos.d", [".repo", ".repo"]),
         };
         let directory = ImagePath::fixed(directory);
-        let names = if self.options.root_sources { self.root.names(&directory)? } else { None };
-        for name in names.unwrap_or_default() {
-            if endings.iter().any(|end| name.ends_with(end)) {
-                let text = self.root.linked_text(&directory.join(&name)?, LONGEST_TEXT)?.unwrap_or_default();
-                self.sandbox.write(&format!("sources/{name}"), text)?;
-            }
+        if !self.options.root_sources {
+            return Ok(());
+        }
+        let mut left = LONGEST_TEXT;
+        for name in self.root.names(&directory, |name| endings.iter().any(|end| name.ends_with(end)))? {
+            let text = self.root.linked_text(&directory.join(&name)?, left)?.unwrap_or_default();
+            left -= text.len() as u64;
+            self.sandbox.write(&format!("sources/{name}"), text)?;
         }
         Ok(())
     }
