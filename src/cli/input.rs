@@ -3,8 +3,7 @@
 //! This module must not read anything in a root.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,13 +18,18 @@ use crate::progress::Progress;
 use crate::source::Source;
 use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
+use crate::source::open::{self, LONGEST_CERTIFICATES};
 use crate::spec::Spec;
 
 /// Name of the spec in the working directory.
 const DEFAULT_SPEC: &str = "nodebake.yaml";
 
-/// Limit of a file's bytes: far longer than any spec, lock or certificate.
-const LONGEST: u64 = 16 << 20;
+/// Limit of a spec or lock in bytes, far longer than any. A shorter one may still be too long for the reader of YAML,
+/// which says so with the file's name and the line.
+const LONGEST: u64 = 2 << 20;
+
+/// Limit of the bytes of all certificates that a spec names.
+const LONGEST_TOGETHER: u64 = 4 << 20;
 
 /// Name of the lock, beside the spec.
 pub(super) const LOCK: &str = "nodebake.lock";
@@ -99,32 +103,30 @@ pub(super) fn load_spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
 /// Reads a text file; none where it does not exist.
 fn read(path: &Path) -> Result<Option<String>, Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("`{}`: {why}", path.display()));
-    match read_bytes(path) {
+    match open::read(path, LONGEST) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| refuse("is not UTF-8".to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(refuse(error.to_string())),
     }
 }
 
-/// Reads a file of at most [`LONGEST`] bytes: a device or a log must not fill the memory.
-fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > LONGEST {
-        true => Err(std::io::Error::other(format!("longer than {LONGEST} bytes"))),
-        false => Ok(bytes),
-    }
-}
-
 /// Reads the certificates that the spec names.
 fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
-    let mut certificates = BTreeMap::new();
+    let (mut certificates, mut read) = (BTreeMap::new(), 0);
     for path in spec.certificate_paths() {
         let host = folder.join(&path);
-        let bytes = read_bytes(&host).map_err(|error| {
-            Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {error}", host.display()))
-                .help("paths in the spec start from its own folder")
-        })?;
+        let refuse = |why: String| {
+            Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {why}", host.display()))
+        };
+        let bytes = open::read(&host, LONGEST_CERTIFICATES)
+            .map_err(|error| refuse(error.to_string()).help("paths in the spec start from its own folder"))?;
+        read += bytes.len() as u64;
+        if read > LONGEST_TOGETHER {
+            let why = format!("with those before it, it has more than {LONGEST_TOGETHER} bytes");
+            return Err(
+                refuse(why).help("name the authority of each mirror, not a bundle of all authorities")
+            );
+        }
         certificates.insert(path, bytes);
     }
     Ok(certificates)

@@ -6,16 +6,14 @@ use crate::error::{Failure, Kind};
 use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::distribution::Manager;
 use crate::packages::manager::repository::Origin;
-
-/// Far longer than any key file.
-const LONGEST_KEY: u64 = 1 << 20;
+use crate::source::open::{self, LONGEST_CERTIFICATES};
 
 /// Returns the key of `origin`. A key that an earlier bake has put into the root is not fetched again.
 pub(super) fn key(inputs: &PackageInputs, manager: Manager, origin: &Origin) -> anyhow::Result<Vec<u8>> {
     let bytes = match origin.key.contains("://") {
         false => {
             let host = inputs.spec.folder.join(&origin.key);
-            std::fs::read(&host).map_err(|error| {
+            open::read(&host, LONGEST_CERTIFICATES).map_err(|error| {
                 Failure::new(Kind::Invalid, format!("key `{}` of the spec: {error}", host.display()))
                     .help("paths in the spec start from its own folder")
             })?
@@ -38,7 +36,7 @@ fn installed_key(
     for form in [&b"-----BEGIN "[..], b""] {
         let path = origin.key_path(manager, form)?;
         let owned = inputs.receipt.is_some_and(|receipt| receipt.paths.contains_key(&path));
-        if let Some(bytes) = inputs.root.bytes(&path, LONGEST_KEY)?.filter(|_| owned)
+        if let Some(bytes) = inputs.root.bytes(&path, LONGEST_CERTIFICATES)?.filter(|_| owned)
             && origin.check_key(&bytes).is_ok()
         {
             return Ok(Some(bytes));

@@ -18,6 +18,7 @@ use crate::error::{Failure, Kind};
 use crate::interrupt;
 use crate::parallel;
 use crate::printable::printable;
+use crate::source::fetch::LARGEST;
 use crate::source::open::open;
 use crate::source::section::Section;
 
@@ -68,6 +69,10 @@ impl Bundle {
                 return Err(no_bundle(path, &format!("it holds `{}`", printable(&name))));
             };
             let (start, size) = (entry.raw_file_position(), entry.size());
+            if size > LARGEST {
+                let why = format!("`{}` has more than {LARGEST} bytes", printable(&name));
+                return Err(no_bundle(path, &why));
+            }
             end = start.saturating_add(size);
             if end > length {
                 return Err(damaged(path, "truncated"));

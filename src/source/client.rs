@@ -2,7 +2,7 @@
 //!
 //! This module must not send a request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::{Certificate, Client, redirect};
 
 use crate::error::{Failure, Kind};
+use crate::source::open::{self, LONGEST_CERTIFICATES};
 
 /// Limit of redirects in a row.
 const MOST_REDIRECTS: usize = 10;
@@ -35,10 +36,19 @@ pub(crate) fn pem(network: &Network) -> Result<String, Failure> {
         text += &format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
     }
     if let Some(path) = &network.ca_file {
-        text += &std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(Kind::Usage, format!("--ca-file `{}`: {error}", path.display())))?;
+        text += &String::from_utf8_lossy(&ca_file(path)?);
     }
     Ok(text)
+}
+
+/// Reads the file of `--ca-file`.
+fn ca_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    open::read(path, LONGEST_CERTIFICATES).map_err(|error| refused(path, &error.to_string()))
+}
+
+fn refused(path: &Path, why: &str) -> Failure {
+    Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display()))
+        .help("give certificates in PEM")
 }
 
 /// Makes the client.
@@ -50,14 +60,10 @@ pub(super) fn client(network: &Network) -> Result<Client, Failure> {
         .filter_map(|der| Certificate::from_der(der).ok())
         .collect();
     if let Some(path) = &network.ca_file {
-        let refuse = |why: String| {
-            Failure::new(Kind::Usage, format!("--ca-file `{}`: {why}", path.display()))
-                .help("give certificates in PEM")
-        };
-        let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-        let own = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(error.to_string()))?;
+        let own = Certificate::from_pem_bundle(&ca_file(path)?)
+            .map_err(|error| refused(path, &error.to_string()))?;
         if own.is_empty() {
-            return Err(refuse("holds no certificate".to_owned()));
+            return Err(refused(path, "holds no certificate"));
         }
         certificates.extend(own);
     }

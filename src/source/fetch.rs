@@ -3,8 +3,7 @@
 //! This module must not return bytes whose digest is not the pinned one, and must not parse them. Bytes are
 //! hashed as they arrive, or through the descriptor that is parsed later.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -21,12 +20,15 @@ use crate::source::bundle::Bundle;
 use crate::source::cache::{self, Partial};
 use crate::source::client::Network;
 use crate::source::download::{Download, NotFound};
-use crate::source::open::{open, open_no_follow};
+use crate::source::open::{self, open, open_no_follow};
 use crate::source::section::Section;
 use crate::source::{Location, Source};
 
 /// Size limit of small files in bytes: checksum files and keys are shorter.
 const SMALL: u64 = 1 << 20;
+
+/// Size limit of an artifact in bytes: the largest has a tenth.
+pub(crate) const LARGEST: u64 = 2 << 30;
 
 /// Remedy for a web page in place of an artifact.
 pub(crate) const HTML: &str =
@@ -98,18 +100,13 @@ impl Fetcher {
     /// the source has none.
     pub(crate) fn text(&self, url: &str, name: &str) -> anyhow::Result<Option<(String, String)>> {
         match self.source.locate(url, name)? {
-            Location::Local(path) => match open(&path) {
-                Ok(file) => {
-                    let mut text = String::new();
-                    let read = file.take(SMALL).read_to_string(&mut text);
-                    read.map_err(|error| {
-                        Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display()))
-                    })?;
-                    Ok(Some((text, path.display().to_string())))
+            Location::Local(path) => match open::read(&path, SMALL) {
+                Ok(bytes) => {
+                    Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), path.display().to_string())))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => {
-                    Err(Failure::new(Kind::Fetch, format!("opening `{}`: {error}", path.display())).into())
+                    Err(Failure::new(Kind::Fetch, format!("reading `{}`: {error}", path.display())).into())
                 }
             },
             Location::Bundled(_) => Ok(None),
@@ -169,15 +166,14 @@ impl Fetcher {
         let shown = printable::shown(&url);
         self.refuse_offline(&shown)?;
         self.progress.step(&format!("fetching {artifact} from {shown}"));
-        let partial = cache::partial(&self.cache, artifact)?;
-        let resume = partial.path.is_some() && partial.file.metadata()?.len() > 0;
+        let partial = cache::partial(&self.cache, artifact, &self.progress)?;
+        let left = partial.file.metadata()?.len();
+        let resume = partial.path.is_some() && (1..artifact.size.unwrap_or(LARGEST)).contains(&left);
         let outcome = self.download_verified(artifact, &url, &partial, resume);
         match (&outcome, &partial.path, &self.cache) {
-            (Ok(_), Some(path), Some(cache)) => {
-                std::fs::rename(path, cache.join(artifact.sha256.to_string()))?
-            }
+            (Ok(_), Some(path), Some(cache)) => cache::keep(cache, path, artifact, &self.progress),
             (Err(error), Some(path), _) if error::kind(error) == Some(Kind::Unverified) => {
-                std::fs::remove_file(path)?
+                let _ = std::fs::remove_file(path);
             }
             _ => {}
         }
@@ -209,7 +205,6 @@ impl Fetcher {
         partial: &Partial,
         resume: bool,
     ) -> anyhow::Result<(Result<Fetched, Failure>, bool)> {
-        const LARGEST: u64 = 2 << 30;
         let largest = artifact.size.unwrap_or(LARGEST);
         let download = Download { url, file: &partial.file, largest, resume };
         let bar = self.progress.bar(&artifact.to_string(), artifact.size);
@@ -250,15 +245,14 @@ impl Fetched {
                 artifact.file_name()
             ))
         };
-        let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        let file = open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => failed("does not exist".to_owned()).absent(),
             _ => failed(format!("can't be read: {error}")),
         })?;
-        // Before it is opened: a FIFO would block.
+        let metadata = file.metadata().map_err(|error| failed(format!("can't be read: {error}")))?;
         if !metadata.is_file() {
             return Err(failed("is not a regular file".to_owned()));
         }
-        let file = File::open(path).map_err(|error| failed(format!("can't be opened: {error}")))?;
         let bytes = Section::whole(file, metadata.len());
         Ok(Fetched { artifact: artifact.clone(), bytes, private: false })
     }
@@ -291,9 +285,12 @@ fn verify(fetched: &Fetched, hashed: Option<Digest>, place: &str) -> Result<(), 
     if let Some(expected) = artifact.size.filter(|expected| *expected != bytes.size()) {
         return Err(refuse(format!("size {}, expected {expected}", bytes.size())));
     }
-    let found = hashed
-        .map_or_else(|| bytes.digest(), Ok)
-        .map_err(|error| Failure::new(Kind::Fetch, format!("reading `{place}`: {error}")))?;
+    if bytes.size() > LARGEST {
+        return Err(refuse(format!("size {}, more than the {LARGEST} of any artifact", bytes.size())));
+    }
+    let unreadable = |error| Failure::new(Kind::Fetch, format!("reading `{place}`: {error}"));
+    let found =
+        hashed.map_or_else(|| bytes.digest(), Ok).map_err(|error| Failure::from_error(error, unreadable))?;
     match found == artifact.sha256 {
         true => Ok(()),
         false => Err(refuse(format!("sha256 {found}, expected {}", artifact.sha256))),

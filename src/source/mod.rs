@@ -8,7 +8,7 @@ mod cache;
 pub(crate) mod client;
 mod download;
 pub(crate) mod fetch;
-mod open;
+pub(crate) mod open;
 pub(crate) mod pack;
 pub(crate) mod section;
 

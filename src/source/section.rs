@@ -6,14 +6,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use crate::digest::Digest;
+use crate::digest::{BUFFER, Digest};
 
 /// Section of an open file, read by position.
 pub(crate) struct Section {
     file: File,
     start: u64,
     size: u64,
-    /// Position at which reading ends; beyond any file for a whole one.
+    /// Position at which reading ends; a little beyond the end of a whole file.
     end: u64,
 }
 
@@ -24,9 +24,9 @@ impl Section {
     }
 
     /// Makes a section of a whole file that has `size` bytes now. Bytes that are added to the file are read as well,
-    /// so that its digest changes.
+    /// so that its digest changes, but not without an end.
     pub(crate) fn whole(file: File, size: u64) -> Self {
-        Section { file, start: 0, size, end: u64::MAX }
+        Section { file, start: 0, size, end: size.saturating_add(BUFFER as u64) }
     }
 
     /// Returns the size in bytes.

@@ -31,6 +31,9 @@ pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
 pub(crate) use registry::{Mirror, Registry};
 pub(crate) use runtime::Runtime;
 
+/// Limit of registries: the receipt of a root could not name the files of more.
+const MOST_REGISTRIES: usize = 4096;
+
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -140,6 +143,12 @@ impl Spec {
     /// Refuses values that are read and not supported yet.
     fn check(&self) -> Result<(), Failure> {
         self.check_package()?;
+        if self.registries.len() > MOST_REGISTRIES {
+            let message = format!("registries: more than {MOST_REGISTRIES}");
+            return Err(
+                Failure::new(Kind::Invalid, message).help("`_default` is for all that have no own entry")
+            );
+        }
         let unsupported = if self.containerd.config.base == Base::Existing {
             Some("containerd.config.base: `existing`")
         } else if !self.images.is_empty() {

@@ -18,6 +18,9 @@ use crate::spec::{Mirror, Registry, Spec};
 /// Name of the file that says where the images of one registry are pulled from.
 pub(crate) const FILE: &str = "hosts.toml";
 
+/// Limit of the bytes of all certificates that are installed: each registry gets copies of those of its mirrors.
+const LONGEST_CERTIFICATES: usize = 8 << 20;
+
 /// Mode of files that only root may read: headers have credentials, client files have keys.
 const SECRET: u32 = 0o600;
 
@@ -30,7 +33,7 @@ pub(crate) fn entries(
     config_path: &ImagePath,
     certificates: &BTreeMap<PathBuf, Vec<u8>>,
 ) -> Result<Vec<(ImagePath, Want)>, Failure> {
-    let mut entries = Vec::new();
+    let (mut entries, mut length) = (Vec::new(), 0);
     for (name, registry) in &spec.registries {
         let directory = config_path.join(&name.directory())?;
         let invalid = |why: String| Failure::new(Kind::Invalid, format!("registries.{name}: {why}"));
@@ -52,6 +55,14 @@ pub(crate) fn entries(
                 invalid(format!("`{}` is not PEM", path.name()))
                     .help("convert it with openssl x509 -inform der")
             })?;
+            length += text.len();
+            if length > LONGEST_CERTIFICATES {
+                let why =
+                    format!("the certificates of all registries have more than {LONGEST_CERTIFICATES} bytes");
+                return Err(
+                    invalid(why).help("each registry gets copies: name the authority of each mirror alone")
+                );
+            }
             entries.push((path, Want::text(mode, text)));
         }
         let secret = registry.mirrors.iter().any(|mirror| !mirror.headers.is_empty());
