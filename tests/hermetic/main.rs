@@ -25,6 +25,7 @@ mod goss;
 mod instructions;
 mod labels;
 mod layers;
+mod limits;
 mod live;
 mod matrix;
 mod packages;

@@ -3,6 +3,7 @@
 //!
 //! It asserts nothing about how nodebake works, only what a user can see from outside.
 
+mod costs;
 mod elf;
 mod files;
 mod gzip;
