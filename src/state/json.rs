@@ -14,6 +14,9 @@ pub(super) const VERSION: u32 = 1;
 /// length, but a root can contain any file.
 const MOST_PATHS: usize = 10_000;
 
+/// Strings that a file may have, keys among them: a path in an intent has up to 30.
+const MOST_STRINGS: usize = 24 * MOST_PATHS;
+
 /// Parses a file whose version and number of paths are given by `measure`; `shown` is its path for messages.
 pub(super) fn parse<T: DeserializeOwned>(
     text: &str,
@@ -21,6 +24,11 @@ pub(super) fn parse<T: DeserializeOwned>(
     measure: impl Fn(&T) -> (u32, usize),
     too_many: &str,
 ) -> Result<T, Failure> {
+    // Before it is parsed: in memory a short path needs many times its text.
+    let count = |mark: u8| text.bytes().filter(|byte| *byte == mark).count();
+    if count(b'{') > 3 * MOST_PATHS || count(b'"') > 2 * MOST_STRINGS {
+        return Err(unreadable(shown, too_many));
+    }
     let value: T = serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
     match measure(&value) {
         (_, paths) if paths > MOST_PATHS => Err(unreadable(shown, too_many)),

@@ -465,9 +465,15 @@ fn r21_enormous_receipts_cost_little() {
         )
     };
     let longest = paths[..(3 << 20) - 200].rfind("},").unwrap() + 1;
+    let short: String = (0..10_000).map(|n| format!("\"/{n:x}\",")).collect();
+    let directories: String = (0..400_000).map(|n| format!("\"/{n:x}\",")).collect();
+    let longest_list = directories[..(3 << 20) - 200].rfind(',').unwrap();
+    let list = |text: &str| receipt("").replace("\"directories\":[]", &format!("\"directories\":[{text}]"));
     for (case, text) in [
         ("a few thousand", receipt(&paths[..paths[..1 << 19].rfind("},").unwrap() + 1])),
         ("as long as can be", receipt(&paths[..longest])),
+        ("directories", list(short.trim_end_matches(','))),
+        ("very many directories", list(&directories[..longest_list])),
         ("longer", receipt(&paths)),
         ("endless", "[".repeat(70 << 20)),
         ("deep", "[".repeat(1 << 20)),
