@@ -55,6 +55,7 @@ mod plan;
 mod printable;
 mod process;
 mod progress;
+mod reserved;
 mod root;
 mod runtime;
 mod source;

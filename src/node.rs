@@ -5,12 +5,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::printable::printable;
 
 /// Mode of every executable, whatever the archive says.
 pub(crate) const EXECUTABLE: u32 = 0o755;
 
 /// Node of a root's filesystem: what is at a path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(crate) enum Node {
     /// A directory.
@@ -18,7 +19,7 @@ pub(crate) enum Node {
         /// Permission bits.
         mode: Octal,
         /// User and group.
-        #[serde(default, skip_serializing_if = "Owner::is_root")]
+        #[serde(skip_serializing_if = "Owner::is_root")]
         owner: Owner,
     },
     /// A regular file.
@@ -28,7 +29,7 @@ pub(crate) enum Node {
         /// Digest of its content.
         sha256: Digest,
         /// User and group.
-        #[serde(default, skip_serializing_if = "Owner::is_root")]
+        #[serde(skip_serializing_if = "Owner::is_root")]
         owner: Owner,
     },
     /// A symlink.
@@ -65,6 +66,43 @@ impl Node {
             | (Node::File { .. } | Node::Unread { .. }, Node::Present { .. })
             | (Node::Link { .. }, Node::Present { .. }) => false,
             (a, b) => a != b,
+        }
+    }
+}
+
+/// Shape of what nodebake puts at a path: all of it but a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// A regular file with one of these modes.
+    File(&'static [u32]),
+    /// A directory with this mode.
+    Directory(u32),
+    /// A symlink to one of these targets.
+    Link(&'static [&'static str]),
+    /// A file that a package has installed.
+    Present,
+}
+
+impl Shape {
+    /// Returns the field of `node` that does not fit, and why; `None` if the node has this shape.
+    pub(crate) fn misfit(self, node: &Node) -> Option<(&'static str, String)> {
+        let root = |owner: &Owner| {
+            (!owner.is_root()).then(|| ("owner", format!("is {}:{}, and root owns it", owner.0, owner.1)))
+        };
+        let mode = |found: &Octal, modes: &[u32]| {
+            (!modes.contains(&found.0)).then(|| ("mode", format!("can't be {:04o}", found.0)))
+        };
+        match (self, node) {
+            (Shape::File(modes), Node::File { mode: found, owner, .. }) => {
+                mode(found, modes).or_else(|| root(owner))
+            }
+            (Shape::Directory(wanted), Node::Directory { mode: found, owner }) => {
+                mode(found, &[wanted]).or_else(|| root(owner))
+            }
+            (Shape::Link(targets), Node::Link { target }) => (!targets.contains(&target.as_str()))
+                .then(|| ("target", format!("can't be `{}`", printable(target)))),
+            (Shape::Present, Node::Present { .. }) => None,
+            _ => Some(("type", "is another one".to_owned())),
         }
     }
 }
@@ -184,9 +222,12 @@ impl From<Octal> for String {
 }
 
 impl TryFrom<String> for Octal {
-    type Error = std::num::ParseIntError;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        u32::from_str_radix(&text, 8).map(Octal)
+    fn try_from(text: String) -> Result<Self, String> {
+        let mode = u32::from_str_radix(&text, 8).map(Octal).ok();
+        // Digits alone, and as many as nodebake writes.
+        let mode = mode.filter(|mode| mode.0 <= 0o7777 && String::from(*mode) == text);
+        mode.ok_or_else(|| format!("mode `{}` is not four octal digits", printable(&text)))
     }
 }

@@ -17,6 +17,7 @@ use crate::printable;
 
 /// Artifact: one file that upstream publishes, pinned by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Artifact {
     /// Component, which is `containerd` also for its static build.
     pub component: String,
@@ -59,6 +60,7 @@ impl fmt::Display for Artifact {
 
 /// Package that the root's package manager has installed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Installed {
     /// Name.
     pub name: String,

@@ -13,10 +13,7 @@ use crate::packages::removal;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::runtime::Runtime;
-use crate::state::State;
-
-/// File with the name servers, resolv.conf(5).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+use crate::state::{RESOLV_CONF, State};
 
 /// Suffixes of a configuration file that dpkg or rpm has put beside one that was edited.
 const CONFIG_LEFTOVERS: [&str; 2] = [".dpkg-dist", ".rpmnew"];

@@ -5,6 +5,9 @@
 use crate::node::Want;
 use crate::path::ImagePath;
 
+/// File of the clients' configuration.
+pub(crate) const CLIENTS: &str = "/etc/crictl.yaml";
+
 /// Returns /etc/crictl.yaml.
 pub(crate) fn client_entries(socket: &str) -> Vec<(ImagePath, Want)> {
     let crictl = indoc::formatdoc! {"
@@ -13,5 +16,5 @@ pub(crate) fn client_entries(socket: &str) -> Vec<(ImagePath, Want)> {
         image-endpoint: {socket}
         timeout: 10
     "};
-    vec![(ImagePath::fixed("/etc/crictl.yaml"), Want::text(0o644, crictl))]
+    vec![(ImagePath::fixed(CLIENTS), Want::text(0o644, crictl))]
 }

@@ -8,6 +8,20 @@ use crate::artifact::Installed;
 use crate::node::Want;
 use crate::path::ImagePath;
 
+/// Every file that configures a repository for apt or dnf.
+pub(crate) const REPOSITORY_FILES: [&str; 10] = [
+    "/etc/apt/keyrings/docker.asc",
+    "/etc/apt/keyrings/docker.gpg",
+    "/etc/apt/keyrings/nodebake.asc",
+    "/etc/apt/keyrings/nodebake.gpg",
+    "/etc/apt/sources.list.d/docker.sources",
+    "/etc/apt/sources.list.d/nodebake.sources",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-docker",
+    "/etc/pki/rpm-gpg/RPM-GPG-KEY-nodebake",
+    "/etc/yum.repos.d/docker-ce.repo",
+    "/etc/yum.repos.d/nodebake.repo",
+];
+
 /// Everything that packages bring into one root.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FromPackages {

@@ -6,6 +6,7 @@
 pub(crate) mod crictl;
 pub(crate) mod from_packages;
 pub(crate) mod kernel;
+pub(crate) mod possible;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,10 +15,23 @@ use crate::artifact::{Artifact, Installed};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::node::{Content, EXECUTABLE, Want};
-use crate::path::{ImagePath, LONGEST_COMPONENT};
+use crate::path::ImagePath;
 use crate::plan::from_packages::FromPackages;
+use crate::plan::possible::Claim;
 use crate::runtime::RuntimeInputs;
 use crate::spec::Spec;
+
+/// Component of the files that configure a package manager.
+const PACKAGES: &str = "packages";
+
+/// Component of the files that say where images are pulled from.
+const REGISTRIES: &str = "registries";
+
+/// Component of the files that set up the kernel.
+const KERNEL: &str = "kernel";
+
+/// Component of the files of the CRI's clients.
+const CRI: &str = "cri";
 
 /// Plan of one root: what belongs in it, sorted by path, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +102,7 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     if let Some(from_packages) = inputs.from_packages {
         plan.packages.clone_from(&from_packages.packages);
         plan.shipped.clone_from(&from_packages.shipped);
-        plan.add_all(from_packages.entries.clone(), "packages")?;
+        plan.add_all(from_packages.entries.clone(), PACKAGES)?;
     }
     let packaged = inputs.from_packages.and_then(|from_packages| from_packages.runtime.as_ref());
     let runtime = spec.runtime().unwrap_or_default();
@@ -106,10 +120,23 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
         };
         plan.add_all(runtime.files(spec, inputs)?, runtime.component())?;
     }
-    plan.add_all(runtime.registry_files(spec, inputs.certificates)?, "registries")?;
-    plan.add_all(kernel::entries(&spec.kernel), "kernel")?;
-    plan.add_all(crictl::client_entries(runtime.facts().socket), "cri")?;
+    plan.add_all(runtime.registry_files(spec, inputs.certificates)?, REGISTRIES)?;
+    plan.add_all(kernel::entries(&spec.kernel), KERNEL)?;
+    plan.add_all(crictl::client_entries(runtime.facts().socket), CRI)?;
     Ok(plan)
+}
+
+/// Refuses an entry that no receipt could have: a root that had it could not be changed or cleaned up any more.
+fn refuse_impossible(path: &ImagePath, want: &Want, component: &str) -> Result<(), Failure> {
+    let (node, (artifact, member)) = (want.node(), want.origin());
+    let claim =
+        Claim { path, node: &node, component, from_artifact: artifact.is_some(), member: member.as_deref() };
+    claim.check().map_err(|(field, why)| {
+        let field = field.map(|field| format!(": {field}")).unwrap_or_default();
+        Failure::new(Kind::Invalid, format!("`{path}`, of {component}{field} {why}")).help(
+            "name another file or directory in the spec; is each artifact the release that it should be?",
+        )
+    })
 }
 
 impl Plan {
@@ -125,10 +152,7 @@ impl Plan {
 
     /// Adds one entry; a path that has one already is an error.
     fn add(&mut self, path: ImagePath, want: Want, component: &str) -> Result<(), Failure> {
-        if path.name().len() > LONGEST_COMPONENT {
-            let message = format!("`{path}` has a name of more than {LONGEST_COMPONENT} bytes");
-            return Err(Failure::new(Kind::Invalid, message).help("it could not be staged beside its place"));
-        }
+        refuse_impossible(&path, &want, component)?;
         let entry = Entry { want, component: component.to_owned() };
         match self.entries.insert(path.clone(), entry) {
             None => Ok(()),

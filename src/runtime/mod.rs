@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::error::Failure;
-use crate::node::{Node, Want};
+use crate::node::{Node, Shape, Want};
 use crate::path::ImagePath;
 use crate::runtime::containerd::lookup;
 use crate::spec::Spec;
@@ -53,6 +53,8 @@ pub(crate) struct Facts {
     pub config: &'static str,
     /// Name of the file that says where the images of one registry are pulled from.
     pub registry_file: &'static str,
+    /// Every path that [`Runtime::files`] can have, and what it puts there.
+    pub places: &'static [(&'static str, Shape)],
     /// Files that the daemon reads only when it starts.
     pub read_at_start: &'static [&'static str],
     /// Packages that bring the runtime, or need one of their own.

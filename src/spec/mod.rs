@@ -23,13 +23,16 @@ use serde::{Deserialize, Deserializer};
 use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::format::yaml;
+use crate::printable::printable;
+use crate::reserved::reserved;
 use crate::spec::package::Package;
-use crate::spec::scalar::{ArchName, ComponentName, ModuleName, RegistryName, SysctlName, VersionText};
+use crate::spec::scalar::{ArchName, ComponentName, ModuleName, SysctlName, VersionText};
 use crate::spec::value::{Scalar, Sha256, visit};
 
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
 pub(crate) use registry::{Mirror, Registry};
 pub(crate) use runtime::Runtime;
+pub(crate) use scalar::RegistryName;
 
 /// Limit of registries: the receipt of a root could not name the files of more.
 const MOST_REGISTRIES: usize = 4096;
@@ -149,6 +152,7 @@ impl Spec {
                 Failure::new(Kind::Invalid, message).help("`_default` is for all that have no own entry")
             );
         }
+        self.check_certificates()?;
         let unsupported = if self.containerd.config.base == Base::Existing {
             Some("containerd.config.base: `existing`")
         } else if !self.images.is_empty() {
@@ -185,6 +189,20 @@ impl Spec {
         };
         Err(Failure::new(Kind::Invalid, format!("{why} goes with `install: archive` only"))
             .help("leave it out, or set `containerd.install: archive`"))
+    }
+
+    /// Refuses certificates under a name that no file of the plan can have.
+    fn check_certificates(&self) -> Result<(), Failure> {
+        let directory = self.containerd.config.registry_config_path.path()?;
+        for (name, path) in self.certificates() {
+            let base = path.file_name().unwrap_or_default().to_string_lossy();
+            let refused = directory.join(&base).ok().and_then(|path| reserved(&path));
+            if let Some(why) = refused {
+                let message = format!("registries.{name}: a certificate called `{}` {why}", printable(&base));
+                return Err(Failure::new(Kind::Invalid, message).help("give the file another name"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the package that containerd comes from; none if it comes from an archive or is left out.

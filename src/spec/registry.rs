@@ -13,7 +13,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::spec::Spec;
-use crate::spec::scalar::{Duration, MirrorUrl, OneLine};
+use crate::spec::scalar::{Duration, MirrorUrl, OneLine, RegistryName};
 use crate::spec::value::{Clients, Files, visit};
 
 /// Registry as images name it, with the servers that its images are really pulled from.
@@ -30,17 +30,23 @@ pub(crate) struct Registry {
 impl Spec {
     /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
     pub(crate) fn certificate_paths(&self) -> Vec<PathBuf> {
-        let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);
-        let mut paths: Vec<PathBuf> = mirrors
-            .flat_map(|Mirror { ca, client, .. }| {
-                let clients =
-                    client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
-                ca.0.iter().chain(clients).cloned()
-            })
-            .collect();
+        let mut paths: Vec<PathBuf> = self.certificates().map(|(_, path)| path.clone()).collect();
         paths.sort();
         paths.dedup();
         paths
+    }
+
+    /// Iterates over the certificates and keys that mirrors name, each with its registry.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = (&RegistryName, &PathBuf)> {
+        let mirrors = self
+            .registries
+            .iter()
+            .flat_map(|(name, registry)| registry.mirrors.iter().map(move |mirror| (name, mirror)));
+        mirrors.flat_map(|(name, Mirror { ca, client, .. })| {
+            let clients =
+                client.0.iter().flat_map(|(certificate, key)| std::iter::once(certificate).chain(key));
+            ca.0.iter().chain(clients).map(move |path| (name, path))
+        })
     }
 }
 

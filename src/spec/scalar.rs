@@ -14,6 +14,7 @@ use crate::catalog;
 use crate::error::Failure;
 use crate::format::{toml, yaml};
 use crate::path::ImagePath;
+use crate::reserved::reserved_from_registries;
 
 /// Declares a kind of string: `check` returns the text as it is kept, or what is wrong with it.
 macro_rules! checked_text {
@@ -150,10 +151,7 @@ checked_text!(
         // `[fd00::2]` without a port has colons of its own.
         let bare = text.ends_with(']');
         let (host, port) = text.rsplit_once(':').filter(|_| !bare).unwrap_or((&text, "0"));
-        let host_is_plain = !host.is_empty()
-            && !host.starts_with(['.', '-'])
-            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':'));
-        match host_is_plain && port.parse::<u16>().is_ok() {
+        match is_host(host) && port.parse::<u16>().is_ok() {
             true => Ok(text),
             false => Err(format!(
                 "`{}` is not a registry's name; expected host or host:port as in an image reference, or _default",
@@ -163,7 +161,18 @@ checked_text!(
     }
 );
 
+/// Returns whether `text` has the alphabet of a registry's host.
+fn is_host(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':');
+    !text.is_empty() && !text.starts_with(['.', '-']) && text.chars().all(allowed)
+}
+
 impl RegistryName {
+    /// Returns whether `name` can be what [`RegistryName::directory`] returns.
+    pub(crate) fn is_directory(name: &str) -> bool {
+        is_host(name)
+    }
+
     /// Returns the name of the directory below config_path: `host:port` becomes `host_port_` (containerd's
     /// core/remotes/docker/config/hosts.go, hostDirectory).
     pub(crate) fn directory(&self) -> String {
@@ -216,7 +225,10 @@ checked_text!(
     Directory, "/etc/containerd/certs.d", |text| match ImagePath::new(&text) {
         // A list joined by colons makes containerd 2.1 and later skip every hosts.toml (containerd#12808).
         Ok(_) if text.contains(':') => Err(format!("`{text}` is more than one directory; expected exactly one")),
-        Ok(_) => Ok(text),
+        Ok(path) => match reserved_from_registries(&path) {
+            Some(why) => Err(format!("`{text}` {why}; expected a directory for registries alone")),
+            None => Ok(text),
+        },
         Err(error) => Err(format!("{error}; expected one absolute directory")),
     }
 );

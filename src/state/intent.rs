@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Artifact, Installed};
 use crate::error::Failure;
 use crate::path::ImagePath;
-use crate::state::Owned;
-use crate::state::json;
+use crate::state::{Owned, json, validate};
+
+/// File that a package manager needs for names of hosts, resolv.conf(5): the only placeholder.
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The changes that a run will make, written before the first byte is staged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Intent {
     version: u32,
     /// The architecture of the installed files.
@@ -34,6 +37,7 @@ pub(crate) struct Intent {
 
 /// The change of one path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     /// The temporary name in the same directory under which the new file is staged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,10 +56,13 @@ impl Intent {
         Intent { version: json::VERSION, arch: arch.to_owned(), artifacts, ..Intent::default() }
     }
 
-    /// Parses `pending.json`; `shown` is its path for messages.
+    /// Parses `pending.json`; `shown` is its path for messages. An intent that nodebake could not have written
+    /// itself is refused.
     pub(crate) fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
         let measure = |intent: &Intent| (intent.version, intent.paths.len().max(intent.directories.len()));
-        json::parse(text, shown, measure, "it has more paths than any intent")
+        let intent = json::parse(text, shown, measure, "it has more paths than any intent")?;
+        validate::intent(&intent).map_err(|why| json::unreadable(shown, &why.to_string()))?;
+        Ok(intent)
     }
 
     /// Returns the text of `pending.json`.

@@ -2,8 +2,8 @@
 //!
 //! This module must not know what a receipt or an intent means.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Kind};
 
@@ -29,14 +29,28 @@ pub(super) fn parse<T: DeserializeOwned>(
     if count(b'{') > 3 * MOST_PATHS || count(b'"') > 2 * MOST_STRINGS {
         return Err(unreadable(shown, too_many));
     }
-    let value: T = serde_json::from_str(text).map_err(|error| unreadable(shown, &error.to_string()))?;
+    let value: T = serde_json::from_str(text).map_err(|error| match of_version(text) {
+        Some(other) if other != VERSION => unsupported(shown, other),
+        _ => unreadable(shown, &error.to_string()),
+    })?;
     match measure(&value) {
         (_, paths) if paths > MOST_PATHS => Err(unreadable(shown, too_many)),
         (VERSION, _) => Ok(value),
-        (other, _) => {
-            Err(unreadable(shown, &format!("version {other} is not supported; expected {VERSION}")))
-        }
+        (other, _) => Err(unsupported(shown, other)),
     }
+}
+
+/// Returns the version of a file whose other fields may be unknown.
+fn of_version(text: &str) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    serde_json::from_str(text).ok().map(|Versioned { version }| version)
+}
+
+fn unsupported(shown: &str, version: u32) -> Failure {
+    unreadable(shown, &format!("version {version} is not supported; expected {VERSION}"))
 }
 
 /// Returns the text of a file.
@@ -46,7 +60,8 @@ pub(super) fn to_text(value: &impl Serialize) -> Result<String, Failure> {
         .map_err(|error| Failure::new(Kind::Invalid, format!("writing JSON: {error}")))
 }
 
-fn unreadable(shown: &str, why: &str) -> Failure {
+/// Returns the failure of a file that is not as nodebake writes it.
+pub(super) fn unreadable(shown: &str, why: &str) -> Failure {
     Failure::new(Kind::Invalid, format!("`{shown}` is unreadable: {why}"))
         .help("restore it from a backup of the root, or bake the root anew from its base image")
 }

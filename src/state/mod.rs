@@ -8,6 +8,7 @@ mod json;
 mod kept;
 pub(crate) mod paths;
 mod receipt;
+mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,7 +23,7 @@ use crate::root::Root;
 use crate::state::create::{clear_building, create, destroy_directory, wait};
 use crate::state::paths::{FILES, directory, inside};
 
-pub(crate) use intent::{Intent, Step};
+pub(crate) use intent::{Intent, RESOLV_CONF, Step};
 pub(crate) use receipt::{Before, Owned, Receipt};
 
 /// Length of the longest file that is read: a receipt of 4,000 paths has about a megabyte, an intent twice
@@ -142,13 +143,16 @@ impl<'root> State<'root> {
     pub(crate) fn save_intent(&self, intent: &Intent) -> Result<(), Failure> {
         let text = intent.text()?;
         self.admit("pending.json", text.len(), LONGEST_FILE)?;
+        Intent::parse(&text, "pending.json").map_err(unwritable)?;
         self.save("pending.json", &text)
     }
 
-    /// Fails, before anything is changed, if the receipt is too long to be read again, or if the intent of
-    /// its removal would be.
+    /// Fails, before anything is changed, if the receipt could not be read again, or is so long that the intent of
+    /// its removal could not be.
     pub(crate) fn admit_receipt(&self, receipt: &Receipt) -> Result<(), Failure> {
-        self.admit("receipt.json", receipt.text()?.len(), LONGEST_FILE / 2)
+        let text = receipt.text()?;
+        self.admit("receipt.json", text.len(), LONGEST_FILE / 2)?;
+        Receipt::parse(&text, "receipt.json").map(drop).map_err(unwritable)
     }
 
     /// Changes the intent on the disk; durable when it returns.
@@ -208,6 +212,12 @@ impl<'root> State<'root> {
         self.root.remove_file(&inside(name))?;
         self.root.sync_directory(Some(&directory()))
     }
+}
+
+/// Returns the failure of a file that could not be read again if it were written.
+fn unwritable(failure: Failure) -> Failure {
+    Failure::new(failure.kind, format!("nothing more is changed, because {failure}"))
+        .help("compare the spec and the lock with what upstream and the package manager publish")
 }
 
 /// Adds help to the failure of a receipt that is no text.

@@ -2,9 +2,7 @@
 
 use crate::error::Failure;
 use crate::path::ImagePath;
-
-/// Directory of the state.
-const DIRECTORY: &str = "/var/lib/nodebake";
+use crate::reserved::STATE;
 
 /// Names of all files in the directory, which also contains `original/` and `edited/`.
 pub(super) const FILES: [&str; 5] =
@@ -12,7 +10,7 @@ pub(super) const FILES: [&str; 5] =
 
 /// Returns the directory of the state.
 pub(super) fn directory() -> ImagePath {
-    ImagePath::fixed(DIRECTORY)
+    ImagePath::fixed(STATE)
 }
 
 /// Returns the path of `name`, a constant of this folder, in the directory.
@@ -22,12 +20,12 @@ pub(super) fn inside(name: &str) -> ImagePath {
 
 /// Returns the path where the edit of `path` is kept.
 pub(super) fn edited(path: &ImagePath) -> Result<ImagePath, Failure> {
-    ImagePath::new(&format!("{DIRECTORY}/edited{path}"))
+    ImagePath::new(&format!("{STATE}/edited{path}"))
 }
 
 /// Returns the path where the original of `path` is kept.
 pub(super) fn original(path: &ImagePath) -> Result<ImagePath, Failure> {
-    ImagePath::new(&format!("{DIRECTORY}/original{path}"))
+    ImagePath::new(&format!("{STATE}/original{path}"))
 }
 
 /// Returns whether `path` is a directory above the state.

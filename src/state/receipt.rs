@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::Failure;
 use crate::node::{Node, Octal, Owner};
 use crate::path::ImagePath;
-use crate::state::json;
+use crate::state::{json, validate};
 
 /// The node that was at a path before the first bake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,7 @@ impl Before {
 
 /// One path that nodebake owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "OwnedFields")]
 pub(crate) struct Owned {
     /// The node that nodebake installed.
     #[serde(flatten)]
@@ -45,18 +46,80 @@ pub(crate) struct Owned {
     /// The component that the node belongs to.
     pub component: String,
     /// The digest of the artifact that the node came from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Digest>,
     /// The node's name in that artifact.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
     /// The node that was there before the first bake.
-    #[serde(default, skip_serializing_if = "Before::is_nothing")]
+    #[serde(skip_serializing_if = "Before::is_nothing")]
     pub before: Before,
+}
+
+/// Fields of an [`Owned`] as they are read: serde can't refuse unknown fields beside a flattened enum.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnedFields {
+    r#type: NodeType,
+    mode: Option<Octal>,
+    owner: Option<Owner>,
+    sha256: Option<Digest>,
+    target: Option<String>,
+    package: Option<String>,
+    component: String,
+    artifact: Option<Digest>,
+    member: Option<String>,
+    #[serde(default)]
+    before: Before,
+}
+
+/// Type of an owned node.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NodeType {
+    Directory,
+    File,
+    Link,
+    Present,
+}
+
+impl TryFrom<OwnedFields> for Owned {
+    type Error = String;
+
+    fn try_from(fields: OwnedFields) -> Result<Owned, String> {
+        let OwnedFields { r#type, mut mode, mut owner, mut sha256, mut target, mut package, .. } = fields;
+        let missing = |name: &str| format!("missing field `{name}`");
+        let node = match r#type {
+            NodeType::Directory => Node::Directory {
+                mode: mode.take().ok_or_else(|| missing("mode"))?,
+                owner: owner.take().unwrap_or_default(),
+            },
+            NodeType::File => Node::File {
+                mode: mode.take().ok_or_else(|| missing("mode"))?,
+                sha256: sha256.take().ok_or_else(|| missing("sha256"))?,
+                owner: owner.take().unwrap_or_default(),
+            },
+            NodeType::Link => Node::Link { target: target.take().ok_or_else(|| missing("target"))? },
+            NodeType::Present => Node::Present { package: package.take().ok_or_else(|| missing("package"))? },
+        };
+        let left = [
+            ("mode", mode.is_some()),
+            ("owner", owner.is_some()),
+            ("sha256", sha256.is_some()),
+            ("target", target.is_some()),
+            ("package", package.is_some()),
+        ];
+        if let Some((name, _)) = left.iter().find(|(_, is_left)| *is_left) {
+            return Err(format!("field `{name}` does not go with this `type`"));
+        }
+        let OwnedFields { component, artifact, member, before, .. } = fields;
+        Ok(Owned { node, component, artifact, member, before })
+    }
 }
 
 /// All paths and packages that nodebake owns in a root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Receipt {
     version: u32,
     /// The architecture of the installed files.
@@ -85,11 +148,14 @@ impl Receipt {
         }
     }
 
-    /// Parses `receipt.json`; `shown` is its path for messages.
+    /// Parses `receipt.json`; `shown` is its path for messages. A receipt that nodebake could not have written
+    /// itself is refused.
     pub(crate) fn parse(text: &str, shown: &str) -> Result<Receipt, Failure> {
         let measure =
             |receipt: &Receipt| (receipt.version, receipt.paths.len().max(receipt.directories.len()));
-        json::parse(text, shown, measure, "it has more paths than any receipt")
+        let receipt = json::parse(text, shown, measure, "it has more paths than any receipt")?;
+        validate::receipt(&receipt).map_err(|why| json::unreadable(shown, &why.to_string()))?;
+        Ok(receipt)
     }
 
     /// Returns the text of `receipt.json`.
@@ -110,12 +176,13 @@ mod tests {
     fn a_receipt_reads_back_as_it_was_written() {
         let mut receipt = Receipt::new("amd64", Vec::new());
         let node = Node::File { mode: Octal(0o755), sha256: Digest::of(b"x"), owner: Owner::default() };
+        let (artifact, member) = (Some(Digest::of(b"x")), Some("runc.amd64".into()));
         let owned = Owned {
             node,
             size: Some(1),
             component: "runc".into(),
-            artifact: None,
-            member: None,
+            artifact,
+            member,
             before: Before::Saved,
         };
         receipt.paths.insert(ImagePath::fixed("/usr/local/sbin/runc"), owned);

@@ -16,6 +16,7 @@ mod kit;
 
 mod archives;
 mod attacks;
+mod belief;
 mod bundle;
 mod cases;
 mod faults;

@@ -216,6 +216,7 @@ mod tests {
     use crate::arch::Arch;
     use crate::error::Kind;
     use crate::packages::manager::distribution::{Distribution, Manager};
+    use crate::plan::from_packages::REPOSITORY_FILES;
     use crate::spec::Spec;
 
     fn distribution(id: &str, like: &[&str], codename: &str, manager: Manager) -> Distribution {
@@ -229,6 +230,9 @@ mod tests {
         let origin = origin(&spec.containerd.package.repository, distribution).unwrap().unwrap();
         let key_path = origin.key_path(distribution.manager, b"-----BEGIN PGP").unwrap();
         let path = origin.sources_path(distribution.manager).unwrap();
+        for file in [&key_path, &path] {
+            assert!(REPOSITORY_FILES.contains(&file.as_str()), "{file}");
+        }
         let keys: Vec<String> = origin.fingerprints.iter().map(ToString::to_string).collect();
         let text = origin.sources(distribution.manager, Arch::Arm64, key_path.as_str());
         format!("key {} ({})\n== {path}\n{text}", origin.key, keys.join(", "))

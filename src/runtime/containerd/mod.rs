@@ -14,7 +14,7 @@ pub(super) mod settings;
 mod unit;
 
 use crate::error::Failure;
-use crate::node::Want;
+use crate::node::{Shape, Want};
 use crate::path::ImagePath;
 use crate::runtime::{CNI_CONF, Facts, Places, Probe, RuntimeInputs};
 use crate::spec::Containerd;
@@ -27,6 +27,9 @@ const CONFIG: &str = "/etc/containerd/config.toml";
 const BINARY: &str = "/usr/local/bin/containerd";
 
 const PACKAGED: [&str; 2] = ["/usr/bin/containerd", "/bin/containerd"];
+
+/// Directory of images and containers.
+const STORE: &str = "/var/lib/containerd";
 
 const DROP_INS: &str = "/etc/containerd/conf.d/*.toml";
 
@@ -52,6 +55,15 @@ pub(crate) const FACTS: Facts = Facts {
     preset: unit::PRESET,
     config: CONFIG,
     registry_file: hosts::FILE,
+    places: &[
+        (CONFIG, Shape::File(&[0o644])),
+        (CNI_CONF, Shape::Directory(0o755)),
+        (STORE, Shape::Directory(0o700)),
+        (unit::PRESET, Shape::File(&[0o644])),
+        (unit::WANTS, Shape::Link(&[unit::UNIT, unit::PACKAGED[0], unit::PACKAGED[1]])),
+        (unit::UNIT, Shape::File(&[0o644])),
+        (unit::DROP_IN, Shape::File(&[0o644, 0o600])),
+    ],
     // hosts.toml is read at every pull, runc and the shim at every container.
     read_at_start: &[
         BINARY,
@@ -105,7 +117,7 @@ pub(super) fn files(
         // Empty: the CNI add-on writes it, and the kubelet waits for that.
         (ImagePath::fixed(CNI_CONF), Want::Directory { mode: 0o755 }),
         // CVE-2024-25621: containers' files were readable by every user of the node.
-        (ImagePath::fixed("/var/lib/containerd"), Want::Directory { mode: 0o700 }),
+        (ImagePath::fixed(STORE), Want::Directory { mode: 0o700 }),
     ];
     files.extend(unit::entries(release, containerd, packaged_unit));
     Ok(files)
