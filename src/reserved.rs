@@ -83,6 +83,11 @@ pub(crate) fn reserved(path: &ImagePath) -> Option<String> {
     Some(format!("is in `{directory}`, which is {owner}"))
 }
 
+/// Returns the directories in which no plan has a path.
+pub(crate) fn reserved_directories() -> impl Iterator<Item = ImagePath> {
+    RESERVED.iter().map(|(directory, _)| ImagePath::fixed(directory))
+}
+
 /// Returns why `directory` can't hold the directories of registries; `None` if it can.
 pub(crate) fn reserved_from_registries(directory: &ImagePath) -> Option<String> {
     let programs = || PROGRAMS.iter().find(|programs| is_within(directory, programs));

@@ -17,7 +17,7 @@ use crate::state::State;
 pub(crate) fn abandon(root: &Root, state: Option<State>, error: anyhow::Error) -> anyhow::Error {
     let Some(state) = state else { return error };
     let undone = || -> Result<(), Failure> {
-        match recover::recover(root, &state)? {
+        match recover::recover(root, &state)?.receipt {
             // A fresh bake that has installed nothing but packages leaves none of them.
             Some(receipt) if receipt.paths.is_empty() && !receipt.packages.is_empty() => {
                 let options = Options::offline(Duration::ZERO);

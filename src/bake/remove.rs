@@ -12,14 +12,21 @@ use crate::packages::manager::options::Options;
 use crate::packages::removal::{self, Removal};
 use crate::parallel;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::root::Root;
 use crate::state::{self, State};
 
-/// Removes everything that nodebake owns in the root at `host`; with `execute` its package manager may run. Returns none if it owns nothing there.
-pub(crate) fn remove(host: &Path, execute: bool, lock_timeout: Duration) -> anyhow::Result<Option<Diff>> {
+/// Removes everything that nodebake owns in the root at `host`; with `execute` its package manager may run. Returns none
+/// if it owns nothing there.
+pub(crate) fn remove(
+    host: &Path,
+    execute: bool,
+    lock_timeout: Duration,
+    progress: &Progress,
+) -> anyhow::Result<Option<Diff>> {
     let root = Root::open(host)?.executing(execute);
     let Some(state) = State::open_existing(&root, lock_timeout)? else { return Ok(None) };
-    let Some(receipt) = recover::recover(&root, &state)? else {
+    let Some(receipt) = recover::recover(&root, &state)?.reported(&root, progress) else {
         let created = state.intent()?.map(|intent| intent.directories).unwrap_or_default();
         state.destroy(&created)?;
         return Ok(None);

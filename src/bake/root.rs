@@ -124,7 +124,7 @@ pub(super) fn begin<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
     let (target, artifacts) = needs(job, root)?;
     let state = State::open(root, job.lock_timeout)?;
     let begun = || -> anyhow::Result<(Option<Receipt>, Survey)> {
-        let receipt = recover::recover(root, &state)?;
+        let receipt = recover::recover(root, &state)?.reported(root, &job.fetcher.progress);
         let found = survey(root, receipt.as_ref())?;
         Ok((receipt, found))
     };

@@ -10,11 +10,13 @@ use crate::cli::args::BakeArguments;
 use crate::cli::job::bake_job;
 use crate::cli::output::print;
 use crate::cli::{json, report};
+use crate::commit::diff::Change;
 use crate::error::{self, Failure, Kind};
 use crate::live::service;
 use crate::printable::printable;
 use crate::progress::Progress;
 use crate::root::Root;
+use crate::root::mounts::ON_UNUSED_MOUNT;
 use crate::root::selinux::RELABEL;
 
 /// Prints what `apply` would change. With `detailed_exitcode` the exit code says whether anything would.
@@ -114,7 +116,11 @@ fn warn(host: &Path, report: &Report, progress: &Progress) {
     for (path, kept) in &report.kept.edits {
         progress.warn(&format!("{path} was edited; the edit is kept as {kept}"));
     }
-    for change in report.diff.changes.iter().filter(|change| change.edited && change.new.is_none()) {
+    for change in report.diff.changes.iter().filter(|change| change.unreachable) {
+        progress.warn(&format!("{} is not wanted any more; it {ON_UNUSED_MOUNT}, and is kept", change.path));
+    }
+    let edited = |change: &&Change| change.edited && change.new.is_none() && !change.unreachable;
+    for change in report.diff.changes.iter().filter(edited) {
         progress.warn(&format!("{} is not wanted any more; it was edited and is kept", change.path));
     }
 }

@@ -61,6 +61,9 @@ struct Changed {
     component: Option<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     edited: bool,
+    /// The path is on a mount that no bake uses, and is kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unreachable: bool,
 }
 
 /// Returns the result of a root that was baked or planned.
@@ -128,6 +131,7 @@ fn changed(change: &Change) -> Changed {
         node: change.new.as_ref().map(|new| new.node.clone()),
         component: owned.map(|owned| owned.component.clone()),
         edited: change.edited,
+        unreachable: change.unreachable,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::node::{Content, Node, Want};
 use crate::path::ImagePath;
 use crate::plan::from_packages::PackageChange;
 use crate::plan::{Entry, Plan};
+use crate::reserved::{STATE, reserved_directories};
 use crate::root::Root;
 use crate::state::{Before, Owned, Receipt, Step, Survey};
 
@@ -51,6 +52,8 @@ pub(crate) struct Change {
     pub new: Option<Owned>,
     /// The installed file was edited.
     pub edited: bool,
+    /// The path is no longer wanted, and is on a mount that no bake uses: it stays as it is.
+    pub unreachable: bool,
     /// The found text, for showing the change.
     pub text: Option<String>,
 }
@@ -142,15 +145,21 @@ pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) 
         }
     }
     let unplanned = receipt.paths.iter().filter(|(path, _)| !plan.entries.contains_key(*path));
-    diff.changes.extend(unplanned.map(|(path, old)| unwanted(path, old, found.get(path).cloned().flatten())));
+    for (path, old) in unplanned {
+        let unreachable = !root.permits(path)?;
+        diff.changes.push(unwanted(path, old, found.get(path).cloned().flatten(), unreachable));
+    }
     diff.changes.sort_by(|a, b| a.path.cmp(&b.path));
+    refuse_reserved(&diff, root)?;
     refuse_aliases(&diff, root)?;
     Ok(diff)
 }
 
 /// Iterates over the changes that a user would notice.
 pub(crate) fn visible(diff: &Diff) -> impl Iterator<Item = &Change> {
-    diff.changes.iter().filter(|change| change.acts() || (change.edited && change.new.is_none()))
+    diff.changes
+        .iter()
+        .filter(|change| change.acts() || change.unreachable || (change.edited && change.new.is_none()))
 }
 
 /// A path of the plan, with its entry in the receipt and its node in the root.
@@ -196,6 +205,7 @@ impl Planned<'_> {
             old: self.old.cloned(),
             new: Some(new),
             edited: false,
+            unreachable: false,
             text: None,
         }
     }
@@ -259,10 +269,10 @@ impl Planned<'_> {
 }
 
 /// Returns the change of a path that is owned and no longer planned.
-fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
+fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>, unreachable: bool) -> Change {
     let edited = found.as_ref().is_some_and(|found| found.differs_in_content(&old.node));
     let action = match (&found, old.before) {
-        _ if matches!(old.node, Node::Present { .. }) => Action::Release,
+        _ if unreachable || matches!(old.node, Node::Present { .. }) => Action::Release,
         _ if edited => Action::Release,
         (None, Before::Saved) | (Some(_), Before::Saved | Before::Directory(..)) => Action::Restore,
         (None, _) => Action::Release,
@@ -276,8 +286,29 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>) -> Change {
         old: Some(old.clone()),
         new: None,
         edited,
+        unreachable,
         text: None,
     }
+}
+
+/// Fails if a link in the root leads a path into the state, or to a mount such as /dev.
+fn refuse_reserved(diff: &Diff, root: &Root) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    for change in diff.changes.iter().filter(|change| change.action != Action::Release) {
+        if !seen.insert(change.path.parent()) {
+            continue;
+        }
+        let is_foreign = !root.permits(&change.path)?;
+        for directory in reserved_directories().filter(|directory| is_foreign || directory.as_str() == STATE)
+        {
+            if root.is_really_below(&change.path, &directory)? {
+                let message = format!("`{}` leads into `{directory}`", root.shown(&change.path));
+                return Err(Failure::new(Kind::Unsafe, message)
+                    .help("a link on its way does: replace it in the root by a directory"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Fails if two paths are one file, through a link such as `/usr/local/sbin -> bin`: both would be written,

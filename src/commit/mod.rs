@@ -67,6 +67,9 @@ impl Commit<'_> {
     /// Writes all files under temporary names, so that lack of space or rights shows before a path changes.
     pub(crate) fn stage(&self) -> Result<(), Failure> {
         self.state.admit_receipt(&self.wanted())?;
+        for change in self.acting().filter(|change| change.want.is_some()) {
+            self.root.use_mount_of(&change.path)?;
+        }
         self.state.save_intent(&self.intent()?)?;
         for directory in &self.diff.directories {
             self.root.make_directory(directory, PARENT_MODE)?;

@@ -9,31 +9,78 @@ use crate::error::Failure;
 use crate::node::Node;
 use crate::packages::recovery as package_recovery;
 use crate::path::ImagePath;
+use crate::progress::Progress;
 use crate::root::Root;
+use crate::root::mounts::ON_UNUSED_MOUNT;
 use crate::state::{Before, Intent, Receipt, State, Step, paths};
+
+/// Result of a recovery.
+pub(crate) struct Recovered {
+    /// Receipt that is valid now; none if nodebake owns nothing.
+    pub receipt: Option<Receipt>,
+    /// Paths of the unfinished run on mounts that no bake uses: they are as they were found.
+    pub left: Vec<ImagePath>,
+}
+
+impl Recovered {
+    /// Warns of what was left, and returns the receipt.
+    pub(crate) fn reported(self, root: &Root, progress: &Progress) -> Option<Receipt> {
+        for path in &self.left {
+            progress.warn(&format!("`{}` {ON_UNUSED_MOUNT}, and is left as it is", root.shown(path)));
+        }
+        self.receipt
+    }
+}
 
 /// Recovers a root after an unfinished run and returns the receipt that is valid then.
 ///
 /// Temporary files are removed. If the run had renamed no file yet, everything is undone; else every path
-/// that the run has reached is owned, and all others are as they were before it.
-pub(crate) fn recover(root: &Root, state: &State) -> Result<Option<Receipt>, Failure> {
-    let old = state.receipt()?;
-    let Some(intent) = state.intent()? else { return Ok(old) };
-    let recovery = Recovery { root, state, old: old.as_ref(), intent: &intent };
+/// that the run has reached is owned, and all others are as they were before it. Paths on a mount that no bake uses
+/// stay as they are.
+pub(crate) fn recover(root: &Root, state: &State) -> Result<Recovered, Failure> {
+    let receipt = state.receipt()?;
+    let Some(mut intent) = state.intent()? else { return Ok(Recovered { receipt, left: Vec::new() }) };
+    let left = leave_unused_mounts(root, &mut intent)?;
+    Ok(Recovered { receipt: recover_from(&intent, receipt.as_ref(), root, state)?, left })
+}
+
+/// Carries out [`recover`] for one intent; `old` is the receipt before the unfinished run.
+fn recover_from(
+    intent: &Intent,
+    old: Option<&Receipt>,
+    root: &Root,
+    state: &State,
+) -> Result<Option<Receipt>, Failure> {
+    let recovery = Recovery { root, state, old, intent };
     recovery.remove_placeholder()?;
     let packages = recovery.packages()?;
     if recovery.is_fresh(&packages) {
         return Ok(None);
     }
-    let progress = recovery.progress()?;
+    let extent = recovery.extent()?;
     let mut receipt = recovery.old_receipt(packages);
     for (path, step) in &intent.paths {
-        recovery.settle(path, step, &progress, &mut receipt)?;
+        recovery.settle(path, step, &extent, &mut receipt)?;
     }
-    receipt.artifacts = recovery.artifacts(&progress, &receipt);
+    receipt.artifacts = recovery.artifacts(&extent, &receipt);
     receipt.directories.extend(intent.directories.iter().cloned());
     prune_directories(root, &mut receipt)?;
     recovery.save(receipt)
+}
+
+/// Takes out of `intent` the paths and directories that must not be changed, and returns them.
+fn leave_unused_mounts(root: &Root, intent: &mut Intent) -> Result<Vec<ImagePath>, Failure> {
+    let mut left = Vec::new();
+    for path in intent.paths.keys().chain(&intent.directories) {
+        if !root.permits(path)? {
+            left.push(path.clone());
+        }
+    }
+    for path in &left {
+        intent.paths.remove(path);
+        intent.directories.remove(path);
+    }
+    Ok(left)
 }
 
 /// Removes created directories that are empty, and drops from the receipt those that do not exist. The
@@ -44,6 +91,7 @@ pub(super) fn prune_directories(root: &Root, receipt: &mut Receipt) -> Result<()
         let used = receipt.paths.keys().any(|path| path.is_below(directory));
         if used
             || paths::is_above(directory)
+            || !root.permits(directory)?
             || (!root.remove_empty_directory(directory)? && root.is_directory(directory)?)
         {
             kept.insert(directory.clone());
@@ -61,8 +109,8 @@ struct Recovery<'a> {
     intent: &'a Intent,
 }
 
-/// Progress of the unfinished run.
-struct Progress {
+/// How far the unfinished run got.
+struct Extent {
     /// Paths that are as the intent wants them.
     reached: BTreeSet<ImagePath>,
     /// The run had begun to rename files.
@@ -93,7 +141,7 @@ impl Recovery<'_> {
     }
 
     /// Removes all temporary files and finds out how far the run got.
-    fn progress(&self) -> Result<Progress, Failure> {
+    fn extent(&self) -> Result<Extent, Failure> {
         let mut reached = BTreeSet::new();
         for (path, step) in &self.intent.paths {
             if let Some(temporary) = &step.temporary {
@@ -107,7 +155,7 @@ impl Recovery<'_> {
         if renamed {
             self.complete_directories(&mut reached)?;
         }
-        Ok(Progress { reached, renamed })
+        Ok(Extent { reached, renamed })
     }
 
     /// Returns whether `path` is as the intent wants it.
@@ -158,13 +206,13 @@ impl Recovery<'_> {
         &self,
         path: &ImagePath,
         step: &Step,
-        progress: &Progress,
+        extent: &Extent,
         receipt: &mut Receipt,
     ) -> Result<(), Failure> {
-        let reached = progress.reached.contains(path);
+        let reached = extent.reached.contains(path);
         let recorded = match step.acts {
-            true => reached && (progress.renamed || !is_directory(step)),
-            false => progress.renamed,
+            true => reached && (extent.renamed || !is_directory(step)),
+            false => extent.renamed,
         };
         match &step.new {
             Some(new) if recorded => {
@@ -207,10 +255,10 @@ impl Recovery<'_> {
 
     /// Returns the artifacts of which every path is installed: the intent's if the run was complete, else
     /// those of the old receipt.
-    fn artifacts(&self, progress: &Progress, receipt: &Receipt) -> Vec<Artifact> {
+    fn artifacts(&self, extent: &Extent, receipt: &Receipt) -> Vec<Artifact> {
         let mut steps = self.intent.paths.iter();
         let complete =
-            progress.renamed && steps.all(|(path, step)| !step.acts || progress.reached.contains(path));
+            extent.renamed && steps.all(|(path, step)| !step.acts || extent.reached.contains(path));
         match self.old {
             _ if complete => self.intent.artifacts.clone(),
             Some(old) => intact_artifacts(old, receipt),

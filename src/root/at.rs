@@ -106,15 +106,21 @@ pub(super) fn each_name(directory: &OwnedFd, mut each: impl FnMut(&str) -> bool)
     Ok(())
 }
 
-/// Returns the id of the mount that a directory is on; `None` on kernels before 5.8.
-pub(super) fn mount(directory: &OwnedFd) -> Option<u64> {
-    let stat = rustix::fs::statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
-    stat.ok().filter(|stat| stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).map(|stat| stat.stx_mnt_id)
+/// Returns the id of the mount that a directory is on. On kernels before 5.8, and where a seccomp filter does not know
+/// statx, this is the number of its device, which tells filesystems apart but not two mounts of one.
+pub(super) fn mount(directory: &OwnedFd) -> Result<u64, Errno> {
+    mount_of(directory, "")
 }
 
-/// Returns whether two mount ids differ; false if the kernel did not tell one of them.
-pub(super) fn is_another(own: Option<u64>, mount: Option<u64>) -> bool {
-    matches!((own, mount), (Some(own), Some(mount)) if own != mount)
+/// Returns the id of the mount that `name` in a directory is on, no link followed: another one if something is
+/// mounted there.
+pub(super) fn mount_of(directory: &OwnedFd, name: &str) -> Result<u64, Errno> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::statx(directory, name, flags, StatxFlags::MNT_ID) {
+        Ok(stat) if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(stat.stx_mnt_id),
+        Ok(_) | Err(Errno::NOSYS | Errno::PERM) => Ok(rustix::fs::statat(directory, name, flags)?.st_dev),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Takes the lock (flock) on an open file or directory; returns false if another process holds it.

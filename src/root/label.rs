@@ -35,6 +35,10 @@ impl Root {
             return Ok(());
         }
         let Some(at) = self.resolver.at(path)? else { return Ok(()) };
+        // A package may list files of the host, on mounts such as /dev.
+        if !self.permits(path)? {
+            return Ok(());
+        }
         let set = self.labelling().label_as(&at, final_path);
         set.map_err(|errno| self.failed("labelling", path, errno))
     }

@@ -210,25 +210,6 @@ impl Root {
         Ok(a.is_some() && a == b)
     }
 
-    /// Returns the outermost directory above `path` that is on another filesystem than the root, if any.
-    pub(crate) fn mount_on_the_way(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
-        let own = at::mount(self.resolver.directory());
-        for above in path.ancestors() {
-            let Some(directory) = self.resolver.directory_at(&above)? else { break };
-            if at::is_another(own, at::mount(&directory)) {
-                return Ok(Some(above));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Returns whether another filesystem is mounted on the directory at `path`.
-    pub(crate) fn is_mount_point(&self, path: &ImagePath) -> Result<bool, Failure> {
-        let Some(at) = self.resolver.at(path)? else { return Ok(false) };
-        let Some(directory) = self.resolver.directory_at(path)? else { return Ok(false) };
-        Ok(at::is_another(at::mount(&at.directory), at::mount(&directory)))
-    }
-
     /// Returns the device, the inode and the name of the directory entry that `path` resolves to: two paths
     /// with the same identity are one file. `None` if the parent does not exist.
     pub(crate) fn entry_identity(&self, path: &ImagePath) -> Result<Option<(u64, u64, String)>, Failure> {

@@ -3,13 +3,15 @@
 //! Every path is resolved inside the root as the kernel would after a chroot: an absolute symlink
 //! such as `/usr/local -> /var/usrlocal` is followed inside the root, and no link leads out of it. A call
 //! resolves the parent directory to a descriptor and then works on one name in it, so that a final
-//! symlink, FIFO or device is never followed or opened. This module must not know what is installed.
+//! symlink, FIFO or device is never followed or opened. This module must not know what is
+//! installed, but for the directories that a bake uses: on other mounts it changes nothing.
 
 mod at;
 mod label;
 mod lock;
 mod look;
 mod metadata;
+pub(crate) mod mounts;
 mod resolver;
 pub(crate) mod selinux;
 pub(crate) mod target;
@@ -30,6 +32,7 @@ use crate::interrupt;
 use crate::path::ImagePath;
 
 use crate::root::at::At;
+use crate::root::mounts::Mounts;
 use crate::root::resolver::Resolver;
 use crate::root::selinux::Labels;
 
@@ -52,6 +55,7 @@ pub(crate) struct Root {
     labels: OnceLock<Labels>,
     /// Bytes of files that this run has hashed in the root.
     hashed: AtomicU64,
+    mounts: Mounts,
 }
 
 impl Root {
@@ -68,6 +72,7 @@ impl Root {
                 may_execute: false,
                 labels: OnceLock::new(),
                 hashed: AtomicU64::new(0),
+                mounts: Mounts::default(),
             }),
             Err(Errno::NOENT) => Err(refuse("does not exist")),
             Err(Errno::NOTDIR) => Err(refuse("is not a directory")),
@@ -142,7 +147,7 @@ impl Root {
     }
 
     fn create(&self, path: &ImagePath) -> Result<File, Failure> {
-        self.resolver.require_at(path)?.create().map_err(|errno| self.failed("creating", path, errno))
+        self.require_changeable(path)?.create().map_err(|errno| self.failed("creating", path, errno))
     }
 
     fn failed(&self, doing: &str, path: impl Display, errno: Errno) -> Failure {

@@ -20,7 +20,7 @@ use crate::root::{Root, label};
 impl Root {
     /// Creates the directory `path`, owned by root, with exactly `mode`, independent of the umask.
     pub(crate) fn make_directory(&self, path: &ImagePath, mode: u32) -> Result<(), Failure> {
-        let at = self.resolver.require_at(path)?;
+        let at = self.require_changeable(path)?;
         let make = || -> Result<(), Errno> {
             rustix::fs::mkdirat(&at.directory, &at.name, Mode::from_raw_mode(0o700))?;
             let made = at.open_directory()?;
@@ -32,7 +32,8 @@ impl Root {
 
     /// Sets mode and owner of the directory `path`, no link followed; its access control list stays.
     pub(crate) fn set_directory(&self, path: &ImagePath, mode: Octal, owner: Owner) -> Result<(), Failure> {
-        let at = self.resolver.require_at(path)?;
+        let at = self.require_changeable(path)?;
+        self.refuse_mount_point(&at, path)?;
         let set = || -> Result<(), Errno> {
             let directory = at.open_directory()?;
             rustix::fs::fchown(&directory, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))?;
@@ -68,7 +69,7 @@ impl Root {
     }
 
     /// Creates a file without a name on the filesystem that holds `directory` (or will hold it), for
-    /// [`Root::link_anonymous`]. `None` if the filesystem has no O_TMPFILE.
+    /// [`Root::link_anonymous`]. `None` if the filesystem has no O_TMPFILE, or must not be changed.
     pub(crate) fn anonymous(&self, directory: &ImagePath) -> Result<Option<File>, Failure> {
         let mut nearest = Some(directory.clone());
         let parent = loop {
@@ -82,6 +83,9 @@ impl Root {
                 }
             }
         };
+        if !self.is_changeable(&parent, directory)? {
+            return Ok(None);
+        }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::openat(&parent, ".", flags, Mode::from_raw_mode(0o600)) {
             Ok(file) => Ok(Some(File::from(file))),
@@ -93,7 +97,7 @@ impl Root {
     /// Gives an anonymous file the name `path`. Returns false if the kernel does not allow it: the file is
     /// on another filesystem, or there is neither CAP_DAC_READ_SEARCH nor /proc.
     pub(crate) fn link_anonymous(&self, file: &File, path: &ImagePath) -> Result<bool, Failure> {
-        let at = self.resolver.require_at(path)?;
+        let at = self.require_changeable(path)?;
         at.link_anonymous(file).map_err(|errno| self.failed("linking", path, errno))
     }
 
@@ -113,7 +117,7 @@ impl Root {
 
     /// Creates the symlink `path`.
     pub(crate) fn link_new(&self, path: &ImagePath, target: &str, mtime: i64) -> Result<(), Failure> {
-        let at = self.resolver.require_at(path)?;
+        let at = self.require_changeable(path)?;
         let link = || -> Result<(), Errno> {
             rustix::fs::symlinkat(target, &at.directory, &at.name)?;
             let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -127,7 +131,7 @@ impl Root {
     /// Creates `copy` as a hard link to `path`, of whatever type; a regular file or a symlink on another
     /// filesystem is copied with its mode, owner and time.
     pub(crate) fn duplicate(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
-        let (from, to) = (self.resolver.require_at(path)?, self.resolver.require_at(copy)?);
+        let (from, to) = (self.resolver.require_at(path)?, self.require_changeable(copy)?);
         match rustix::fs::linkat(&from.directory, &from.name, &to.directory, &to.name, AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::OPNOTSUPP) => self.copy_as_is(path, copy),
@@ -137,14 +141,14 @@ impl Root {
 
     /// Replaces `to` by `from` in one step. Both must be in the same directory.
     pub(crate) fn rename(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
-        let at = self.resolver.require_at(to)?;
+        let at = self.require_changeable(to)?;
         rustix::fs::renameat(&at.directory, from.name(), &at.directory, &at.name)
             .map_err(|errno| self.failed("replacing", to, errno))
     }
 
     /// Renames the directory `from` to `to`, which must not exist. Both must have the same parent.
     pub(crate) fn rename_beside(&self, from: &ImagePath, to: &ImagePath) -> Result<(), Failure> {
-        let at = self.resolver.require_at(to)?;
+        let at = self.require_changeable(to)?;
         let flags = rustix::fs::RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(&at.directory, from.name(), &at.directory, &at.name, flags) {
             // On a filesystem without the flag, a directory can replace nothing but an empty directory.
@@ -155,7 +159,7 @@ impl Root {
 
     /// Removes a file, link or device; no error if there is none.
     pub(crate) fn remove_file(&self, path: &ImagePath) -> Result<(), Failure> {
-        let Some(at) = self.resolver.at(path)? else { return self.was_missing(path) };
+        let Some(at) = self.changeable(path)? else { return self.was_missing(path) };
         match rustix::fs::unlinkat(&at.directory, &at.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("removing", path, errno)),
@@ -164,7 +168,7 @@ impl Root {
 
     /// Removes a directory if it is empty; returns false if it is not.
     pub(crate) fn remove_empty_directory(&self, path: &ImagePath) -> Result<bool, Failure> {
-        let Some(at) = self.resolver.at(path)? else { return Ok(true) };
+        let Some(at) = self.changeable(path)? else { return Ok(true) };
         match rustix::fs::unlinkat(&at.directory, &at.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::BUSY) => Ok(false),
@@ -198,7 +202,7 @@ impl Root {
 
     /// Copies a regular file with its metadata, or a symlink, to another filesystem.
     fn copy_as_is(&self, path: &ImagePath, copy: &ImagePath) -> Result<(), Failure> {
-        let (from, to) = (self.resolver.require_at(path)?, self.resolver.require_at(copy)?);
+        let (from, to) = (self.resolver.require_at(path)?, self.require_changeable(copy)?);
         let Some(stat) = self.stat_at(&from, path)? else { return Ok(()) };
         let failed = |errno| self.failed("saving", path, errno);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
 use crate::interrupt;
+use crate::node::Node;
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::root::Root;
@@ -75,7 +76,10 @@ fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Fail
 pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
     let mut top = directory();
     while let Some(parent) = top.parent().filter(|parent| created.contains(parent)) {
-        if root.has_only(&parent, &[top.name()])? != Some(true) {
+        // A link stays, whatever the receipt says: nodebake has not made it.
+        let is_directory = matches!(root.node(&parent)?, Some(Node::Directory { .. }));
+        let alone = root.has_only(&parent, &[top.name()])? == Some(true);
+        if !is_directory || !alone || !root.permits(&parent)? || root.is_mount_point(&parent)? {
             break;
         }
         top = parent;
@@ -105,10 +109,16 @@ pub(super) fn clear_building(root: &Root) -> Result<(), Failure> {
     clear_tree(root, top)
 }
 
-/// Removes the state's own files and directories under the temporary name of `top`, if it exists.
+/// Removes the state's own files and directories under the temporary name of `top`, if it exists. Under that name
+/// nodebake makes nothing but a directory: what else it is goes as a whole.
 fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
-    if !root.has(&building(top))? {
-        return Ok(());
+    match root.node(&building(top))? {
+        None => return Ok(()),
+        Some(Node::Directory { .. }) => {}
+        Some(_) => {
+            root.remove_file(&building(top))?;
+            return root.sync_directory(top.parent().as_ref());
+        }
     }
     for name in FILES {
         root.remove_file(&while_building(&inside(name), top)?)?;

@@ -2,8 +2,8 @@
 //!
 //! This module must not decide what is kept.
 
-use crate::error::Failure;
-use crate::node::{Octal, Owner};
+use crate::error::{Failure, Kind};
+use crate::node::{Node, Octal, Owner};
 use crate::path::ImagePath;
 use crate::state::State;
 use crate::state::paths::{directory, edited, original};
@@ -20,12 +20,14 @@ impl<'root> State<'root> {
     /// Returns the path where the original of `path` is kept, if it is.
     pub(crate) fn original(&self, path: &ImagePath) -> Result<Option<ImagePath>, Failure> {
         let kept = original(path)?;
+        self.refuse_detour(&kept)?;
         Ok(self.root.has(&kept)?.then_some(kept))
     }
 
     /// Deletes the kept original of `path`, which has been restored or was never replaced.
     pub(crate) fn drop_original(&self, path: &ImagePath) -> Result<(), Failure> {
         let kept = original(path)?;
+        self.refuse_detour(&kept)?;
         self.root.remove_file(&kept)?;
         self.prune(&kept)
     }
@@ -33,6 +35,7 @@ impl<'root> State<'root> {
     /// Keeps an edited file below `edited/` and returns its path there. An earlier edit gets a number.
     pub(crate) fn keep_edited(&self, path: &ImagePath) -> Result<ImagePath, Failure> {
         let kept = edited(path)?;
+        self.refuse_detour(&kept)?;
         let earlier = self.root.node(&kept)?;
         if earlier.is_some() && earlier != self.root.node(path)? {
             let mut number = 1;
@@ -52,11 +55,30 @@ impl<'root> State<'root> {
     /// Deletes the kept edit of `path` if `path` itself still has the edit.
     pub(crate) fn drop_needless_edit(&self, path: &ImagePath) -> Result<(), Failure> {
         let kept = edited(path)?;
+        self.refuse_detour(&kept)?;
         let copy = self.root.node(&kept)?;
         if copy.is_some() && copy == self.root.node(path)? {
             self.root.remove_file(&kept)?;
         }
         self.prune(&kept)
+    }
+
+    /// Fails unless everything between the state and `kept` is a directory as nodebake makes it: a link or a mount
+    /// there would lead to files that are not the state's.
+    fn refuse_detour(&self, kept: &ImagePath) -> Result<(), Failure> {
+        for above in kept.ancestors().iter().filter(|above| above.is_below(&directory())) {
+            let is_plain = match self.root.node(above)? {
+                None => return Ok(()),
+                Some(Node::Directory { .. }) => !self.root.is_mount_point(above)?,
+                Some(_) => false,
+            };
+            if !is_plain {
+                let message = format!("`{}` is not a directory of nodebake's own", self.root.shown(above));
+                return Err(Failure::new(Kind::Unsafe, message)
+                    .help("nodebake made a directory there; see who replaced it, and remove it"));
+            }
+        }
+        Ok(())
     }
 
     fn keep(&self, path: &ImagePath, kept: &ImagePath) -> Result<(), Failure> {

@@ -66,9 +66,14 @@ pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Survey, Failure> 
     parallel::map(owned, parallel::processors(), look).into_iter().collect()
 }
 
-/// Returns whether the state's directory is a mount point, which can't be removed.
-pub(crate) fn is_mounted(root: &Root) -> Result<bool, Failure> {
-    root.is_mount_point(&directory())
+/// Returns what the state's directory is if `remove` leaves it, because nodebake has not made it: a mount point, or an
+/// administrator's link.
+pub(crate) fn permanent(root: &Root) -> Result<Option<&'static str>, Failure> {
+    Ok(match root.node(&directory())? {
+        Some(Node::Link { .. }) => Some("a link"),
+        _ if root.is_mount_point(&directory())? => Some("a mount point"),
+        _ => None,
+    })
 }
 
 impl<'root> State<'root> {
@@ -168,7 +173,7 @@ impl<'root> State<'root> {
     }
 
     /// Removes the state, with the directories above it in `created` that contain nothing else. Kept edits
-    /// stay, and the state's directory with them; a mount point stays as an empty directory.
+    /// stay, and the state's directory with them; a mount point and a link stay, and lead to an empty directory.
     pub(crate) fn destroy(self, created: &BTreeSet<ImagePath>) -> Result<(), Failure> {
         self.root.remove_empty_directory(&inside("original"))?;
         self.root.remove_empty_directory(&inside("edited"))?;
@@ -177,7 +182,7 @@ impl<'root> State<'root> {
         let Some(is_ours) = self.root.has_only(&directory(), &FILES)? else {
             return Err(self.root.moved(&inside("receipt.json")));
         };
-        if !is_ours || is_mounted(self.root)? {
+        if !is_ours || permanent(self.root)?.is_some() {
             self.clear("receipt.json")?;
             self.clear("pending.json")?;
             return self.root.remove_file(&inside(".lock"));

@@ -2,12 +2,11 @@
 //! originals, and the mounts below it. Rows B1 to B6.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::kit;
-use crate::kit::{Lab, Run, assert_same, executable, link, make_dir, mode, own, text, tree, write};
+use crate::kit::{Lab, Run, assert_same, link, make_dir, mode, own, tree, write};
 
 const STATE: &str = "var/lib/nodebake";
 const RUNC: &str = "/usr/local/sbin/runc";
@@ -92,7 +91,7 @@ fn b1_a_receipt_that_nodebake_could_not_have_written_is_refused() {
             it["paths"][CONFIG]["artifact"] = it["paths"][RUNC]["artifact"].clone();
         }),
         ("paths./etc/cni/net.d.before", |it| it["paths"]["/etc/cni/net.d"]["before"] = json!("saved")),
-        ("paths./etc/cni/net.d.before", |it| {
+        ("four octal digits", |it| {
             it["paths"]["/etc/cni/net.d"]["before"] = json!({"directory": ["200777", [0, 0]]});
         }),
         ("paths./etc/cni/net.d.mode", |it| it["paths"]["/etc/cni/net.d"]["mode"] = json!("0777")),
@@ -106,7 +105,7 @@ fn b1_a_receipt_that_nodebake_could_not_have_written_is_refused() {
         }),
         ("note", |it| it["paths"][CONFIG]["note"] = json!("x")),
         ("mode", |it| it["paths"][CONFIG]["mode"] = json!("+644")),
-        ("type", |it| it["paths"][CONFIG]["type"] = json!("present")),
+        ("package", |it| it["paths"][CONFIG]["type"] = json!("present")),
         ("package", |it| it["paths"]["/usr/bin/containerd"] = present("-x")),
         ("paths./usr/bin/sh", |it| it["paths"]["/usr/bin/sh"] = present("bash")),
     ];
@@ -302,6 +301,181 @@ fn b2_a_link_in_a_root_leads_no_file_of_the_plan_into_the_state() {
         assert!(run.code == Some(6), "{case}\n{run}");
         run.says("/var/lib/nodebake").says("help:");
     }
+}
+
+// ---------------------------------------------------------------- B3: mounts of the host below the root
+
+/// Runs `command` on the lab's root while the directory `outside` is mounted at `place` below it.
+fn with_outside_at(lab: &Lab, place: &str, command: &str) -> Run {
+    make_dir(&lab.path(place));
+    let spec = if command == "apply" { format!("--spec {}", lab.spec.display()) } else { String::new() };
+    let script = format!(
+        "mount --bind {} {}; {} {command} --root {} {spec}",
+        lab.dir.join("outside").display(),
+        lab.path(place).display(),
+        kit::NODEBAKE,
+        lab.root.display()
+    );
+    kit::run(&mut lab.wrapped(["unshare", "-m", "sh", "-ec", &script]))
+}
+
+fn mounts_work() -> bool {
+    let works = kit::works(["unshare", "-m", "sh", "-ec", "mount --bind /usr /mnt"]);
+    if !works {
+        kit::skip("no mount namespaces here");
+    }
+    works
+}
+
+/// Everything that a root can say to have files of the host taken away, changed or replaced.
+#[test]
+fn b3_files_of_the_host_below_the_root_stay_whatever_the_root_says() {
+    if !mounts_work() {
+        return;
+    }
+    type Prepare = fn(&Lab, &str);
+    let cases: &[(&str, &str, Prepare)] = &[
+        ("a receipt names them", "srv/host", |lab, digest| {
+            forge_state(lab, "receipt.json", "receipt.json", |it| {
+                let mut owned = it["paths"][HOSTS].clone();
+                owned["sha256"] = json!(digest);
+                it["paths"]["/srv/host/certs/docker.io/hosts.toml"] = owned;
+                it["directories"] = json!(["/srv/host/certs/docker.io", "/srv/host/empty"]);
+            });
+        }),
+        ("a receipt says that they were edited", "srv/host", |lab, _| {
+            forge_state(lab, "receipt.json", "receipt.json", |it| {
+                it["paths"]["/srv/host/certs/docker.io/hosts.toml"] = it["paths"][HOSTS].clone();
+            });
+        }),
+        ("an original is to be put back", "srv/host", |lab, digest| {
+            forge_state(lab, "receipt.json", "receipt.json", |it| {
+                let mut owned = it["paths"][HOSTS].clone();
+                owned["sha256"] = json!(digest);
+                owned["before"] = json!("saved");
+                it["paths"]["/srv/host/certs/docker.io/hosts.toml"] = owned;
+            });
+            write(&lab.path("var/lib/nodebake/original/srv/host/certs/docker.io/hosts.toml"), b"evil");
+        }),
+        ("an intent names them", "srv/host", |lab, digest| {
+            forge_state(lab, "receipt.json", "pending.json", |it| {
+                let mut owned = it["paths"][HOSTS].clone();
+                owned["sha256"] = json!(digest);
+                it["paths"] = json!({"/srv/host/certs/docker.io/hosts.toml": owned});
+                it["directories"] = json!(["/srv/host/empty"]);
+                intend(it);
+            });
+        }),
+        ("a directory's mode is to be put back", "etc/cni/net.d", |lab, _| {
+            forge_state(lab, "receipt.json", "receipt.json", |it| {
+                it["paths"]["/etc/cni/net.d"]["before"] = json!({"directory": ["0777", [1000, 1000]]});
+            });
+        }),
+        ("a plugin's directory is a link to them", "srv/host", |lab, digest| {
+            fs::remove_dir_all(lab.path("opt/cni/bin")).unwrap();
+            link("/srv/host/certs/docker.io", &lab.path("opt/cni/bin"));
+            forge_state(lab, "receipt.json", "receipt.json", |it| {
+                let mut owned = it["paths"][PLUGIN].clone();
+                owned["sha256"] = json!(digest);
+                owned["member"] = json!("hosts.toml");
+                it["paths"]["/opt/cni/bin/hosts.toml"] = owned;
+            });
+        }),
+        ("the kept originals are a link to them", "srv/host", |lab, _| {
+            link("/srv/host", &lab.path("var/lib/nodebake/original"));
+            // The host's file is at the same path, and equal.
+            forge_state(lab, "receipt.json", "pending.json", |it| {
+                let mut owned = it["paths"][CONFIG].clone();
+                owned["before"] = json!("saved");
+                it["paths"] = json!({CONFIG: owned});
+                intend(it);
+            });
+            fs::remove_file(lab.path("var/lib/nodebake/receipt.json")).unwrap();
+            write(&lab.path(CONFIG), b"# the host's own\n");
+        }),
+        ("the kept edits are a link to them", "srv/host", |lab, _| {
+            link("/srv/host", &lab.path("var/lib/nodebake/edited"));
+            write(&lab.path(CONFIG), b"# an edit\n");
+        }),
+        ("the kept originals are a mount of them", "var/lib/nodebake/original", |lab, digest| {
+            forge_state(lab, "receipt.json", "receipt.json", |it| {
+                it["paths"][CONFIG]["before"] = json!("saved");
+                it["paths"][CONFIG]["sha256"] = json!(digest);
+            });
+        }),
+        ("the state is a link to them", "srv/host", |lab, _| {
+            let state = lab.path(STATE);
+            kit::copy(&state, &lab.dir.join("state"));
+            fs::remove_dir_all(&state).unwrap();
+            link("/srv/host", &state);
+        }),
+    ];
+    for (case, place, prepare) in cases {
+        for words in ["remove", "apply"] {
+            let lab = with_a_registry();
+            let (outside, own_text) = (lab.dir.join("outside"), b"# the host's own\n");
+            // At paths that a plan can have; their digest is no secret.
+            for path in [
+                "certs/docker.io/hosts.toml",
+                "certs/docker.io/.nodebake-x.tmp",
+                "etc/containerd/config.toml",
+            ] {
+                write(&outside.join(path), own_text);
+            }
+            make_dir(&outside.join("empty"));
+            own(&outside.join("empty"), 12, 34);
+            mode(&outside.join("empty"), 0o750);
+            prepare(&lab, &kit::sha256(own_text));
+            let (before, times) = (tree(&outside), kit::times(&outside));
+            let run = with_outside_at(&lab, place, words);
+            assert!(matches!(run.code, Some(0 | 6)), "{case}\n{run}");
+            let after = tree(&outside);
+            let lost: Vec<&str> =
+                before.lines().filter(|line| !after.lines().any(|now| now == *line)).collect();
+            assert!(lost.is_empty(), "{case}: {words} has changed {lost:?}\n{run}");
+            // What a plan has there by a link is written; else nothing at all happens.
+            if words == "remove" || !case.contains("plugin's directory") {
+                assert_same(&format!("the host where {case}, after {words},"), &before, &after);
+                assert_eq!(times, kit::times(&outside), "{case}: {words}\n{run}");
+            }
+            // What stays is named.
+            if run.code == Some(0) && (case.contains("receipt names") || case.contains("intent names")) {
+                run.says("/srv/host/certs/docker.io/hosts.toml").says("is on a mount that no bake uses");
+            }
+        }
+    }
+}
+
+/// A link in a root to a mount such as /dev does not even lead a plan there.
+#[test]
+fn b3_a_link_to_a_mounted_dev_is_refused() {
+    if !mounts_work() {
+        return;
+    }
+    let lab = Lab::new();
+    make_dir(&lab.dir.join("outside"));
+    link("/dev", &lab.path("opt/cni/bin"));
+    let before = lab.tree();
+    let run = with_outside_at(&lab, "dev", "apply");
+    run.exits(6).says("/opt/cni/bin").says("leads into `/dev`").says("help:");
+    assert_eq!(kit::paths(&lab.dir.join("outside")).len(), 1, "{}", tree(&lab.dir));
+    fs::remove_dir(lab.path("dev")).unwrap();
+    assert_same("the root", &before, &lab.tree());
+}
+
+/// A node's own filesystem for containers gets its mode from the plan, and keeps it.
+#[test]
+fn b3_a_filesystem_for_containers_is_used() {
+    if !mounts_work() {
+        return;
+    }
+    let lab = Lab::new();
+    make_dir(&lab.dir.join("outside"));
+    with_outside_at(&lab, "var/lib/containerd", "apply").exits(0);
+    assert!(tree(&lab.dir).contains("drwx------ root:root outside"), "{}", tree(&lab.dir));
+    with_outside_at(&lab, "var/lib/containerd", "apply").exits(0).mentions("0 created, 0 changed, 0 removed");
+    let run = with_outside_at(&lab, "var/lib/containerd", "remove");
+    run.exits(0).says("/var/lib/containerd is on a mount that no bake uses, and is kept");
 }
 
 // ---------------------------------------------------------------- B4: the state's directory is a link
