@@ -84,6 +84,9 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
+    /// A text, for root alone if it holds a secret.
+    pub(crate) const TEXT: Shape = Shape::File(&[0o644, 0o600]);
+
     /// Returns the field of `node` that does not fit, and why; `None` if the node has this shape.
     pub(crate) fn misfit(self, node: &Node) -> Option<(&'static str, String)> {
         let root = |owner: &Owner| {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::catalog::{self, Component};
 use crate::digest::Digest;
+use crate::path::ImagePath;
 use crate::printable;
 
 /// Artifact: one file that upstream publishes, pinned by its digest.
@@ -44,6 +45,24 @@ impl Artifact {
     /// Returns the file's name, as upstream spells it.
     pub(crate) fn file_name(&self) -> &str {
         file_name(&self.url)
+    }
+
+    /// Returns the members whose digests are pinned, by their path in the image: those that the lock has, and of an
+    /// artifact that is one executable this one.
+    pub(crate) fn pinned(&self) -> BTreeMap<ImagePath, (&str, Digest)> {
+        let alone = self.catalogued().raw.then(|| (self.file_name(), self.sha256));
+        let locked = self.members.iter().map(|(name, digest)| (name.as_str(), *digest));
+        let placed = |(name, digest)| Some((self.catalogued().rule(name)?.1, (name, digest)));
+        match alone {
+            Some(member) => placed(member).into_iter().collect(),
+            None => locked.filter_map(placed).collect(),
+        }
+    }
+
+    /// Returns the paths of the members without which the artifact is refused.
+    pub(crate) fn required(&self) -> impl Iterator<Item = ImagePath> {
+        let component = self.catalogued();
+        component.required.iter().filter_map(|name| Some(component.rule(name)?.1))
     }
 
     /// Returns the entry of the catalogue.

@@ -4,44 +4,76 @@
 
 use std::collections::BTreeMap;
 
-use crate::archive::decode::{self, Destination};
+use crate::archive::decode::{self, Decoded, DecodedMember, Destination};
 use crate::artifact::Artifact;
 use crate::bake::job::Job;
 use crate::bake::root::{Bake, DecodedArtifacts};
 use crate::digest::Digest;
+use crate::error::{Failure, Kind};
 use crate::parallel::{self, IdleProcessors};
+use crate::printable::printable;
+
+/// Artifact that is missing in some root.
+struct Needed<'a> {
+    artifact: Artifact,
+    destination: Destination<'a>,
+    /// Digests of its members in the lock.
+    locked: &'a BTreeMap<String, Digest>,
+}
 
 /// Fetches and decodes every artifact that is missing in one of the roots, several at the same time.
-pub(super) fn decode_all(job: &Job, bakes: &[anyhow::Result<Bake>]) -> DecodedArtifacts {
-    let mut needed: BTreeMap<Digest, (Artifact, Destination)> = BTreeMap::new();
+pub(super) fn decode_all<'a>(job: &'a Job, bakes: &'a [anyhow::Result<Bake<'a>>]) -> DecodedArtifacts {
+    let mut needed: BTreeMap<Digest, Needed> = BTreeMap::new();
     for bake in bakes.iter().flatten() {
         for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {
-            let (needed, _) =
-                needed.entry(artifact.sha256).or_insert((artifact.clone(), destination(job, bake)));
-            // A file of it differs from the receipt: the digests in the lock may be wrong and are not used.
+            let needed = needed.entry(artifact.sha256).or_insert_with(|| Needed {
+                artifact: artifact.clone(),
+                destination: destination(job, bake),
+                locked: &artifact.members,
+            });
+            // A file of it differs from the receipt or the lock. The lock may be wrong: the members are hashed.
             if bake.knows(artifact) {
-                needed.members.clear();
+                needed.artifact.members.clear();
             }
         }
     }
     let mut needed: Vec<_> = needed.into_values().collect();
     // Longest first: the last one to finish should be short.
-    needed.sort_by_key(|(artifact, _)| std::cmp::Reverse(artifact.catalogued().decoding));
-    let threads = job.fetcher.at_once(needed.iter().map(|(artifact, _)| artifact.url.as_str()));
+    needed.sort_by_key(|needed| std::cmp::Reverse(needed.artifact.catalogued().decoding));
+    let threads = job.fetcher.at_once(needed.iter().map(|needed| needed.artifact.url.as_str()));
     let idle = IdleProcessors::all();
-    let decoded = parallel::map(needed.iter().collect(), threads, |(artifact, destination)| {
-        let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());
-        let fetched = job.fetcher.fetch(artifact)?;
-        let _decoding = reading.unwrap_or_else(|| idle.work());
-        let decoded = decode::decode(&fetched, destination, &idle)?;
-        if !decoded.ignored.is_empty() {
-            job.fetcher
-                .progress
-                .detail(&format!("{artifact}: not installed: {}", decoded.ignored.join(", ")));
-        }
-        Ok(decoded)
-    });
-    needed.iter().map(|(artifact, _)| artifact.sha256).zip(decoded).collect()
+    let decoded =
+        parallel::map(needed.iter().collect(), threads, |Needed { artifact, destination, locked }| {
+            let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());
+            let fetched = job.fetcher.fetch(artifact)?;
+            let _decoding = reading.unwrap_or_else(|| idle.work());
+            let decoded = decode::decode(&fetched, destination, &idle)?;
+            refuse_wrong_lock(&decoded, locked)?;
+            if !decoded.ignored.is_empty() {
+                job.fetcher
+                    .progress
+                    .detail(&format!("{artifact}: not installed: {}", decoded.ignored.join(", ")));
+            }
+            Ok(decoded)
+        });
+    needed.iter().map(|needed| needed.artifact.sha256).zip(decoded).collect()
+}
+
+/// Refuses an artifact whose members are others than those that the lock has, if it has any: the artifact's own digest
+/// has matched, so the lock contradicts itself.
+fn refuse_wrong_lock(decoded: &Decoded, locked: &BTreeMap<String, Digest>) -> Result<(), Failure> {
+    let differs = |member: &&DecodedMember| locked.get(&member.name) != Some(&member.sha256);
+    let wrong = decoded.members.iter().find(differs).map(|member| member.name.as_str());
+    let left = || locked.keys().find(|name| !decoded.members.iter().any(|member| member.name == **name));
+    let Some(name) = wrong.or_else(|| left().map(String::as_str)).filter(|_| !locked.is_empty()) else {
+        return Ok(());
+    };
+    let message = format!(
+        "nodebake.lock has another `{}` than {}, whose own digest it has as well",
+        printable(name),
+        decoded.artifact
+    );
+    Err(Failure::new(Kind::Unverified, message).help("write it anew with `nodebake lock`"))
 }
 
 /// Returns where decoded members go: below a root only where it is baked. A plan writes nothing there, and checks

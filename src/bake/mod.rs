@@ -6,6 +6,7 @@
 mod abandon;
 mod alone;
 mod artifacts;
+mod expected;
 pub(crate) mod job;
 mod prepare;
 mod publish;
@@ -28,6 +29,7 @@ use crate::root::Root;
 use crate::spec::Base;
 
 pub(crate) use alone::plan_alone;
+pub(crate) use expected::expected;
 
 /// How many roots are written at once: each waits for its disk most of the time.
 const ROOTS: usize = 16;

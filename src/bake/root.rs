@@ -19,8 +19,8 @@ use crate::packages::manager::distribution::Distribution;
 use crate::path::ImagePath;
 use crate::plan::Placed;
 use crate::plan::from_packages::FromPackages;
+use crate::progress::Progress;
 use crate::root::{Root, target};
-use crate::source::fetch::Fetcher;
 use crate::spec::Spec;
 use crate::state::{self, Owned, Receipt, State, Survey};
 
@@ -60,11 +60,21 @@ impl Bake<'_> {
         self.receipt.as_ref().is_some_and(|receipt| receipt.artifacts.iter().any(same))
     }
 
-    /// Tells whether every file of `artifact` is still as it was installed.
+    /// Tells whether every file of `artifact` is still as it was installed. The receipt is the root's own word: where
+    /// members are pinned, it must own these and the files must have their digests.
     pub(super) fn in_place(&self, artifact: &Artifact) -> bool {
+        let owned: BTreeMap<&ImagePath, &Owned> = self.owned(artifact.sha256).collect();
         let as_installed =
-            |(path, owned): (&ImagePath, &Owned)| self.found.get(path) == Some(&Some(owned.node.clone()));
-        self.knows(artifact) && self.owned(artifact.sha256).all(as_installed)
+            |(path, owned): (&&ImagePath, &&Owned)| self.found.get(*path) == Some(&Some(owned.node.clone()));
+        let pinned = artifact.pinned();
+        let as_pinned = |(path, (_, digest)): (&ImagePath, &(&str, Digest))| match self.found.get(path) {
+            Some(Some(Node::File { sha256, .. })) => owned.contains_key(path) && sha256 == digest,
+            _ => false,
+        };
+        self.knows(artifact)
+            && owned.iter().all(as_installed)
+            && artifact.required().all(|path| owned.contains_key(&path))
+            && (pinned.is_empty() || (pinned.len() == owned.len() && pinned.iter().all(as_pinned)))
     }
 
     fn owned(&self, artifact: Digest) -> impl Iterator<Item = (&ImagePath, &Owned)> {
@@ -151,7 +161,7 @@ fn needs(job: &Job, root: &Root) -> anyhow::Result<(Target, Vec<Artifact>)> {
         // A root without a package manager is refused before anything is fetched.
         Distribution::of(root)?;
     }
-    let arch = arch(&job.spec, root, &job.fetcher)?;
+    let arch = arch(&job.spec, root, &job.fetcher.progress)?;
     let target = Target { arch, glibc: target::glibc(root, arch)? };
     let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;
     Ok((target, artifacts))
@@ -162,10 +172,10 @@ fn survey(root: &Root, receipt: Option<&Receipt>) -> Result<Survey, Failure> {
 }
 
 /// Returns the spec's architecture, or else that of the root's own executables.
-fn arch(spec: &Spec, root: &Root, fetcher: &Fetcher) -> Result<Arch, Failure> {
+pub(super) fn arch(spec: &Spec, root: &Root, progress: &Progress) -> Result<Arch, Failure> {
     let Some(arch) = spec.arch.as_ref().and_then(|name| name.arch()) else { return target::arch(root) };
     match target::arch(root) {
-        Ok(own) if own != arch => fetcher.progress.warn(&format!(
+        Ok(own) if own != arch => progress.warn(&format!(
             "the spec says {arch}, the executables in `{}` are for {own}",
             root.host().display()
         )),

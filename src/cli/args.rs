@@ -162,9 +162,14 @@ pub(crate) struct RemoveArguments {
     pub(super) wait: LockTimeout,
 }
 
-/// What `verify` asks of the running system.
+/// What `verify` compares beside the receipt, and what it asks of the running system.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArguments {
+    /// Compare with what this spec and the lock beside it want, whatever the root's own receipt says
+    #[arg(long, value_name = "FILE")]
+    pub(super) spec: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) build: BuildArguments,
     /// Also ask systemd, the kernel and the CRI of the running system
     #[arg(long)]
     pub(super) live: bool,

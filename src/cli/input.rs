@@ -70,6 +70,22 @@ pub(super) struct UserInput {
     pub certificates: BTreeMap<PathBuf, Vec<u8>>,
 }
 
+impl Input {
+    /// Returns the input of a command that fetches nothing, for the spec at `spec`.
+    pub(super) fn of_spec(spec: &Path) -> Input {
+        let stall_timeout = 1;
+        Input {
+            spec: Some(spec.to_owned()),
+            source: None,
+            offline: true,
+            cache_dir: None,
+            ca_file: None,
+            retries: 0,
+            stall_timeout,
+        }
+    }
+}
+
 impl UserInput {
     /// Reads the spec, the lock and the certificates.
     pub(super) fn load(input: &Input) -> anyhow::Result<UserInput> {

@@ -44,7 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Plan { bake, detailed_exitcode } => plan(&bake, detailed_exitcode, &progress),
         Command::Apply { bake, start } => apply(&bake, start, &progress),
-        Command::Verify { root, ask, json } => verify(&root, ask, json),
+        Command::Verify { root, ask, json } => verify(&root, ask, json, &progress),
         Command::Remove(arguments) => remove(&arguments, &progress),
         Command::Lock { input, arch } => lock(&input, &arch, &progress),
         Command::Bundle(BundleCommand::Create { input, output, arch }) => {

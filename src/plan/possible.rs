@@ -92,7 +92,7 @@ impl Claim<'_> {
             return Err((Some("artifact"), "is missing, and the file is a member of one".to_owned()));
         }
         match registry_directory(self.path) {
-            Ok(()) if self.component == REGISTRIES => Ok(Shape::File(&[0o644, 0o600])),
+            Ok(()) if self.component == REGISTRIES => Ok(Shape::TEXT),
             Ok(()) => Err((None, format!("is not a path of `{}`", printable(self.component)))),
             Err(why) => Err((None, why)),
         }
@@ -142,7 +142,6 @@ type Shapes = BTreeMap<ImagePath, (&'static str, Shape)>;
 fn shapes() -> &'static Shapes {
     static SHAPES: OnceLock<Shapes> = OnceLock::new();
     SHAPES.get_or_init(|| {
-        const TEXT: Shape = Shape::File(&[0o644]);
         let mut shapes = Shapes::new();
         let mut add = |path: &'static str, component: &'static str, shape: Shape| {
             shapes.insert(ImagePath::fixed(path), (component, shape));
@@ -153,9 +152,9 @@ fn shapes() -> &'static Shapes {
             packaged.for_each(|path| add(path, runtime.component(), Shape::Present));
             facts.places.iter().for_each(|(path, shape)| add(path, runtime.component(), *shape));
         }
-        REPOSITORY_FILES.into_iter().for_each(|path| add(path, PACKAGES, TEXT));
-        [kernel::MODULES, kernel::SYSCTL].into_iter().for_each(|path| add(path, KERNEL, TEXT));
-        add(crictl::CLIENTS, CRI, TEXT);
+        REPOSITORY_FILES.into_iter().for_each(|path| add(path, PACKAGES, Shape::TEXT));
+        [kernel::MODULES, kernel::SYSCTL].into_iter().for_each(|path| add(path, KERNEL, Shape::TEXT));
+        add(crictl::CLIENTS, CRI, Shape::TEXT);
         shapes
     })
 }

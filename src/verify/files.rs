@@ -7,20 +7,44 @@ use crate::error::Failure;
 use crate::format::elf;
 use crate::interrupt;
 use crate::node::Node;
+use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::root::{Root, target};
 use crate::state::{self, Receipt};
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
-/// Checks that every owned path is as it was installed.
+/// Checks that every owned path is as it was installed, and that the receipt owns what its artifacts must have.
 pub(crate) fn drift(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
+    let mut findings = differing(root, receipt, "receipt")?;
+    for artifact in &receipt.artifacts {
+        let owned = |path: &ImagePath| receipt.paths.get(path).map(|owned| &owned.node);
+        let required = artifact.required().filter(|path| owned(path).is_none());
+        findings.extend(required.map(|path| {
+            Finding::new("receipt", Some(&path), format!("is missing, and {artifact} has it"), APPLY)
+        }));
+        for (path, (_, digest)) in artifact.pinned() {
+            if !matches!(owned(&path), Some(Node::File { sha256, .. }) if *sha256 == digest) {
+                let problem = format!("is not {artifact}: expected sha256 {digest}");
+                findings.push(Finding::new("receipt", Some(&path), problem, APPLY));
+            }
+        }
+    }
+    Ok(CheckResult::of(findings, format!("{} paths as they were baked", receipt.paths.len())))
+}
+
+/// Returns a finding of `check` for every path that is not as `receipt` has it.
+pub(super) fn differing(
+    root: &Root,
+    receipt: &Receipt,
+    check: &'static str,
+) -> Result<Vec<Finding>, Failure> {
     let found = state::survey(root, receipt)?;
     let differing = receipt.paths.iter().filter_map(|(path, owned)| {
         let node = found.get(path).cloned().flatten();
         let problem = difference(&owned.node, node.as_ref())?;
-        Some(Finding::new("receipt", Some(path), problem, APPLY))
+        Some(Finding::new(check, Some(path), problem, APPLY))
     });
-    Ok(CheckResult::of(differing.collect(), format!("{} paths as they were baked", receipt.paths.len())))
+    Ok(differing.collect())
 }
 
 /// Returns how `found` differs from `wanted`.

@@ -5,6 +5,7 @@
 
 mod boot;
 mod config;
+mod expected;
 mod files;
 pub(crate) mod finding;
 pub(crate) mod goss;
@@ -26,24 +27,34 @@ use crate::verify::labels::labels;
 use crate::verify::live::Live;
 use crate::verify::packages::packages;
 
+pub(crate) use crate::verify::expected::Expected;
+
 /// Check of a root with a receipt.
 type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
 
-/// Checks by name, in the order in which they run.
-const CHECKS: [(&str, Check); 9] = [
-    ("receipt", drift),
-    ("packages", packages),
+/// Checks of the root's own word, in the order in which they run.
+const OF_RECEIPT: [(&str, Check); 2] = [("receipt", drift), ("packages", packages)];
+
+/// Checks of everything that should be in the root by its receipt, or by the caller's word.
+const CHECKS: [(&str, Check); 6] = [
     ("labels", labels),
     ("enabled", enabled),
     ("preset", preset),
     ("executable", executable),
     ("config", config),
     ("hosts", hosts),
-    ("effective-config", effective_config),
 ];
 
-/// Verifies `root`; with `live` also the running system, whose root it must be.
-pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failure> {
+/// Checks that may run what the receipt says is the verified file.
+const LAST: [(&str, Check); 1] = [("effective-config", effective_config)];
+
+/// Verifies `root`: by its receipt and, if there is an `expected` state, by that; with `live` also the running system,
+/// whose root it must be.
+pub(crate) fn verify(
+    root: &Root,
+    live: Option<&Live>,
+    expected: Option<&Expected>,
+) -> Result<Verdict, Failure> {
     if let Some(live) = live {
         let help = format!("leave out `{}`: the files of the root can be verified anywhere", live.flag());
         service::require_running_system(root, live.flag(), &help)?;
@@ -54,20 +65,40 @@ pub(crate) fn verify(root: &Root, live: Option<&Live>) -> Result<Verdict, Failur
             Finding::new("receipt", None, "a run was interrupted", "run `nodebake apply` again");
         verdict.findings.push(interrupted);
     }
-    let Some(receipt) = state::receipt(root)? else {
-        let problem = format!("root `{}` has no receipt: nodebake has not baked it", root.host().display());
-        verdict.add(
-            "receipt",
-            CheckResult::Found(vec![Finding::new("receipt", None, problem, "run `nodebake apply`")]),
-        );
-        return Ok(verdict);
-    };
-    verdict.paths = receipt.paths.len();
-    for (name, check) in CHECKS {
-        verdict.add(name, check(root, &receipt)?);
+    let receipt = state::receipt(root)?;
+    match &receipt {
+        Some(receipt) => run(&OF_RECEIPT, root, receipt, &mut verdict)?,
+        None => verdict.findings.push(without_receipt(root)),
     }
+    let wanted = expected.map(|expected| expected.receipt(root)).transpose()?;
+    if let (Some(expected), Some(wanted)) = (expected, &wanted) {
+        expected.compare(root, wanted, &mut verdict)?;
+    }
+    let Some(judged) = wanted.as_ref().or(receipt.as_ref()) else { return Ok(verdict) };
+    verdict.paths = judged.paths.len();
+    run(&CHECKS, root, judged, &mut verdict)?;
+    let Some(receipt) = &receipt else { return Ok(verdict) };
+    run(&LAST, root, receipt, &mut verdict)?;
     if let Some(live) = live {
-        live::check(root, &receipt, live, &mut verdict)?;
+        live::check(root, receipt, live, &mut verdict)?;
     }
     Ok(verdict)
+}
+
+/// Runs `checks` on what `receipt` owns.
+fn run(
+    checks: &[(&'static str, Check)],
+    root: &Root,
+    receipt: &Receipt,
+    verdict: &mut Verdict,
+) -> Result<(), Failure> {
+    checks.iter().try_for_each(|(name, check)| {
+        verdict.add(name, check(root, receipt)?);
+        Ok(())
+    })
+}
+
+fn without_receipt(root: &Root) -> Finding {
+    let problem = format!("root `{}` has no receipt: nodebake has not baked it", root.host().display());
+    Finding::new("receipt", None, problem, "run `nodebake apply`")
 }

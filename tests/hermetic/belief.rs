@@ -529,3 +529,175 @@ fn b4_a_left_over_link_does_not_keep_a_root_from_being_baked() {
     lab.remove().exits(0);
     lab.apply().exits(0);
 }
+
+// ---------------------------------------------------------------- B5: what is in place is judged by the lock
+
+/// The trojan, and the receipt that calls it the member of the pinned artifact.
+fn with_a_trojan(lab: &Lab, path: &str) -> Vec<u8> {
+    let trojan = kit::elf(kit::Machine::X86_64, b"trojan");
+    kit::executable(&lab.path(path), &trojan);
+    forge_state(lab, "receipt.json", "receipt.json", |it| {
+        it["paths"][path]["sha256"] = json!(kit::sha256(&trojan));
+    });
+    trojan
+}
+
+/// A lab whose spec has a lock beside it, baked.
+fn locked() -> Lab {
+    let lab = Lab::new();
+    let run = kit::run(lab.command(["lock", "--arch", "amd64", "--spec"]).arg(&lab.spec));
+    run.exits(0);
+    let lock = fs::read_to_string(lab.dir.join("nodebake.lock")).unwrap();
+    assert!(lock.contains("bin/containerd:") && lock.contains("bridge:"), "{lock}");
+    lab.apply().exits(0);
+    lab
+}
+
+fn verify_spec(lab: &Lab) -> Run {
+    kit::run(lab.command(["verify", "--root"]).arg(&lab.root).arg("--spec").arg(&lab.spec))
+}
+
+#[test]
+fn b5_a_receipt_does_not_vouch_for_what_the_lock_pins() {
+    for path in ["/usr/local/bin/containerd", PLUGIN, RUNC] {
+        let lab = locked();
+        let before = lab.tree();
+        let trojan = with_a_trojan(&lab, path);
+        // What a spec and a lock want is known without the receipt, the source and the network.
+        let away = lab.dir.join("away");
+        fs::rename(&lab.artifacts, &away).unwrap();
+        verify_spec(&lab).exits(10).mentions(path).mentions("content differs");
+        fs::rename(&away, &lab.artifacts).unwrap();
+        assert_eq!(lab.plan().code, Some(10), "{path}");
+        lab.apply().exits(0);
+        assert_ne!(lab.read(path), trojan);
+        assert_same(&format!("the root after {path} was a trojan"), &before, &lab.tree());
+        verify_spec(&lab).exits(0);
+        lab.apply().exits(0).mentions("0 created, 0 changed, 0 removed");
+    }
+}
+
+/// One file is its own artifact, whose digest is always known, also to a plain `verify`.
+#[test]
+fn b5_a_receipt_does_not_vouch_for_an_artifact_that_is_one_file() {
+    let lab = Lab::new();
+    lab.apply().exits(0);
+    let trojan = with_a_trojan(&lab, RUNC);
+    lab.verify().exits(10).mentions(RUNC).mentions("is not runc 1.3.6");
+    lab.apply().exits(0);
+    assert_ne!(lab.read(RUNC), trojan);
+    lab.verify().exits(0);
+}
+
+#[test]
+fn b5_members_that_an_archive_must_have_are_missed() {
+    for path in ["/usr/local/bin/containerd", PLUGIN] {
+        let lab = Lab::new();
+        lab.apply().exits(0);
+        let before = lab.tree();
+        forge_state(&lab, "receipt.json", "receipt.json", |it| {
+            it["paths"].as_object_mut().unwrap().remove(path).unwrap();
+        });
+        fs::remove_file(lab.path(path)).unwrap();
+        lab.verify().exits(10).mentions(path).mentions("is missing");
+        verify_spec(&lab).exits(10).mentions(path).mentions("is missing");
+        lab.apply().exits(0);
+        assert_same("the root", &before, &lab.tree());
+    }
+}
+
+/// A member that the receipt owns and the locked archive does not have goes.
+#[test]
+fn b5_members_that_the_locked_archive_does_not_have_go() {
+    let lab = locked();
+    let before = lab.tree();
+    let extra = "/usr/local/bin/backdoor";
+    kit::executable(&lab.path(extra), b"#!/bin/sh\n");
+    forge_state(&lab, "receipt.json", "receipt.json", |it| {
+        let mut owned = it["paths"]["/usr/local/bin/ctr"].clone();
+        owned["member"] = json!("bin/backdoor");
+        owned["sha256"] = json!(kit::sha256(b"#!/bin/sh\n"));
+        it["paths"][extra] = owned;
+    });
+    lab.apply().exits(0);
+    assert_same("the root", &before, &lab.tree());
+}
+
+/// A lock whose members are not those of the archive that it pins is no reason to bake again and again.
+#[test]
+fn b5_a_lock_that_contradicts_itself_is_refused() {
+    let lab = locked();
+    let lock = lab.dir.join("nodebake.lock");
+    let text = fs::read_to_string(&lock).unwrap();
+    let line = text.lines().find(|line| line.contains("bin/ctr:")).unwrap();
+    let wrong = format!("{}{}", line.split_once(':').unwrap().0, format_args!(": {}", "0".repeat(64)));
+    write(&lock, text.replace(line, &wrong).as_bytes());
+    let before = lab.tree();
+    verify_spec(&lab).exits(10).mentions("/usr/local/bin/ctr");
+    lab.apply().exits(5).says("nodebake.lock").says("bin/ctr").says("nodebake lock");
+    assert_same("the root", &before, &lab.tree());
+}
+
+// ---------------------------------------------------------------- B6: verify by the caller's word
+
+#[test]
+fn b6_verify_with_a_spec_finds_what_the_receipt_hides() {
+    let forge_file = |lab: &Lab, path: &str, text: &[u8]| {
+        write(&lab.path(path), text);
+        forge_state(lab, "receipt.json", "receipt.json", |it| {
+            it["paths"][path]["sha256"] = json!(kit::sha256(text));
+        });
+    };
+    let forge_away = |lab: &Lab, path: &str| {
+        fs::remove_file(lab.path(path)).unwrap();
+        forge_state(lab, "receipt.json", "receipt.json", |it| {
+            it["paths"].as_object_mut().unwrap().remove(path).unwrap();
+        });
+    };
+    for path in [CONFIG, HOSTS, "/etc/crictl.yaml", "/etc/sysctl.d/90-nodebake.conf"] {
+        let lab = with_a_registry();
+        verify_spec(&lab).exits(0).mentions("not checked").mentions("nodebake lock");
+        forge_file(&lab, path, b"# forged\n");
+        lab.verify();
+        verify_spec(&lab).exits(10).mentions(path).mentions("content differs");
+    }
+    for path in [HOSTS, "/etc/systemd/system/multi-user.target.wants/containerd.service"] {
+        let lab = with_a_registry();
+        forge_away(&lab, path);
+        verify_spec(&lab).exits(10).mentions(path).mentions("is missing");
+    }
+    let lab = with_a_registry();
+    mode(&lab.path(CONFIG), 0o600);
+    forge_state(&lab, "receipt.json", "receipt.json", |it| it["paths"][CONFIG]["mode"] = json!("0600"));
+    lab.verify().exits(0);
+    verify_spec(&lab).exits(10).mentions(CONFIG).mentions("mode 0600");
+}
+
+#[test]
+fn b6_verify_with_a_spec_needs_no_receipt_and_no_source() {
+    let lab = locked();
+    fs::remove_dir_all(&lab.artifacts).unwrap();
+    verify_spec(&lab).exits(0).mentions("paths as the spec wants them");
+    fs::remove_file(lab.path("var/lib/nodebake/receipt.json")).unwrap();
+    let run = verify_spec(&lab);
+    run.exits(10).mentions("has no receipt").mentions("paths as the spec wants them").mentions("1 finding");
+    let empty = lab.another_root("empty");
+    let run = kit::run(lab.command(["verify", "--root"]).arg(&empty).arg("--spec").arg(&lab.spec));
+    run.exits(10).mentions("/usr/local/bin/containerd").mentions("is missing");
+    let mut command = lab.command(["verify", "--json", "--root"]);
+    let run = kit::run(command.arg(&empty).arg("--spec").arg(&lab.spec));
+    let verdict: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert!(verdict["findings"].as_array().unwrap().iter().any(|finding| finding["check"] == "spec"));
+}
+
+/// An administrator's link to a directory is no finding, as it is none for `apply`.
+#[test]
+fn b6_verify_with_a_spec_follows_links_as_apply_does() {
+    let lab = Lab::new();
+    make_dir(&lab.path("data/store"));
+    make_dir(&lab.path("data/local"));
+    link("/data/store", &lab.path("var/lib/containerd"));
+    link("../data/local", &lab.path("usr/local"));
+    lab.apply().exits(0);
+    verify_spec(&lab).exits(0);
+}

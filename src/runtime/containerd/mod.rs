@@ -56,13 +56,13 @@ pub(crate) const FACTS: Facts = Facts {
     config: CONFIG,
     registry_file: hosts::FILE,
     places: &[
-        (CONFIG, Shape::File(&[0o644])),
+        (CONFIG, Shape::TEXT),
         (CNI_CONF, Shape::Directory(0o755)),
         (STORE, Shape::Directory(0o700)),
-        (unit::PRESET, Shape::File(&[0o644])),
+        (unit::PRESET, Shape::TEXT),
         (unit::WANTS, Shape::Link(&[unit::UNIT, unit::PACKAGED[0], unit::PACKAGED[1]])),
-        (unit::UNIT, Shape::File(&[0o644])),
-        (unit::DROP_IN, Shape::File(&[0o644, 0o600])),
+        (unit::UNIT, Shape::TEXT),
+        (unit::DROP_IN, Shape::TEXT),
     ],
     // hosts.toml is read at every pull, runc and the shim at every container.
     read_at_start: &[
