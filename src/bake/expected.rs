@@ -57,6 +57,7 @@ fn placed(artifact: &Artifact) -> impl Iterator<Item = Placed> {
         component: artifact.component.clone(),
         name: name.to_owned(),
         path,
+        size: None,
         sha256,
     })
 }

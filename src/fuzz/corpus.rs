@@ -8,8 +8,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::{
-    archive as archive_target, bundle, checksums, config, dpkg, elf, file, hosts, key, lock, receipt, root,
-    rpm, sealed, spec,
+    archive as archive_target, bundle, checksums, config, dpkg, elf, file, hosts, intent, key, lock, receipt,
+    root, rpm, sealed, spec,
 };
 use crate::archive;
 use crate::path::ImagePath;
@@ -17,13 +17,14 @@ use crate::source::section::Section;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 13] = [
+const TARGETS: [(&str, Target); 14] = [
     ("archive", archive_target),
     ("bundle", bundle),
     ("spec", spec),
     ("lock", lock),
     ("checksums", checksums),
     ("receipt", receipt),
+    ("intent", intent),
     ("hosts", hosts),
     ("config", config),
     ("elf", elf),

@@ -15,6 +15,7 @@
 #[cfg(test)]
 mod corpus;
 mod hostile_root;
+mod hostile_state;
 mod package_managers;
 #[cfg(test)]
 mod texts;
@@ -141,18 +142,24 @@ pub fn checksums(data: &[u8]) {
     }
 }
 
-/// Fuzzes receipts and intents: after writing and reading they are the same.
+/// Fuzzes receipts: one that is accepted reads back as it was written, and its removal touches only what it may name.
 pub fn receipt(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(read) = Receipt::parse(text, "receipt.json") {
-        // Credentials are not written down: the first copy may differ, the second may not.
-        let once = read.text().unwrap();
-        assert_eq!(Receipt::parse(&once, "receipt.json").unwrap().text().unwrap(), once);
-    }
-    if let Ok(read) = Intent::parse(text, "pending.json") {
-        let once = read.text().unwrap();
-        assert_eq!(Intent::parse(&once, "pending.json").unwrap().text().unwrap(), once);
-    }
+    let Ok(read) = Receipt::parse(text, "receipt.json") else { return };
+    let written = read.text().unwrap();
+    assert_eq!(Receipt::parse(&written, "receipt.json").unwrap(), read);
+    hostile_state::play(Some(text), None);
+}
+
+/// Fuzzes intents, each with a receipt after a NUL: one that is accepted reads back as it was written, and the recovery
+/// from it touches only what a plan can name.
+pub fn intent(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (intent, receipt) = text.split_once('\0').map_or((text, None), |(one, other)| (one, Some(other)));
+    let Ok(read) = Intent::parse(intent, "pending.json") else { return };
+    let written = read.text().unwrap();
+    assert_eq!(Intent::parse(&written, "pending.json").unwrap(), read);
+    hostile_state::play(receipt, Some(intent));
 }
 
 /// Fuzzes hosts.toml: an image reference, a line break, and the file.

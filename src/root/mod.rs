@@ -92,8 +92,9 @@ impl Root {
             return Ok(());
         }
         let message = format!("programs of root `{}` would have to run", self.host().display());
-        Err(Failure::new(Kind::Unsupported, message)
-            .help("give --execute if they may: in a sandbox, a package manager with root's rights in the root"))
+        Err(Failure::new(Kind::Unsupported, message).help(
+            "give --execute if they may: in a sandbox, a package manager with root's rights in the root",
+        ))
     }
 
     /// Returns the root's path on this host, as the user gave it.

@@ -66,6 +66,7 @@ struct OwnedFields {
     sha256: Option<Digest>,
     target: Option<String>,
     package: Option<String>,
+    size: Option<u64>,
     component: String,
     artifact: Option<Digest>,
     member: Option<String>,
@@ -87,7 +88,8 @@ impl TryFrom<OwnedFields> for Owned {
     type Error = String;
 
     fn try_from(fields: OwnedFields) -> Result<Owned, String> {
-        let OwnedFields { r#type, mut mode, mut owner, mut sha256, mut target, mut package, .. } = fields;
+        let OwnedFields { r#type, mut mode, mut owner, mut sha256, mut target, mut package, size, .. } =
+            fields;
         let missing = |name: &str| format!("missing field `{name}`");
         let node = match r#type {
             NodeType::Directory => Node::Directory {
@@ -108,12 +110,13 @@ impl TryFrom<OwnedFields> for Owned {
             ("sha256", sha256.is_some()),
             ("target", target.is_some()),
             ("package", package.is_some()),
+            ("size", size.is_some() && !matches!(node, Node::File { .. })),
         ];
         if let Some((name, _)) = left.iter().find(|(_, is_left)| *is_left) {
             return Err(format!("field `{name}` does not go with this `type`"));
         }
         let OwnedFields { component, artifact, member, before, .. } = fields;
-        Ok(Owned { node, component, artifact, member, before })
+        Ok(Owned { node, size, component, artifact, member, before })
     }
 }
 
@@ -177,14 +180,8 @@ mod tests {
         let mut receipt = Receipt::new("amd64", Vec::new());
         let node = Node::File { mode: Octal(0o755), sha256: Digest::of(b"x"), owner: Owner::default() };
         let (artifact, member) = (Some(Digest::of(b"x")), Some("runc.amd64".into()));
-        let owned = Owned {
-            node,
-            size: Some(1),
-            component: "runc".into(),
-            artifact,
-            member,
-            before: Before::Saved,
-        };
+        let owned =
+            Owned { node, size: Some(1), component: "runc".into(), artifact, member, before: Before::Saved };
         receipt.paths.insert(ImagePath::fixed("/usr/local/sbin/runc"), owned);
         let text = receipt.text().unwrap();
         assert_eq!(Receipt::parse(&text, "receipt.json").unwrap(), receipt);

@@ -106,7 +106,7 @@ fn is_staged(old: Option<&Owned>, new: Option<&Owned>) -> bool {
 
 /// Fails unless a plan can have `entry` at `path`, and it can have replaced what it says.
 fn owned(field: &str, path: &ImagePath, entry: &Owned) -> Checked {
-    let Owned { node, component, artifact, member, before } = entry;
+    let Owned { node, component, artifact, member, before, .. } = entry;
     let claim = Claim { path, node, component, from_artifact: artifact.is_some(), member: member.as_deref() };
     if let Err((part, why)) = claim.check() {
         let part = part.map(|part| format!(".{part}")).unwrap_or_default();

@@ -40,13 +40,17 @@ impl Expected {
                 _ => Before::Nothing,
             };
             let component = entry.component.clone();
-            receipt.paths.insert(path.clone(), Owned { node, component, artifact, member, before });
+            receipt.paths.insert(
+                path.clone(),
+                Owned { node, size: entry.want.size(), component, artifact, member, before },
+            );
         }
         for (path, component) in &self.unpinned {
             if let Some(node @ Node::File { .. }) = root.node(path)? {
                 let of = self.plan.artifacts.iter().find(|artifact| artifact.component == *component);
                 let (artifact, component) = (of.map(|artifact| artifact.sha256), component.clone());
-                let owned = Owned { node, component, artifact, member: None, before: Before::Nothing };
+                let owned =
+                    Owned { node, size: None, component, artifact, member: None, before: Before::Nothing };
                 receipt.paths.insert(path.clone(), owned);
             }
         }
