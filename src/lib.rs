@@ -57,6 +57,7 @@ mod process;
 mod progress;
 mod root;
 mod runtime;
+mod secret;
 mod source;
 mod spec;
 mod state;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::progress::Progress;
 use crate::source::Source;
 use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
-use crate::spec::Spec;
+use crate::spec::{CertificateFile, Spec};
 
 /// Name of the spec in the working directory.
 const DEFAULT_SPEC: &str = "nodebake.yaml";
@@ -63,7 +64,7 @@ pub(super) struct UserInput {
     /// Lock beside the spec; empty where there is none.
     pub lock: Lockfile,
     /// Certificates that the spec names, by their path in it.
-    pub certificates: BTreeMap<PathBuf, Vec<u8>>,
+    pub certificates: BTreeMap<PathBuf, CertificateFile>,
 }
 
 impl UserInput {
@@ -117,17 +118,23 @@ fn read_bytes(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Reads the certificates that the spec names.
-fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
+fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, CertificateFile>, Failure> {
     let mut certificates = BTreeMap::new();
     for path in spec.certificate_paths() {
         let host = folder.join(&path);
-        let bytes = read_bytes(&host).map_err(|error| {
+        let file = read_certificate(&host).map_err(|error| {
             Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {error}", host.display()))
                 .help("paths in the spec start from its own folder")
         })?;
-        certificates.insert(path, bytes);
+        certificates.insert(path, file);
     }
+    spec.check_authorities(&certificates)?;
     Ok(certificates)
+}
+
+fn read_certificate(path: &Path) -> std::io::Result<CertificateFile> {
+    let is_private = std::fs::metadata(path)?.permissions().mode() & 0o004 == 0;
+    Ok(CertificateFile { bytes: read_bytes(path)?, is_private })
 }
 
 /// Returns the architectures that are named, else the spec's, else those that are pinned.

@@ -11,11 +11,12 @@ pub(crate) fn list(only: &str) -> Value {
     Value::Array(Array::from_iter([only]))
 }
 
-/// Parses a document; `what` names it in messages.
+/// Parses a document; `what` names it in messages, which do not show the line: it can hold a secret.
 pub(crate) fn parse(text: &str, what: &str) -> Result<DocumentMut, Failure> {
     text.parse::<DocumentMut>().map_err(|error| {
-        let why = error.to_string();
-        Failure::new(Kind::Invalid, format!("{what} is not TOML: {}", why.trim_end().replace('\n', "\n  ")))
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let (line, why) = (before.lines().count().max(1), error.message().trim_end().replace('\n', "; "));
+        Failure::new(Kind::Invalid, format!("{what} is not TOML: line {line}: {why}"))
     })
 }
 

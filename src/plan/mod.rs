@@ -17,7 +17,11 @@ use crate::node::{Content, EXECUTABLE, Want};
 use crate::path::{ImagePath, LONGEST_COMPONENT};
 use crate::plan::from_packages::FromPackages;
 use crate::runtime::RuntimeInputs;
-use crate::spec::Spec;
+use crate::secret;
+use crate::spec::{CertificateFile, Spec};
+
+/// Bits of a mode that are its owner's.
+const OWNERS: u32 = 0o700;
 
 /// Plan of one root: what belongs in it, sorted by path, each path once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,8 +70,8 @@ pub(crate) struct Inputs<'a> {
     pub arch: &'a str,
     /// The members of all artifacts.
     pub members: &'a [Placed],
-    /// Content of the certificates that the spec names, by their path on the build host.
-    pub certificates: &'a BTreeMap<PathBuf, Vec<u8>>,
+    /// The certificates that the spec names, by their path on the build host.
+    pub certificates: &'a BTreeMap<PathBuf, CertificateFile>,
     /// Output of `containerd config default`, for `base: default`.
     pub default_config: Option<&'a str>,
     /// Everything that packages bring, if the spec asks for packages.
@@ -110,6 +114,18 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
+/// Takes the rights of others from a text that holds a secret, wherever in the spec it came in.
+fn private(want: Want) -> Want {
+    match want {
+        Want::File { mode, content: Content::Text(bytes) }
+            if secret::is_in(&String::from_utf8_lossy(&bytes)) =>
+        {
+            Want::File { mode: mode & OWNERS, content: Content::Text(bytes) }
+        }
+        other => other,
+    }
+}
+
 impl Plan {
     /// Makes a plan without a path, as `remove` applies it.
     pub(crate) fn empty(arch: &str) -> Plan {
@@ -127,7 +143,7 @@ impl Plan {
             let message = format!("`{path}` has a name of more than {LONGEST_COMPONENT} bytes");
             return Err(Failure::new(Kind::Invalid, message).help("it could not be staged beside its place"));
         }
-        let entry = Entry { want, component: component.to_owned() };
+        let entry = Entry { want: private(want), component: component.to_owned() };
         match self.entries.insert(path.clone(), entry) {
             None => Ok(()),
             Some(other) => Err(Failure::new(

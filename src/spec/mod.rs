@@ -28,7 +28,7 @@ use crate::spec::scalar::{ArchName, ComponentName, ModuleName, RegistryName, Sys
 use crate::spec::value::{Scalar, Sha256, visit};
 
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
-pub(crate) use registry::{Mirror, Registry};
+pub(crate) use registry::{CertificateFile, Mirror, Registry};
 pub(crate) use runtime::Runtime;
 
 /// A node, as the user describes it. Every key is optional.

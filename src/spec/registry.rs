@@ -12,6 +12,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::error::{Failure, Kind};
+use crate::secret;
 use crate::spec::Spec;
 use crate::spec::scalar::{Duration, MirrorUrl, OneLine};
 use crate::spec::value::{Clients, Files, visit};
@@ -27,7 +29,36 @@ pub(crate) struct Registry {
     pub mirrors: Vec<Mirror>,
 }
 
+/// File of certificates or a key, as it was read on the build host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CertificateFile {
+    /// Content of the file.
+    pub bytes: Vec<u8>,
+    /// Others than its owner and its group can't read it.
+    pub is_private: bool,
+}
+
 impl Spec {
+    /// Refuses a private key among authorities: it would be given to every node, and containerd does not read it.
+    pub(crate) fn check_authorities(
+        &self,
+        files: &BTreeMap<PathBuf, CertificateFile>,
+    ) -> Result<(), Failure> {
+        for (name, registry) in &self.registries {
+            let authorities = registry.mirrors.iter().flat_map(|mirror| &mirror.ca.0);
+            for path in authorities {
+                let key = files.get(path).and_then(|file| secret::private_key(&file.bytes));
+                if let Some(key) = key {
+                    let message =
+                        format!("registries.{name}: `ca: {}` has a private key ({key})", path.display());
+                    return Err(Failure::new(Kind::Invalid, message)
+                        .help("name a file that has nothing but certificates; a key belongs to `client`"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
     pub(crate) fn certificate_paths(&self) -> Vec<PathBuf> {
         let mirrors = self.registries.values().flat_map(|registry| &registry.mirrors);

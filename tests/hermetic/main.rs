@@ -31,5 +31,6 @@ mod packages;
 mod packer;
 mod power;
 mod roots;
+mod secrets;
 mod spec;
 mod supply_chain;

@@ -642,9 +642,7 @@ fn secrets_are_0600_wherever_they_lie() {
     kit::mode(&lab.path(hosts), 0o600);
     lab.apply().exits(0);
     assert_private(&lab, 4);
-    for (inside, secret) in
-        [(hosts, SECRETS[0]), ("etc/systemd/system/containerd.service.d/10-nodebake.conf", SECRETS[1])]
-    {
+    for (inside, secret) in [(hosts, SECRETS[0]), ("etc/containerd/nodebake-proxy.env", SECRETS[1])] {
         assert!(String::from_utf8(lab.read(inside)).unwrap().contains(secret), "{inside}");
     }
 
@@ -664,10 +662,8 @@ fn secrets_are_never_printed() {
     assert_silent(lab.apply().exits(0));
     assert_silent(lab.apply().exits(0));
     assert_silent(lab.verify().exits(0));
-    for (inside, secret) in [
-        (hosts, "h3ader-s3cret"),
-        ("etc/systemd/system/containerd.service.d/10-nodebake.conf", "pr0xy-s3cret"),
-    ] {
+    for (inside, secret) in [(hosts, "h3ader-s3cret"), ("etc/containerd/nodebake-proxy.env", "pr0xy-s3cret")]
+    {
         let text = String::from_utf8(lab.read(inside)).unwrap();
         fs::write(lab.path(inside), text.replace(secret, &format!("{secret}-2"))).unwrap();
     }

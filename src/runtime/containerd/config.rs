@@ -6,9 +6,11 @@ use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Failure, Kind};
 use crate::format::toml::{list, merge, parse, set};
+use crate::node::Want;
 use crate::printable::printable;
 use crate::runtime::containerd::{CRI, DROP_INS, IMAGES, RUNTIME, Release};
 use crate::runtime::{CNI_BIN, CNI_CONF};
+use crate::secret;
 use crate::spec::{Base, Config};
 
 /// Inputs of config.toml beside the spec.
@@ -22,8 +24,8 @@ pub(crate) struct ConfigInputs<'a> {
     pub cni_bin: Option<&'static str>,
 }
 
-/// Writes config.toml.
-pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<String, Failure> {
+/// Writes config.toml, for root alone if the spec has put a secret into it.
+pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<Want, Failure> {
     let ConfigInputs { release, default, cni_bin } = inputs;
     let mut document = match (config.base, default) {
         (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
@@ -38,7 +40,8 @@ pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<String, Fa
     let text = format!("# Written by nodebake\n{}", document.to_string().trim_start());
     // A parser must see the document that was built.
     parse(&text, "the generated config.toml")?;
-    Ok(text)
+    let mode = if secret::is_in_toml(document.as_table()) { 0o600 } else { 0o644 };
+    Ok(Want::text(mode, text))
 }
 
 /// Returns every key that nodebake sets, at the place where this release reads it.
@@ -106,8 +109,9 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConfigInputs, config as text_of};
+    use super::ConfigInputs;
 
+    use crate::node::{Content, Want};
     use crate::runtime::containerd::Release;
     use crate::spec::{Base, Config};
 
@@ -116,7 +120,10 @@ mod tests {
         from: &Config,
         default: Option<&str>,
     ) -> Result<String, crate::error::Failure> {
-        text_of(from, ConfigInputs { release: release?, default, cni_bin: None })
+        match super::config(from, ConfigInputs { release: release?, default, cni_bin: None })? {
+            Want::File { content: Content::Text(bytes), .. } => Ok(String::from_utf8(bytes).unwrap()),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn minimal(version: &str) -> String {
