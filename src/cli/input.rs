@@ -28,6 +28,10 @@ const DEFAULT_SPEC: &str = "nodebake.yaml";
 /// Limit of a file's bytes: far longer than any spec, lock or certificate.
 const LONGEST: u64 = 16 << 20;
 
+/// Latest modification time of an installed file, in the year 2242: the last that a tar header has digits for, and ext4
+/// and xfs can keep it as well.
+const LATEST: i64 = (1 << 33) - 1;
+
 /// Name of the lock, beside the spec.
 pub(super) const LOCK: &str = "nodebake.lock";
 
@@ -206,14 +210,15 @@ pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<P
 
 /// Returns the seconds in SOURCE_DATE_EPOCH, else 0: <https://reproducible-builds.org/specs/source-date-epoch/>.
 pub(super) fn source_date_epoch() -> Result<i64, Failure> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) if text.is_empty() => Ok(0),
-        Ok(text) => text.parse().map_err(|_| {
-            Failure::new(
-                Kind::Usage,
-                format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds", printable(&text)),
-            )
-        }),
-        Err(_) => Ok(0),
-    }
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(0);
+    };
+    let text = text.to_string_lossy();
+    let seconds = text.parse().ok().filter(|seconds| (0..=LATEST).contains(seconds));
+    seconds.ok_or_else(|| {
+        let message =
+            format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds from 0 to {LATEST}", printable(&text));
+        Failure::new(Kind::Usage, message)
+            .help("give seconds since 1970, such as `git log -1 --format=%ct` prints")
+    })
 }

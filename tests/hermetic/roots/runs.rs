@@ -100,6 +100,26 @@ fn c14_two_bakes_of_the_same_inputs_are_identical() {
 }
 
 #[test]
+fn c14_source_date_epoch_that_no_file_can_have_is_refused() {
+    let lab = Lab::new();
+    let before = lab.tree();
+    let with = |epoch: &str| {
+        let mut command = lab.command(["apply"]);
+        command.env("SOURCE_DATE_EPOCH", epoch).arg("--root").arg(&lab.root).arg("--spec").arg(&lab.spec);
+        kit::run(&mut command)
+    };
+    for epoch in
+        ["-1", "8589934592", "9223372036854775807", "9223372036854775808", "1e9", "0x10", " 1", "now", "1.5"]
+    {
+        with(epoch).exits(2).says("SOURCE_DATE_EPOCH").says("0 to 8589934591").says("help:");
+        assert_same("the root", &before, &lab.tree());
+    }
+    for epoch in ["", "0", "8589934591"] {
+        with(epoch).exits(0);
+    }
+}
+
+#[test]
 fn c14_source_date_epoch_is_the_mtime() {
     let lab = Lab::new();
     let before = kit::paths(&lab.root);
