@@ -140,6 +140,7 @@ impl Spec {
     /// Refuses values that are read and not supported yet.
     fn check(&self) -> Result<(), Failure> {
         self.check_package()?;
+        self.check_registries()?;
         let unsupported = if self.containerd.config.base == Base::Existing {
             Some("containerd.config.base: `existing`")
         } else if !self.images.is_empty() {

@@ -38,7 +38,31 @@ pub(crate) struct CertificateFile {
     pub is_private: bool,
 }
 
+/// Most registries of a spec: each is a directory and a file in the root.
+const MOST_REGISTRIES: usize = 1000;
+
+/// Most mirrors of all registries, and most certificates: far more than a node's containerd can try.
+const MOST_MIRRORS: usize = 4000;
+
 impl Spec {
+    /// Refuses more registries, mirrors and certificates than a root's plan has room for.
+    pub(super) fn check_registries(&self) -> Result<(), Failure> {
+        let mirrors = self.registries.values().map(|registry| registry.mirrors.len()).sum();
+        let counts = [
+            (self.registries.len(), MOST_REGISTRIES, "registries"),
+            (mirrors, MOST_MIRRORS, "mirrors"),
+            (self.certificate_paths().len(), MOST_REGISTRIES, "certificates and keys"),
+        ];
+        match counts.into_iter().find(|(count, most, _)| count > most) {
+            Some((count, most, what)) => {
+                let message = format!("registries: {count} {what}; at most {most} are supported");
+                Err(Failure::new(Kind::Invalid, message)
+                    .help("`_default` is for all registries that have the same mirrors"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a private key among authorities: it would be given to every node, and containerd does not read it.
     pub(crate) fn check_authorities(
         &self,
