@@ -80,7 +80,9 @@ fn c9_several_roots_are_waited_for_no_longer_than_one() {
         .collect();
     let mut command = lab.command(["apply", "--json", "--lock-timeout", "2", "--spec"]);
     command.arg(&lab.spec);
-    others.iter().for_each(|root| drop(command.arg("--root").arg(root)));
+    for root in &others {
+        command.arg("--root").arg(root);
+    }
     let run = kit::run(&mut command);
     run.exits(8).within(Duration::from_millis(3900));
     let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
@@ -105,7 +107,9 @@ fn c9_runs_that_name_the_same_roots_in_opposite_orders_both_end() {
     let apply = |roots: Vec<&std::path::PathBuf>| {
         let mut command = lab.command(["apply", "--lock-timeout", "25", "--spec"]);
         command.arg(&lab.spec);
-        roots.iter().for_each(|root| drop(command.arg("--root").arg(root)));
+        for root in roots {
+            command.arg("--root").arg(root);
+        }
         kit::run(&mut command)
     };
     for _ in 0..3 {
@@ -115,7 +119,9 @@ fn c9_runs_that_name_the_same_roots_in_opposite_orders_both_end() {
                 scope.spawn(|| apply(roots.iter().rev().collect())),
                 scope.spawn(|| apply(roots.iter().skip(3).chain(&roots[..3]).collect())),
             ];
-            runs.into_iter().for_each(|run| drop(run.join().unwrap().exits(0)));
+            for run in runs {
+                run.join().unwrap().exits(0);
+            }
         });
         for root in &roots {
             kit::run(lab.command(["remove"]).arg("--root").arg(root)).exits(0);
