@@ -100,6 +100,16 @@ impl Failure {
         error.downcast::<Failure>().unwrap_or_else(make)
     }
 
+    /// Fails if one of several steps has failed that do not depend on each other: with every message, and with the kind
+    /// and the remedy of the first.
+    pub fn join(failures: Vec<Failure>) -> Result<(), Failure> {
+        let messages: Vec<_> = failures.iter().map(|failure| failure.message.clone()).collect();
+        match failures.into_iter().next() {
+            Some(first) => Err(Failure { message: messages.join("; "), ..first }),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the failure of a system call on `what` (a path or a description) while `doing`.
     pub fn filesystem(doing: &str, what: impl Display, errno: impl Into<Errno>) -> Self {
         let errno = errno.into();

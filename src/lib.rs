@@ -58,6 +58,7 @@ mod progress;
 mod reserved;
 mod root;
 mod runtime;
+mod secret;
 mod source;
 mod spec;
 mod state;

@@ -43,6 +43,9 @@ pub(super) fn admit<R: Read>(entry: &mut tar::Entry<R>, label: &str) -> Result<E
     if is_pax_sparse(entry) {
         return refuse("is a sparse file");
     }
+    if has_hidden_name(entry.header()) {
+        return refuse("has a NUL in its name");
+    }
     let mode = entry.header().mode().map_err(|error| corrupt(label, &error))?;
     if mode & 0o7000 != 0 && kind == EntryKind::File {
         return refuse(&format!("has mode {mode:04o}: setuid, setgid or sticky"));
@@ -96,6 +99,13 @@ impl Names {
 fn is_pax_sparse<R: Read>(entry: &mut tar::Entry<R>) -> bool {
     let Ok(Some(records)) = entry.pax_extensions() else { return false };
     records.flatten().any(|record| record.key_bytes().starts_with(b"GNU.sparse"))
+}
+
+/// Returns whether a field of the name goes on behind a NUL: readers disagree about what such a member is called.
+fn has_hidden_name(header: &tar::Header) -> bool {
+    let goes_on = |field: &[u8]| field.iter().skip_while(|byte| **byte != 0).any(|byte| *byte != 0);
+    // GNU's header has other things in the prefix's place.
+    goes_on(&header.as_old().name) || header.as_ustar().is_some_and(|ustar| goes_on(&ustar.prefix))
 }
 
 /// Returns a member's name without `./` and trailing slash; `None` for the name `./` itself.

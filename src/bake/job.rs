@@ -10,7 +10,7 @@ use crate::artifact::lockfile::Lockfile;
 use crate::commit::SavedEdits;
 use crate::commit::diff::Diff;
 use crate::source::fetch::Fetcher;
-use crate::spec::Spec;
+use crate::spec::{CertificateFile, Spec};
 
 /// Bake of one or several roots: everything that is the same for all.
 pub(crate) struct Job {
@@ -19,7 +19,7 @@ pub(crate) struct Job {
     /// Artifacts and packages pinned by `nodebake.lock`.
     pub lock: Lockfile,
     /// Certificates and keys that the spec names, by their path in it.
-    pub certificates: BTreeMap<PathBuf, Vec<u8>>,
+    pub certificates: BTreeMap<PathBuf, CertificateFile>,
     /// Fetcher of artifacts.
     pub fetcher: Fetcher,
     /// Directory of this host for decoded members that can't be written to a root's own filesystem.

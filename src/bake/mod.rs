@@ -22,11 +22,12 @@ use crate::bake::artifacts::decode_all;
 use crate::bake::job::{Job, Outcome, Report};
 use crate::bake::prepare::{Planned, prepare};
 use crate::bake::publish::{publish, stage};
-use crate::bake::root::{Bake, DecodedArtifacts, begin, look, open_all};
+use crate::bake::root::{Bake, DecodedArtifacts, lock, look, needs, open_all};
 use crate::interrupt;
 use crate::parallel;
 use crate::root::Root;
 use crate::spec::Base;
+use crate::state;
 
 pub(crate) use alone::plan_alone;
 pub(crate) use expected::expected;
@@ -40,9 +41,8 @@ type Results<T> = Vec<anyhow::Result<T>>;
 /// Bakes every root in `hosts`. All are staged before any is published.
 pub(crate) fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
     let (roots, at_once) = (open_all(job, hosts), hosts.len().clamp(1, ROOTS));
-    // Locks that are waited for are taken in the order given: two runs would each hold what the other wants.
-    let locked_at_once = if job.lock_timeout.is_zero() { at_once } else { 1 };
-    let begun = of_each(&roots, locked_at_once, |root| begin(job, root));
+    let needed = of_each(&roots, at_once, |root| needs(job, root));
+    let begun = each(lock_all(job, needed, at_once), at_once, |bake| look(job, bake));
     let decoded = decode_all(job, &begun);
     let planned = prepare_all(job, begun, &decoded);
     let flushes = flushes(&decoded, hosts.len());
@@ -54,10 +54,27 @@ pub(crate) fn apply(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
 /// Tells what [`apply`] would do; nothing is written below the roots.
 pub(crate) fn plan(job: &Job, hosts: &[PathBuf]) -> Vec<Outcome> {
     let (roots, at_once) = (open_all(job, hosts), hosts.len().clamp(1, ROOTS));
-    let begun = of_each(&roots, at_once, |root| look(job, root));
+    let begun = of_each(&roots, at_once, |root| needs(job, root).and_then(|bake| look(job, bake)));
     let decoded = decode_all(job, &begun);
     let planned = prepare_all(job, begun, &decoded);
     outcomes(hosts, planned.into_iter().map(|planned| planned.map(Planned::report)).collect())
+}
+
+/// Locks every root, and waits for all of them together no longer than the job says. Two runs that wait must not hold
+/// what the other wants: both take their locks in the same order, in whichever order the roots were named.
+fn lock_all<'a>(job: &Job, needed: Results<Bake<'a>>, at_once: usize) -> Results<Bake<'a>> {
+    let deadline = state::deadline(job.lock_timeout);
+    if job.lock_timeout.is_zero() {
+        return each(needed, at_once, |bake| lock(bake, deadline));
+    }
+    let identity =
+        |bake: &anyhow::Result<Bake>| bake.as_ref().ok().and_then(|bake| bake.root.identity().ok());
+    let mut locked: Vec<_> = needed.into_iter().enumerate().collect();
+    locked.sort_by_key(|(_, bake)| identity(bake));
+    let mut locked: Vec<_> =
+        locked.into_iter().map(|(place, bake)| (place, bake.and_then(|bake| lock(bake, deadline)))).collect();
+    locked.sort_by_key(|(place, _)| *place);
+    locked.into_iter().map(|(_, bake)| bake).collect()
 }
 
 /// Plans every root. A package manager or a daemon that is asked takes all of a machine: one root at a time then.

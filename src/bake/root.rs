@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::arch::Arch;
 use crate::archive::decode::Decoded;
@@ -129,34 +130,8 @@ pub(super) fn open_all(job: &Job, hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>
         .collect()
 }
 
-/// Locks a root, recovers it after an unfinished run, and finds out what it is, has and needs.
-pub(super) fn begin<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
-    let (target, artifacts) = needs(job, root)?;
-    let state = State::open(root, job.lock_timeout)?;
-    let begun = || -> anyhow::Result<(Option<Receipt>, Survey)> {
-        let receipt = recover::recover(root, &state)?.reported(root, &job.fetcher.progress);
-        let found = survey(root, receipt.as_ref())?;
-        Ok((receipt, found))
-    };
-    match begun() {
-        Ok((receipt, found)) => {
-            Ok(Bake { root, state: Some(state), receipt, target, artifacts, found, from_packages: None })
-        }
-        // Only what an earlier run has left was looked at: the next run settles it.
-        Err(error) if matches!(error::kind(&error), Some(Kind::Interrupted(_))) => Err(error),
-        Err(error) => Err(abandon(root, Some(state), error)),
-    }
-}
-
-/// Finds out the same as [`begin`] without a lock, so that nothing may be written.
-pub(super) fn look<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
-    let (target, artifacts) = needs(job, root)?;
-    let receipt = state::receipt(root)?;
-    let found = survey(root, receipt.as_ref())?;
-    Ok(Bake { root, state: None, receipt, target, artifacts, found, from_packages: None })
-}
-
-fn needs(job: &Job, root: &Root) -> anyhow::Result<(Target, Vec<Artifact>)> {
+/// Finds out what a root is and needs.
+pub(super) fn needs<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
     if job.spec.package().is_some() {
         // A root without a package manager is refused before anything is fetched.
         Distribution::of(root)?;
@@ -164,7 +139,35 @@ fn needs(job: &Job, root: &Root) -> anyhow::Result<(Target, Vec<Artifact>)> {
     let arch = arch(&job.spec, root, &job.fetcher.progress)?;
     let target = Target { arch, glibc: target::glibc(root, arch)? };
     let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;
-    Ok((target, artifacts))
+    let found = Survey::default();
+    Ok(Bake { root, state: None, receipt: None, target, artifacts, found, from_packages: None })
+}
+
+/// Locks a root.
+pub(super) fn lock(bake: Bake, deadline: Instant) -> anyhow::Result<Bake> {
+    let state = Some(State::open(bake.root, deadline)?);
+    Ok(Bake { state, ..bake })
+}
+
+/// Finds out what a root has, after it is recovered from an unfinished run. Where it is not locked, nothing is written.
+pub(super) fn look<'a>(job: &Job, mut bake: Bake<'a>) -> anyhow::Result<Bake<'a>> {
+    let found = || -> anyhow::Result<(Option<Receipt>, Survey)> {
+        let receipt = match &bake.state {
+            Some(state) => recover::recover(bake.root, state)?.reported(bake.root, &job.fetcher.progress),
+            None => state::receipt(bake.root)?,
+        };
+        let found = survey(bake.root, receipt.as_ref())?;
+        Ok((receipt, found))
+    };
+    match found() {
+        Ok((receipt, found)) => {
+            (bake.receipt, bake.found) = (receipt, found);
+            Ok(bake)
+        }
+        // Only what an earlier run has left was looked at: the next run settles it.
+        Err(error) if matches!(error::kind(&error), Some(Kind::Interrupted(_))) => Err(error),
+        Err(error) => Err(abandon(bake.root, bake.state, error)),
+    }
 }
 
 fn survey(root: &Root, receipt: Option<&Receipt>) -> Result<Survey, Failure> {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::source::Source;
 use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
 use crate::source::open::{self, LONGEST_CERTIFICATES};
-use crate::spec::Spec;
+use crate::spec::{CertificateFile, Spec};
 
 /// Name of the spec in the working directory.
 const DEFAULT_SPEC: &str = "nodebake.yaml";
@@ -30,6 +31,10 @@ const LONGEST: u64 = 2 << 20;
 
 /// Limit of the bytes of all certificates that a spec names.
 const LONGEST_TOGETHER: u64 = 4 << 20;
+
+/// Latest modification time of an installed file, in the year 2242: the last that a tar header has digits for, and ext4
+/// and xfs can keep it as well.
+const LATEST: i64 = (1 << 33) - 1;
 
 /// Name of the lock, beside the spec.
 pub(super) const LOCK: &str = "nodebake.lock";
@@ -67,7 +72,7 @@ pub(super) struct UserInput {
     /// Lock beside the spec; empty where there is none.
     pub lock: Lockfile,
     /// Certificates that the spec names, by their path in it.
-    pub certificates: BTreeMap<PathBuf, Vec<u8>>,
+    pub certificates: BTreeMap<PathBuf, CertificateFile>,
 }
 
 impl Input {
@@ -127,25 +132,31 @@ fn read(path: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// Reads the certificates that the spec names.
-fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
+fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, CertificateFile>, Failure> {
     let (mut certificates, mut read) = (BTreeMap::new(), 0);
     for path in spec.certificate_paths() {
         let host = folder.join(&path);
         let refuse = |why: String| {
             Failure::new(Kind::Invalid, format!("certificate `{}` of the spec: {why}", host.display()))
         };
-        let bytes = open::read(&host, LONGEST_CERTIFICATES)
+        let file = read_certificate(&host)
             .map_err(|error| refuse(error.to_string()).help("paths in the spec start from its own folder"))?;
-        read += bytes.len() as u64;
+        read += file.bytes.len() as u64;
         if read > LONGEST_TOGETHER {
             let why = format!("with those before it, it has more than {LONGEST_TOGETHER} bytes");
             return Err(
                 refuse(why).help("name the authority of each mirror, not a bundle of all authorities")
             );
         }
-        certificates.insert(path, bytes);
+        certificates.insert(path, file);
     }
+    spec.check_authorities(&certificates)?;
     Ok(certificates)
+}
+
+fn read_certificate(path: &Path) -> std::io::Result<CertificateFile> {
+    let is_private = std::fs::metadata(path)?.permissions().mode() & 0o004 == 0;
+    Ok(CertificateFile { bytes: open::read(path, LONGEST_CERTIFICATES)?, is_private })
 }
 
 /// Returns the architectures that are named, else the spec's, else those that are pinned.
@@ -217,14 +228,15 @@ pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<P
 
 /// Returns the seconds in SOURCE_DATE_EPOCH, else 0: <https://reproducible-builds.org/specs/source-date-epoch/>.
 pub(super) fn source_date_epoch() -> Result<i64, Failure> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) if text.is_empty() => Ok(0),
-        Ok(text) => text.parse().map_err(|_| {
-            Failure::new(
-                Kind::Usage,
-                format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds", printable(&text)),
-            )
-        }),
-        Err(_) => Ok(0),
-    }
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
+        return Ok(0);
+    };
+    let text = text.to_string_lossy();
+    let seconds = text.parse().ok().filter(|seconds| (0..=LATEST).contains(seconds));
+    seconds.ok_or_else(|| {
+        let message =
+            format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds from 0 to {LATEST}", printable(&text));
+        Failure::new(Kind::Usage, message)
+            .help("give seconds since 1970, such as `git log -1 --format=%ct` prints")
+    })
 }

@@ -11,6 +11,7 @@ use crate::commit::diff::{self, Action, Change, Diff};
 use crate::error::{Kind, kind};
 use crate::node::Node;
 use crate::plan::from_packages::PackageChange;
+use crate::printable::steers;
 
 /// Document of `plan --json` and `apply --json`.
 #[derive(Debug, Serialize)]
@@ -135,7 +136,34 @@ fn changed(change: &Change) -> Changed {
     }
 }
 
-/// Formats a JSON document.
+/// Formats a JSON document. A character that steers a terminal is escaped: the value is the same, and nothing of a root
+/// turns what is shown around.
 pub(super) fn json(value: &impl Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value)? + "\n")
+    let text = serde_json::to_string_pretty(value)?;
+    // The only raw control characters are the line breaks between values.
+    let escaped = text.chars().fold(String::with_capacity(text.len() + 1), |mut text, c| {
+        match steers(c) && c != '\n' {
+            true => text += &format!("\\u{:04x}", u32::from(c)),
+            false => text.push(c),
+        }
+        text
+    });
+    Ok(escaped + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::json;
+
+    #[test]
+    fn r21_json_has_no_character_that_steers_a_terminal() {
+        let steering =
+            (0..0x20).chain(0x7f..0xa0).chain([0x61c]).chain(0x200e..=0x202e).chain(0x2066..=0x2069);
+        let all: String = steering.filter_map(char::from_u32).chain(['"', '\\', 'é', '😀']).collect();
+        let text = json(&[&all]).unwrap();
+        let raw: Vec<char> =
+            text.chars().filter(|c| !c.is_ascii_graphic() && !" \né😀".contains(*c)).collect();
+        assert!(raw.is_empty(), "{raw:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [all]);
+    }
 }

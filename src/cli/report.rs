@@ -11,6 +11,7 @@ use crate::error::failure;
 use crate::node::{Content, Node, Want};
 use crate::plan::from_packages::PackageChange;
 use crate::printable::printable;
+use crate::secret;
 use crate::verify::finding::{Finding, Passed, Skipped, Verdict};
 
 /// Formats the changes of a root: one line a path, for a plan with a diff of its text, and the counts at the end.
@@ -85,14 +86,15 @@ fn detail(change: &Change) -> String {
     text
 }
 
-/// Formats the changed lines of a text file. A file that only root may read can hold secrets: its text is not shown.
+/// Formats the changed lines of a text file. A file that only root may read can hold secrets, and so can an older text
+/// at its path: neither is shown.
 fn hunk(change: &Change) -> String {
     let Some(Want::File { mode, content: Content::Text(new) }) = &change.want else { return String::new() };
     let was_secret = matches!(&change.found, Some(Node::File { mode, .. }) if mode.0 & 0o077 == 0);
-    if mode & 0o077 == 0 || was_secret {
+    let old = change.text.as_deref().unwrap_or_default();
+    if mode & 0o077 == 0 || was_secret || secret::is_in(old) {
         return "    (content not shown: it may hold secrets)\n".to_owned();
     }
-    let old = change.text.as_deref().unwrap_or_default();
     let new = String::from_utf8_lossy(new);
     let diff = similar::TextDiff::from_lines(old, new.as_ref());
     let mut text = String::new();
@@ -131,7 +133,7 @@ pub(super) fn verdict(host: &Path, verdict: &Verdict) -> String {
 pub fn error(error: &anyhow::Error) {
     let mut text = format!("nodebake: error: {}\n", escape(&format!("{error:#}")));
     if let Some(help) = failure(error).and_then(|failure| failure.help.as_ref()) {
-        text += &format!("  help: {}\n", printable(help));
+        text += &format!("  help: {}\n", escape(help));
     }
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
@@ -141,7 +143,7 @@ fn lines(text: &str) -> String {
     text.lines().flat_map(|line| [printable(line), "\n".to_owned()]).collect()
 }
 
-/// Makes a message printable, but keeps line breaks: a TOML error shows the line that it is about.
+/// Makes a message fit to be shown, but keeps line breaks: a package manager's log has several lines.
 pub(super) fn escape(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+    secret::without_credentials(text).lines().map(printable).collect::<Vec<_>>().join("\n")
 }

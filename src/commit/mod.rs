@@ -143,7 +143,14 @@ impl Commit<'_> {
     fn stage_file(&self, change: &Change) -> Result<(), Failure> {
         let temporary = change.path.temporary();
         // Such a name is only nodebake's, even if no intent contains it.
-        self.root.remove_file(&temporary)?;
+        if let Err(failure) = self.root.remove_file(&temporary) {
+            if !self.root.is_directory(&temporary)? {
+                return Err(failure);
+            }
+            let shown = self.root.shown(&temporary);
+            let message = format!("`{shown}` is a directory, and a file is staged under this name");
+            return Err(Failure::new(Kind::Unsafe, message).help("move it away and run again"));
+        }
         match &change.want {
             Some(Want::File { mode, content: Content::Text(bytes) }) => {
                 self.root.write_new(&temporary, *mode, bytes, self.mtime)

@@ -57,14 +57,17 @@ fn recover_from(
     if recovery.is_fresh(&packages) {
         return Ok(None);
     }
+    // What can't be cleaned up at one path keeps nothing at another; the intent stays until all is done.
+    let mut failures = recovery.remove_temporaries();
     let extent = recovery.extent()?;
     let mut receipt = recovery.old_receipt(packages);
     for (path, step) in &intent.paths {
-        recovery.settle(path, step, &extent, &mut receipt)?;
+        failures.extend(recovery.settle(path, step, &extent, &mut receipt).err());
     }
     receipt.artifacts = recovery.artifacts(&extent, &receipt);
     receipt.directories.extend(intent.directories.iter().cloned());
-    prune_directories(root, &mut receipt)?;
+    failures.extend(prune_directories(root, &mut receipt).err());
+    Failure::join(failures)?;
     recovery.save(receipt)
 }
 
@@ -86,19 +89,23 @@ fn leave_unused_mounts(root: &Root, intent: &mut Intent) -> Result<Vec<ImagePath
 /// Removes created directories that are empty, and drops from the receipt those that do not exist. The
 /// directories above the state are removed together with the state.
 pub(super) fn prune_directories(root: &Root, receipt: &mut Receipt) -> Result<(), Failure> {
-    let mut kept = BTreeSet::new();
+    let (mut kept, mut failures) = (BTreeSet::new(), Vec::new());
     for directory in receipt.directories.iter().rev() {
         let used = receipt.paths.keys().any(|path| path.is_below(directory));
+        let stays = || Ok(!root.remove_empty_directory(directory)? && root.is_directory(directory)?);
         if used
             || paths::is_above(directory)
             || !root.permits(directory)?
-            || (!root.remove_empty_directory(directory)? && root.is_directory(directory)?)
+            || stays().unwrap_or_else(|failure| {
+                failures.push(failure);
+                true
+            })
         {
             kept.insert(directory.clone());
         }
     }
     receipt.directories = kept;
-    Ok(())
+    Failure::join(failures)
 }
 
 /// Recovery of one root: its locked state, the receipt before the run and the run's intent.
@@ -140,13 +147,21 @@ impl Recovery<'_> {
         self.old.is_none() && nothing && self.intent.directories.iter().all(paths::is_above)
     }
 
-    /// Removes all temporary files and finds out how far the run got.
+    /// Removes all temporary files; returns the failures.
+    fn remove_temporaries(&self) -> Vec<Failure> {
+        let temporaries = self.intent.paths.values().filter_map(|step| step.temporary.as_ref());
+        let remove = |temporary: &ImagePath| match self.root.remove_file(temporary) {
+            // A directory of that name is none of nodebake's.
+            Err(_) if self.root.is_directory(temporary).unwrap_or(false) => None,
+            other => other.err(),
+        };
+        temporaries.filter_map(remove).collect()
+    }
+
+    /// Finds out how far the run got.
     fn extent(&self) -> Result<Extent, Failure> {
         let mut reached = BTreeSet::new();
         for (path, step) in &self.intent.paths {
-            if let Some(temporary) = &step.temporary {
-                self.root.remove_file(temporary)?;
-            }
             if step.acts && self.is_reached(path, step)? {
                 reached.insert(path.clone());
             }

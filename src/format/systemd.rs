@@ -18,6 +18,13 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
+/// Quotes a value of an EnvironmentFile=, where no specifier is known and a backslash stands for itself but before a few
+/// characters (systemd.exec(5), systemd's src/basic/env-file.c).
+pub(crate) fn environment_quoted(text: &str) -> String {
+    let escape = |c: char| matches!(c, '"' | '\\' | '`' | '$').then_some('\\').into_iter().chain([c]);
+    format!("\"{}\"", text.chars().flat_map(escape).collect::<String>())
+}
+
 /// Returns whether `name` matches `pattern` as systemd matches presets: fnmatch(3) with FNM_NOESCAPE in the C locale.
 ///
 /// One pass over the pattern, because a root can contain any: the time grows with the product of the lengths.

@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
+use crate::secret;
 
 /// Size limit of a document, checked before it is parsed; a spec of 10,000 mirrors is shorter.
 const LONGEST: usize = 1 << 20;
@@ -86,13 +87,16 @@ fn explain(error: &serde_yaml::Error, text: &str, name: &str) -> Failure {
 /// Rewords the parser's message: without names of Rust types and without values that may be secrets.
 fn plain(message: &str) -> String {
     let mut text = message.to_owned();
-    if let Some((before, after)) = text.split_once("invalid type: string \"") {
-        let (value, rest) = after.rsplit_once("\", expected").unwrap_or((after, ""));
-        let secret = ["proxy", "headers"].iter().any(|key| before.contains(key));
-        if secret || value.contains('@') || value.contains("://") {
-            text = format!("{before}invalid type: a string, expected{rest}");
+    for wrong in ["invalid type: ", "invalid value: "] {
+        let Some((before, after)) = text.split_once(wrong) else { continue };
+        let (value, rest) = after.rsplit_once(", expected").unwrap_or((after, ""));
+        let is_url = value.contains('@') || value.contains("://");
+        if let Some((kind, _)) = value.split_once([' ', '`']).filter(|_| is_url || secret::is_in_key(before))
+        {
+            text = format!("{before}{wrong}{kind}, expected{rest}");
         }
     }
+    text = secret::without_any_credentials(&text);
     if text.contains("more than one document") {
         text = "a second document begins; expected one".to_owned();
     }

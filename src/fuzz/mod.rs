@@ -37,7 +37,7 @@ use crate::runtime::containerd::{Release, lookup};
 use crate::runtime::{Runtime, RuntimeInputs, Settings};
 use crate::source::bundle::Bundle;
 use crate::source::section::Section;
-use crate::spec::Spec;
+use crate::spec::{CertificateFile, Spec};
 use crate::state::{Intent, Receipt};
 
 pub use package_managers::{dpkg, key, rpm};
@@ -93,8 +93,8 @@ pub fn bundle(data: &[u8]) {
 pub fn spec(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(spec) = Spec::parse(text, "nodebake.yaml", Path::new(".")) else { return };
-    let certificates: BTreeMap<PathBuf, Vec<u8>> =
-        spec.certificate_paths().into_iter().map(|path| (path, b"PEM\n".to_vec())).collect();
+    let certificates: BTreeMap<PathBuf, CertificateFile> =
+        spec.certificate_paths().into_iter().map(|path| (path, CertificateFile::default())).collect();
     let runtime = Runtime::Containerd;
     let mut entries = kernel::entries(&spec.kernel);
     entries.extend(runtime.registry_files(&spec, &certificates).unwrap_or_default());

@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use readers::{environment, settings};
+use readers::{environment, environment_file, settings};
 
 use crate::error::{Failure, Kind};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::{crictl, kernel};
 use crate::runtime::{Runtime, RuntimeInputs};
-use crate::spec::Spec;
+use crate::spec::{CertificateFile, Spec};
 
 /// Value of the spec that reaches a file: its key, a prefix that makes it valid, and its reader.
 struct Reached {
@@ -77,7 +77,8 @@ const fn reached(yaml: &'static str, prefix: &'static str, read: fn(&Written) ->
 type Written = BTreeMap<String, String>;
 
 fn written(spec: &Spec) -> Result<Written, Failure> {
-    let certificates = spec.certificate_paths().into_iter().map(|path| (path, b"PEM".to_vec())).collect();
+    let certificates =
+        spec.certificate_paths().into_iter().map(|path| (path, CertificateFile::default())).collect();
     let runtime = Runtime::Containerd;
     let inputs = RuntimeInputs { version: "2.1.9", default_config: None, cni_bin: None, packaged_unit: None };
     let mut entries = runtime.registry_files(spec, &certificates)?;
@@ -118,7 +119,8 @@ fn base_names(paths: Vec<String>) -> Vec<String> {
 }
 
 fn variable(files: &Written, name: &str) -> Vec<String> {
-    let all = environment(&files["10-nodebake.conf"]);
+    let mut all = environment(&files["10-nodebake.conf"]);
+    all.extend(files.get("nodebake-proxy.env").into_iter().flat_map(|text| environment_file(text)));
     all.into_iter().filter(|(found, _)| found == name).map(|(_, value)| value).collect()
 }
 

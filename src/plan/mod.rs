@@ -19,7 +19,11 @@ use crate::path::ImagePath;
 use crate::plan::from_packages::FromPackages;
 use crate::plan::possible::Claim;
 use crate::runtime::RuntimeInputs;
-use crate::spec::Spec;
+use crate::secret;
+use crate::spec::{CertificateFile, Spec};
+
+/// Bits of a mode that are its owner's.
+const OWNERS: u32 = 0o700;
 
 /// Component of the files that configure a package manager.
 const PACKAGES: &str = "packages";
@@ -82,8 +86,8 @@ pub(crate) struct Inputs<'a> {
     pub arch: &'a str,
     /// The members of all artifacts.
     pub members: &'a [Placed],
-    /// Content of the certificates that the spec names, by their path on the build host.
-    pub certificates: &'a BTreeMap<PathBuf, Vec<u8>>,
+    /// The certificates that the spec names, by their path on the build host.
+    pub certificates: &'a BTreeMap<PathBuf, CertificateFile>,
     /// Output of `containerd config default`, for `base: default`.
     pub default_config: Option<&'a str>,
     /// Everything that packages bring, if the spec asks for packages.
@@ -139,6 +143,18 @@ fn refuse_impossible(path: &ImagePath, want: &Want, component: &str) -> Result<(
     })
 }
 
+/// Takes the rights of others from a text that holds a secret, wherever in the spec it came in.
+fn private(want: Want) -> Want {
+    match want {
+        Want::File { mode, content: Content::Text(bytes) }
+            if secret::is_in(&String::from_utf8_lossy(&bytes)) =>
+        {
+            Want::File { mode: mode & OWNERS, content: Content::Text(bytes) }
+        }
+        other => other,
+    }
+}
+
 impl Plan {
     /// Makes a plan without a path, as `remove` applies it.
     pub(crate) fn empty(arch: &str) -> Plan {
@@ -152,6 +168,7 @@ impl Plan {
 
     /// Adds one entry; a path that has one already is an error.
     fn add(&mut self, path: ImagePath, want: Want, component: &str) -> Result<(), Failure> {
+        let want = private(want);
         refuse_impossible(&path, &want, component)?;
         let entry = Entry { want, component: component.to_owned() };
         match self.entries.insert(path.clone(), entry) {

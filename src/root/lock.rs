@@ -1,9 +1,8 @@
-//! Takes locks (flock) on files and directories of a root.
+//! Takes locks (flock) on files of a root that only root can open.
 //!
 //! This module must not know what a lock protects.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -34,18 +33,6 @@ impl Root {
             FileType::RegularFile => Ok(File::from(opened)),
             _ => Err(self.no_file(path)),
         }
-    }
-
-    /// Locks the directory that holds `path` until the result is dropped; `None` if another process holds
-    /// the lock.
-    pub(crate) fn lock_above(&self, path: &ImagePath) -> Result<Option<OwnedFd>, Failure> {
-        let above = path.parent();
-        let shown = above.as_ref().map_or("/", ImagePath::as_str);
-        let opened = self.resolver.open_readable(above.as_ref().map_or(".", ImagePath::relative));
-        let directory = opened.map_err(|errno| self.resolver.refused(shown, errno))?;
-        let locked = at::try_lock(&directory);
-        let locked = locked.map_err(|errno| self.failed("locking the parent of", path, errno))?;
-        Ok(locked.then_some(directory))
     }
 
     /// Takes the lock on `file`; returns false if another process holds it.

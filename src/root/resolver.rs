@@ -92,7 +92,7 @@ impl Resolver {
         }
     }
 
-    /// Opens the directory at `relative` to read, lock or sync it.
+    /// Opens the directory at `relative` to read or sync it.
     pub(super) fn open_readable(&self, relative: &str) -> Result<OwnedFd, Errno> {
         self.open(relative, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
     }

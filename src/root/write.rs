@@ -162,6 +162,8 @@ impl Root {
         let Some(at) = self.changeable(path)? else { return self.was_missing(path) };
         match rustix::fs::unlinkat(&at.directory, &at.name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // A filesystem that is read-only says so before it looks for the name.
+            Err(Errno::ROFS) if self.stat_at(&at, path)?.is_none() => Ok(()),
             Err(errno) => Err(self.failed("removing", path, errno)),
         }
     }
@@ -171,6 +173,7 @@ impl Root {
         let Some(at) = self.changeable(path)? else { return Ok(true) };
         match rustix::fs::unlinkat(&at.directory, &at.name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::ROFS) if self.stat_at(&at, path)?.is_none() => Ok(true),
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::BUSY) => Ok(false),
             Err(errno) => Err(self.failed("removing directory", path, errno)),
         }

@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::node::{Node, Shape, Want};
 use crate::path::ImagePath;
 use crate::runtime::containerd::lookup;
-use crate::spec::Spec;
+use crate::spec::{CertificateFile, Spec};
 
 pub(crate) use crate::spec::Runtime;
 pub(crate) use containerd::lookup::Host;
@@ -130,12 +130,12 @@ impl Runtime {
         }
     }
 
-    /// Computes the files that say where the images of each registry are pulled from. `certificates` has the bytes
+    /// Computes the files that say where the images of each registry are pulled from. `certificates` has the files
     /// of [`Spec::certificate_paths`].
     pub(crate) fn registry_files(
         self,
         spec: &Spec,
-        certificates: &BTreeMap<PathBuf, Vec<u8>>,
+        certificates: &BTreeMap<PathBuf, CertificateFile>,
     ) -> Result<Vec<(ImagePath, Want)>, Failure> {
         match self {
             Runtime::Containerd => {

@@ -30,12 +30,9 @@ use crate::spec::scalar::{ArchName, ComponentName, ModuleName, SysctlName, Versi
 use crate::spec::value::{Scalar, Sha256, visit};
 
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
-pub(crate) use registry::{Mirror, Registry};
+pub(crate) use registry::{CertificateFile, Mirror, Registry};
 pub(crate) use runtime::Runtime;
 pub(crate) use scalar::RegistryName;
-
-/// Limit of registries: the receipt of a root could not name the files of more.
-const MOST_REGISTRIES: usize = 4096;
 
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -146,12 +143,7 @@ impl Spec {
     /// Refuses values that are read and not supported yet.
     fn check(&self) -> Result<(), Failure> {
         self.check_package()?;
-        if self.registries.len() > MOST_REGISTRIES {
-            let message = format!("registries: more than {MOST_REGISTRIES}");
-            return Err(
-                Failure::new(Kind::Invalid, message).help("`_default` is for all that have no own entry")
-            );
-        }
+        self.check_registries()?;
         self.check_certificates()?;
         let unsupported = if self.containerd.config.base == Base::Existing {
             Some("containerd.config.base: `existing`")

@@ -13,6 +13,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::format::openpgp::Fingerprint;
+use crate::secret::redacted;
 use crate::spec::scalar::{OneLine, checked_text};
 use crate::spec::value::visit;
 
@@ -150,10 +151,10 @@ checked_text!(
         }
         let scheme = text.split_once("://").map(|(scheme, _)| scheme);
         if !matches!(scheme, Some("http" | "https" | "file")) {
-            return Err(format!("`{}` is no URL of a repository; expected http://, https:// or file://", text.escape_default()));
+            return Err(format!("`{}` is no URL of a repository; expected http://, https:// or file://", redacted(&text).escape_default()));
         }
         match text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | '#' | '?' | '[' | ']')) {
-            true => Err(format!("`{}` is not a plain URL", text.escape_default())),
+            true => Err(format!("`{}` is not a plain URL: it has a query, or a character that would need quotes", redacted(&text).escape_default())),
             false => Ok(text.trim_end_matches('/').to_owned()),
         }
     }

@@ -12,6 +12,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::error::{Failure, Kind};
+use crate::secret;
 use crate::spec::Spec;
 use crate::spec::scalar::{Duration, MirrorUrl, OneLine, RegistryName};
 use crate::spec::value::{Clients, Files, visit};
@@ -27,7 +29,60 @@ pub(crate) struct Registry {
     pub mirrors: Vec<Mirror>,
 }
 
+/// File of certificates or a key, as it was read on the build host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CertificateFile {
+    /// Content of the file.
+    pub bytes: Vec<u8>,
+    /// Others than its owner and its group can't read it.
+    pub is_private: bool,
+}
+
+/// Most registries of a spec: each is a directory and a file in the root.
+const MOST_REGISTRIES: usize = 1000;
+
+/// Most mirrors of all registries, and most certificates: far more than a node's containerd can try.
+const MOST_MIRRORS: usize = 4000;
+
 impl Spec {
+    /// Refuses more registries, mirrors and certificates than a root's plan has room for.
+    pub(super) fn check_registries(&self) -> Result<(), Failure> {
+        let mirrors = self.registries.values().map(|registry| registry.mirrors.len()).sum();
+        let counts = [
+            (self.registries.len(), MOST_REGISTRIES, "registries"),
+            (mirrors, MOST_MIRRORS, "mirrors"),
+            (self.certificate_paths().len(), MOST_REGISTRIES, "certificates and keys"),
+        ];
+        match counts.into_iter().find(|(count, most, _)| count > most) {
+            Some((count, most, what)) => {
+                let message = format!("registries: {count} {what}; at most {most} are supported");
+                Err(Failure::new(Kind::Invalid, message)
+                    .help("`_default` is for all registries that have the same mirrors"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a private key among authorities: it would be given to every node, and containerd does not read it.
+    pub(crate) fn check_authorities(
+        &self,
+        files: &BTreeMap<PathBuf, CertificateFile>,
+    ) -> Result<(), Failure> {
+        for (name, registry) in &self.registries {
+            let authorities = registry.mirrors.iter().flat_map(|mirror| &mirror.ca.0);
+            for path in authorities {
+                let key = files.get(path).and_then(|file| secret::private_key(&file.bytes));
+                if let Some(key) = key {
+                    let message =
+                        format!("registries.{name}: `ca: {}` has a private key ({key})", path.display());
+                    return Err(Failure::new(Kind::Invalid, message)
+                        .help("name a file that has nothing but certificates; a key belongs to `client`"));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
     pub(crate) fn certificate_paths(&self) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = self.certificates().map(|(_, path)| path.clone()).collect();

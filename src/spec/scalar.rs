@@ -15,6 +15,7 @@ use crate::error::Failure;
 use crate::format::{toml, yaml};
 use crate::path::ImagePath;
 use crate::reserved::reserved_from_registries;
+use crate::secret::redacted;
 
 /// Declares a kind of string: `check` returns the text as it is kept, or what is wrong with it.
 macro_rules! checked_text {
@@ -131,15 +132,16 @@ checked_text!(
         if text.contains('@') {
             return Err("credentials in a URL are not used by containerd; put them into `headers`".to_owned());
         }
+        let shown = redacted(&text).escape_default().to_string();
         if !text.contains("://") {
-            return Err(format!("`{text}` has no scheme; expected a URL such as https://{text}"));
+            return Err(format!("`{shown}` has no scheme; expected a URL such as https://{shown}"));
         }
-        let url = reqwest::Url::parse(&text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+        let url = reqwest::Url::parse(&text).map_err(|error| format!("`{shown}` is not a URL: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("scheme `{}` is not supported; expected http or https", url.scheme()));
         }
         if url.query().is_some() || url.fragment().is_some() || text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\\')) {
-            return Err(format!("`{}` is not a plain URL of scheme, host, port and path", text.escape_default()));
+            return Err(format!("`{shown}` is not a plain URL of scheme, host, port and path"));
         }
         Ok(text.trim_end_matches('/').to_owned())
     }

@@ -3,17 +3,17 @@
 //! This module must not read a receipt or an intent.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
 use crate::interrupt;
-use crate::node::Node;
+use crate::node::{Node, Octal, Owner};
 use crate::parallel;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::state::Intent;
-use crate::state::paths::{FILES, directory, inside};
+use crate::state::paths::{FILES, LOCK, directory, inside};
 
 /// Temporary name of the topmost new directory while the state is created or removed.
 const BUILDING: &str = ".nodebake-state";
@@ -21,26 +21,25 @@ const BUILDING: &str = ".nodebake-state";
 /// Interval between two attempts to take a lock.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How often a lock may vanish before it is taken: each time another run has finished with it.
+const RACES: usize = 16;
+
 /// Time to wait for another run that creates or removes the state at the same moment.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(5);
 
 /// Creates the state in one step, with an intent that names the directories created above it. A kill leaves
 /// either all of it or one name that the next run removes. Returns false if the state existed.
 pub(super) fn create(root: &Root, deadline: Instant) -> Result<bool, Failure> {
-    let lock = inside(".lock");
+    let lock = inside(LOCK);
     let missing = root.missing_directories(&lock)?;
     let Some(top) = missing.first() else { return Ok(false) };
-    let guard = guard(root, top, deadline)?;
-    // Another run may have created it before the lock was taken.
-    if root.missing_directories(&lock)? != missing {
-        return Ok(false);
-    }
-    clear_tree(root, top)?;
+    // Another run may create it before the lock is taken.
+    let is_missing = || Ok(root.missing_directories(&lock)? == missing);
+    let Some(_held) = hold(root, top, deadline, is_missing)? else { return Ok(false) };
     if let Err(failure) = build(root, &missing, top) {
         let _ = clear_tree(root, top);
         return Err(failure);
     }
-    drop(guard);
     if let Err(failure) = root.sync_directory(top.parent().as_ref()) {
         destroy_directory(root, &missing.into_iter().collect())?;
         return Err(failure);
@@ -48,23 +47,22 @@ pub(super) fn create(root: &Root, deadline: Instant) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Builds the state under its temporary name and renames it to `top`.
+/// Completes the state under its temporary name, where a killed run may have left a part of it, and renames it to
+/// `top`.
 fn build(root: &Root, missing: &[ImagePath], top: &ImagePath) -> Result<(), Failure> {
-    for directory in missing {
-        root.make_directory(&while_building(directory, top)?, 0o755)?;
-    }
     let mut intent = Intent::new("", Vec::new());
     intent.directories.extend(missing.iter().filter(|path| **path != directory()).cloned());
     let text = intent.text()?;
-    let files = vec![(inside("pending.json"), 0o644, text.as_str()), (inside(".lock"), 0o600, "")];
-    let flushes = parallel::flushes(0);
-    parallel::try_each(files, flushes, |(path, mode, text)| {
-        let new = while_building(&path, top)?;
-        root.write_new(&new, mode, text.as_bytes(), 0)?;
-        root.label_as(&new, &path)
-    })?;
-    parallel::try_each(missing.iter().collect(), flushes, |path| {
+    for name in FILES.iter().filter(|name| **name != LOCK) {
+        root.remove_file(&while_building(&inside(name), top)?)?;
+    }
+    let pending = while_building(&inside("pending.json"), top)?;
+    root.write_new(&pending, 0o644, text.as_bytes(), 0)?;
+    root.label_as(&pending, &inside("pending.json"))?;
+    root.label_as(&while_building(&inside(LOCK), top)?, &inside(LOCK))?;
+    parallel::try_each(missing.iter().collect(), parallel::flushes(0), |path| {
         let new = while_building(path, top)?;
+        root.set_directory(&new, Octal(0o755), Owner::default())?;
         root.label_as(&new, path)?;
         root.sync_directory(Some(&new))
     })?;
@@ -84,10 +82,14 @@ pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> R
         }
         top = parent;
     }
-    let _guard = guard(root, &top, Instant::now() + TAKEOVER_WAIT)?;
-    let building = building(&top);
-    clear_tree(root, &top)?;
-    root.rename_beside(&top, &building)?;
+    let deadline = Instant::now() + TAKEOVER_WAIT;
+    while let Err(failure) = root.rename_beside(&top, &building(&top)) {
+        // Another run has been killed, or looks whether the state exists.
+        if !is_building(root, &top)? {
+            return Err(failure);
+        }
+        clear_leftover(root, &top, deadline)?;
+    }
     let cleared = root.sync_directory(top.parent().as_ref()).and_then(|()| clear_tree(root, &top));
     match cleared {
         Ok(()) => Ok(()),
@@ -100,46 +102,124 @@ pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> R
 
 /// Removes the temporary name that a killed [`create`] or [`destroy_directory`] has left.
 pub(super) fn clear_building(root: &Root) -> Result<(), Failure> {
-    let missing = root.missing_directories(&inside(".lock"))?;
-    let Some(top) = missing.first() else { return Ok(()) };
-    if !root.has(&building(top))? {
-        return Ok(());
+    let missing = root.missing_directories(&inside(LOCK))?;
+    match missing.first() {
+        Some(top) => clear_leftover(root, top, Instant::now() + TAKEOVER_WAIT),
+        None => Ok(()),
     }
-    let _guard = guard(root, top, Instant::now() + TAKEOVER_WAIT)?;
-    clear_tree(root, top)
 }
 
-/// Removes the state's own files and directories under the temporary name of `top`, if it exists. Under that name
-/// nodebake makes nothing but a directory: what else it is goes as a whole.
-fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
-    match root.node(&building(top))? {
-        None => return Ok(()),
-        Some(Node::Directory { .. }) => {}
-        Some(_) => {
-            root.remove_file(&building(top))?;
-            return root.sync_directory(top.parent().as_ref());
-        }
+fn clear_leftover(root: &Root, top: &ImagePath, deadline: Instant) -> Result<(), Failure> {
+    match hold(root, top, deadline, || is_building(root, top))? {
+        Some(_held) => clear_tree(root, top),
+        None => Ok(()),
     }
-    for name in FILES {
+}
+
+/// Removes the state's own files and directories under the temporary name of `top`, if it exists; the lock is the last
+/// file, because it is what keeps other runs away. Under that name nodebake makes nothing but a directory: what else it
+/// is goes as a whole.
+fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
+    if !is_building(root, top)? {
+        return Ok(());
+    }
+    if !matches!(root.node(&building(top))?, Some(Node::Directory { .. })) {
+        root.remove_file(&building(top))?;
+        return root.sync_directory(top.parent().as_ref());
+    }
+    for name in FILES.iter().rev() {
         root.remove_file(&while_building(&inside(name), top)?)?;
     }
-    let above = inside("x").ancestors();
-    for path in above.iter().rev().filter(|path| *path == top || path.is_below(top)) {
-        root.remove_empty_directory(&while_building(path, top)?)?;
-    }
+    remove_directories(root, top)?;
     root.sync_directory(top.parent().as_ref())
 }
 
-/// Prevents other runs from creating or removing `top` until the result is dropped.
-fn guard(root: &Root, top: &ImagePath, deadline: Instant) -> Result<OwnedFd, Failure> {
-    loop {
-        if let Some(guard) = root.lock_above(top)? {
-            return Ok(guard);
+/// Takes the lock of the state under its temporary name, which is made if it is not there: until the result is dropped,
+/// no other run makes it, renames it or takes it away. `None`, and no temporary name, if the state is not `wanted`.
+///
+/// A file of the state and not the directory above it: that one can be opened, and so locked, by every user.
+fn hold(
+    root: &Root,
+    top: &ImagePath,
+    deadline: Instant,
+    wanted: impl Fn() -> Result<bool, Failure>,
+) -> Result<Option<File>, Failure> {
+    let path = while_building(&inside(LOCK), top)?;
+    let mut races = 0;
+    while wanted()? {
+        match take(root, top, &path) {
+            Ok((Some(true), file)) => match wanted() {
+                Ok(true) => return Ok(Some(file)),
+                other => {
+                    clear_tree(root, top)?;
+                    return other.map(|_| None);
+                }
+            },
+            Ok((Some(false), _)) => wait(root, deadline)?,
+            // Its holder has renamed it or taken it away, now or while this run was on its way to it.
+            Ok((None, _)) => {}
+            Err(failure) if failure.kind == Kind::Unsafe && races < RACES && !is_building(root, top)? => {
+                races += 1;
+            }
+            Err(failure) => {
+                release(root, top, &path);
+                return Err(failure);
+            }
         }
-        wait(root, deadline)?;
     }
+    Ok(None)
 }
 
+/// Makes what is missing of the directories and the lock, and tries to take the lock once.
+fn take(root: &Root, top: &ImagePath, path: &ImagePath) -> Result<(Option<bool>, File), Failure> {
+    for directory in below(top) {
+        let new = while_building(&directory, top)?;
+        if is_directory(root, &new)? {
+            continue;
+        }
+        match root.make_directory(&new, 0o755) {
+            Err(failure) if !is_directory(root, &new)? => return Err(failure),
+            // Another run has made it meanwhile.
+            _ => {}
+        }
+    }
+    let file = root.lock_file(path)?;
+    Ok((root.try_lock(&file, path)?, file))
+}
+
+/// Takes away what a failed [`hold`] has made, unless another run holds it.
+fn release(root: &Root, top: &ImagePath, path: &ImagePath) {
+    let _ = match root.lock_file(path) {
+        Ok(file) => match root.try_lock(&file, path) {
+            Ok(Some(true)) => clear_tree(root, top),
+            _ => Ok(()),
+        },
+        Err(_) => remove_directories(root, top),
+    };
+}
+
+/// Removes those directories of the temporary name that are empty.
+fn remove_directories(root: &Root, top: &ImagePath) -> Result<(), Failure> {
+    below(top)
+        .iter()
+        .rev()
+        .try_for_each(|path| root.remove_empty_directory(&while_building(path, top)?).map(drop))
+}
+
+/// Returns the directories of the state from `top` on.
+fn below(top: &ImagePath) -> Vec<ImagePath> {
+    let above = inside(LOCK).ancestors();
+    above.into_iter().filter(|path| path == top || path.is_below(top)).collect()
+}
+
+fn is_building(root: &Root, top: &ImagePath) -> Result<bool, Failure> {
+    is_directory(root, &building(top))
+}
+
+/// Returns whether a directory and no link to one is at `path`.
+fn is_directory(root: &Root, path: &ImagePath) -> Result<bool, Failure> {
+    Ok(matches!(root.node(path)?, Some(Node::Directory { .. })))
+}
 /// Sleeps for a moment; fails after the deadline and at a signal.
 pub(super) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
     if Instant::now() >= deadline {

@@ -21,7 +21,7 @@ use crate::parallel;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::state::create::{clear_building, create, destroy_directory, wait};
-use crate::state::paths::{FILES, directory, inside};
+use crate::state::paths::{FILES, LOCK, directory, inside};
 
 pub(crate) use intent::{Intent, RESOLV_CONF, Step};
 pub(crate) use receipt::{Before, Owned, Receipt};
@@ -66,6 +66,12 @@ pub(crate) fn survey(root: &Root, receipt: &Receipt) -> Result<Survey, Failure> 
     parallel::map(owned, parallel::processors(), look).into_iter().collect()
 }
 
+/// Returns the moment at which a wait of `timeout` ends; one that no clock reaches ends after a year.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or(now + Duration::from_secs(365 * 24 * 3600))
+}
+
 /// Returns what the state's directory is if `remove` leaves it, because nodebake has not made it: a mount point, or an
 /// administrator's link.
 pub(crate) fn permanent(root: &Root) -> Result<Option<&'static str>, Failure> {
@@ -77,9 +83,8 @@ pub(crate) fn permanent(root: &Root) -> Result<Option<&'static str>, Failure> {
 }
 
 impl<'root> State<'root> {
-    /// Opens or creates the state of `root` and takes its lock, for which it waits at most `lock_timeout`.
-    pub(crate) fn open(root: &'root Root, lock_timeout: Duration) -> Result<State<'root>, Failure> {
-        let deadline = Instant::now() + lock_timeout;
+    /// Opens or creates the state of `root` and takes its lock, for which it waits until `deadline`.
+    pub(crate) fn open(root: &'root Root, deadline: Instant) -> Result<State<'root>, Failure> {
         loop {
             let fresh = create(root, deadline)?;
             match State::lock(root, deadline) {
@@ -100,7 +105,7 @@ impl<'root> State<'root> {
         root: &'root Root,
         lock_timeout: Duration,
     ) -> Result<Option<State<'root>>, Failure> {
-        let deadline = Instant::now() + lock_timeout;
+        let deadline = deadline(lock_timeout);
         loop {
             if !root.is_directory(&directory())? {
                 clear_building(root)?;
@@ -114,7 +119,7 @@ impl<'root> State<'root> {
 
     /// Takes the lock of an existing state; `None` if another run has removed the state meanwhile.
     fn lock(root: &'root Root, deadline: Instant) -> Result<Option<State<'root>>, Failure> {
-        let path = inside(".lock");
+        let path = inside(LOCK);
         let file = match root.lock_file(&path) {
             Ok(file) => file,
             Err(_) if !root.is_directory(&directory())? => return Ok(None),
@@ -185,7 +190,7 @@ impl<'root> State<'root> {
         if !is_ours || permanent(self.root)?.is_some() {
             self.clear("receipt.json")?;
             self.clear("pending.json")?;
-            return self.root.remove_file(&inside(".lock"));
+            return self.root.remove_file(&inside(LOCK));
         }
         destroy_directory(self.root, created)
     }

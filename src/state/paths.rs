@@ -4,9 +4,12 @@ use crate::error::Failure;
 use crate::path::ImagePath;
 use crate::reserved::STATE;
 
+/// Name of the lock.
+pub(super) const LOCK: &str = ".lock";
+
 /// Names of all files in the directory, which also contains `original/` and `edited/`.
 pub(super) const FILES: [&str; 5] =
-    [".lock", "pending.json", "pending.json.new", "receipt.json", "receipt.json.new"];
+    [LOCK, "pending.json", "pending.json.new", "receipt.json", "receipt.json.new"];
 
 /// Returns the directory of the state.
 pub(super) fn directory() -> ImagePath {

@@ -12,7 +12,8 @@ use crate::catalog;
 use crate::node::Node;
 use crate::path::ImagePath;
 use crate::plan::possible::{self, Claim};
-use crate::printable::{printable, redacted, steers};
+use crate::printable::{printable, steers};
+use crate::secret::redacted;
 use crate::spec::package::PackageName;
 use crate::state::{Before, Intent, Owned, RESOLV_CONF, Receipt, Step};
 

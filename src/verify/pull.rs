@@ -15,6 +15,7 @@ use crate::live::cri::Cri;
 use crate::path::ImagePath;
 use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::{Host, Runtime, Settings};
+use crate::secret::redacted;
 use crate::verify::finding::{CheckResult, Finding};
 
 /// Time for the pull: large images on slow lines take minutes, and the kubelet has no limit at all.
@@ -106,11 +107,11 @@ fn judge(
 }
 
 /// Returns those of `hosts` that have the address of a peer, and removes these peers from `unexplained`.
-fn asked<'a>(
-    hosts: &[&'a Host],
+fn asked(
+    hosts: &[&Host],
     unexplained: &mut BTreeSet<SocketAddr>,
     addresses: &impl Fn(&Host) -> Vec<SocketAddr>,
-) -> Vec<&'a str> {
+) -> Vec<String> {
     let peers = unexplained.clone();
     let mut names = Vec::new();
     // Names are resolved only while a peer is unexplained.
@@ -118,7 +119,7 @@ fn asked<'a>(
         let known = addresses(host);
         unexplained.retain(|peer| !known.contains(peer));
         if known.iter().any(|peer| peers.contains(peer)) {
-            names.push(host.url.as_str());
+            names.push(redacted(&host.url));
         }
     }
     names

@@ -68,6 +68,16 @@ fn t1_empty_name_is_refused() {
 fn t1_nul_in_a_name_is_refused() {
     refused("PAX", &with(|tar| tar.pax(&[("path", b"bin/ev\0il")]).entry(file(b"bin/ok"), b"")), 6, "bin/ev");
     refused("GNU", &with(|tar| tar.long_name(b"bin/ev\0il").entry(file(b"bin/ok").gnu(), b"")), 6, "bin/ev");
+    refused("the header", &with(|tar| tar.entry(file(b"bin/ev\0il"), b"")), 6, "bin/ev");
+    refused("GNU's header", &with(|tar| tar.entry(file(b"bin/ev\0il").gnu(), b"")), 6, "bin/ev");
+    let last = [&b"bin/ev"[..], &[0; 93], b"x"].concat();
+    refused("the header's last byte", &with(|tar| tar.entry(file(&last), b"")), 6, "bin/ev");
+    let mut prefixed = file(b"ev");
+    prefixed.0[345..352].copy_from_slice(b"bin\0il\0");
+    refused("the header's prefix", &with(|tar| tar.entry(prefixed, b"")), 6, "bin/ev");
+    // What is hidden in the header stays hidden behind a record that replaces the name.
+    let hidden = file(b"bin/ev\0il");
+    refused("under PAX", &with(|tar| tar.pax(&[("path", b"bin/ok")]).entry(hidden, b"")), 6, "bin/ok");
 }
 
 #[test]

@@ -426,14 +426,14 @@ fn r21_receipts_never_reach_a_terminal_raw_and_lead_nowhere() {
             let mut text = serde_json::from_slice(&fs::read(&receipt).unwrap()).unwrap();
             merge(&mut text, &serde_json::from_str(&overlay).unwrap());
             write(&receipt.with_file_name(file), text.to_string().as_bytes());
-            for words in [&["plan"][..], &["apply"]] {
+            for words in [&["plan"][..], &["plan", "--json"], &["apply", "--json"]] {
                 let run = with_spec(&lab, words);
                 assert!(!matches!(run.code, Some(1 | 101) | None), "{case}\n{run}");
                 is_harmless(&run);
             }
-            write(&receipt.with_file_name(file), text.to_string().as_bytes());
-            for words in ["verify", "remove"] {
-                let run = kit::run(lab.command([words]).arg("--root").arg(&lab.root));
+            for words in [&["verify"][..], &["verify", "--json"], &["remove"], &["remove", "--json"]] {
+                write(&receipt.with_file_name(file), text.to_string().as_bytes());
+                let run = kit::run(lab.command([]).args(words).arg("--root").arg(&lab.root));
                 assert!(!matches!(run.code, Some(1 | 101) | None), "{case}\n{run}");
                 is_harmless(&run);
             }

@@ -442,6 +442,61 @@ fn c6_a_read_only_root_is_named() {
     lab.verify().exits(0);
 }
 
+/// The cleaning up goes past the part that can't be written.
+#[test]
+fn c6_a_read_only_part_of_the_root_leaves_no_trace_in_the_others() {
+    if !works(["unshare", "-m", "mount", "--bind", "/mnt", "/mnt"]) {
+        return skip("unshare -m does not work here");
+    }
+    for part in ["etc", "usr", "usr/lib", "opt"] {
+        let lab = Lab::new();
+        kit::make_dir(&lab.path("opt"));
+        let before = lab.tree();
+        let frozen =
+            "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" || exit 99; shift; exec \"$@\"";
+        let part = kit::text(lab.path(part));
+        let run = lab.apply_under(["unshare", "-m", "sh", "-c", frozen, "sh", &part]);
+        if part.ends_with("usr/lib") {
+            run.exits(0);
+            lab.remove().exits(0);
+        } else {
+            run.exits(7).says("read-only").says(&part).says("help:");
+            assert!(!run.errors().contains("cleaning up"), "{run}");
+        }
+        kit::assert_same("the root", &before, &lab.tree());
+    }
+}
+
+/// As is a directory that has the name of a temporary file.
+#[test]
+fn c6_a_directory_in_a_temporary_files_place_stays_and_nothing_else() {
+    for place in [
+        "etc/.nodebake-crictl.yaml.tmp",
+        "usr/local/bin/.nodebake-ctr.tmp",
+        "etc/systemd/system/multi-user.target.wants/.nodebake-containerd.service.tmp",
+    ] {
+        let lab = Lab::new();
+        kit::write(&lab.path(place).join("of-somebody"), b"x");
+        let before = lab.tree();
+        let run = lab.apply();
+        run.exits(6).says(place).says("help: move it away");
+        assert!(!run.errors().contains("cleaning up"), "{run}");
+        kit::assert_same("the root", &before, &lab.tree());
+        fs::remove_dir_all(lab.path(place)).unwrap();
+        lab.apply().exits(0);
+
+        // An upgrade keeps what it found.
+        kit::write(&lab.path(place).join("of-somebody"), b"x");
+        let mut lab = lab;
+        lab.spec_also("kernel: {modules: [overlay]}\n");
+        let before = lab.tree();
+        lab.apply().exits(0);
+        assert_ne!(before, lab.tree());
+        lab.remove().exits(0);
+        assert!(lab.exists(place));
+    }
+}
+
 #[test]
 fn c7_an_immutable_file_is_named() {
     let lab = Lab::new();

@@ -33,5 +33,6 @@ mod packages;
 mod packer;
 mod power;
 mod roots;
+mod secrets;
 mod spec;
 mod supply_chain;

@@ -310,6 +310,37 @@ fn s3_floods_are_refused_at_once() {
 }
 
 #[test]
+fn s3_as_many_registries_as_are_supported_cost_little() {
+    let mut lab = Lab::new();
+    let registries = |count: usize| -> String {
+        (0..count).map(|n| format!("  r{n}.example: {{mirrors: [{{url: \"https://m\"}}]}}\n")).collect()
+    };
+    let mirrors = |count: usize| -> String {
+        (0..count).map(|n| format!("      - url: https://m{n}.example\n")).collect()
+    };
+    let files = |count: usize| -> String { (0..count).map(|n| format!("          - c{n}.pem\n")).collect() };
+    for (what, yaml) in [
+        ("registries", format!("registries:\n{}", registries(1001))),
+        (
+            "registries",
+            format!("registries:\n{}", (0..60_000).map(|n| format!("  r{n}: {{}}\n")).collect::<String>()),
+        ),
+        ("mirrors", format!("registries:\n  a:\n    mirrors:\n{}", mirrors(4001))),
+        (
+            "certificates",
+            format!("registries:\n  a:\n    mirrors:\n      - url: https://m\n        ca:\n{}", files(1001)),
+        ),
+    ] {
+        lab.spec_also(&yaml);
+        lab.plan().exits(3).says("at most").says(what).says("help:");
+    }
+    lab.spec_also(&format!("registries:\n{}  a:\n    mirrors:\n{}", registries(999), mirrors(3001)));
+    lab.apply().exits(0);
+    lab.apply().exits(0);
+    lab.remove().exits(0);
+}
+
+#[test]
 fn s3_not_utf8_is_refused() {
     let lab = Lab::new();
     let before = lab.tree();
@@ -642,9 +673,7 @@ fn secrets_are_0600_wherever_they_lie() {
     kit::mode(&lab.path(hosts), 0o600);
     lab.apply().exits(0);
     assert_private(&lab, 4);
-    for (inside, secret) in
-        [(hosts, SECRETS[0]), ("etc/systemd/system/containerd.service.d/10-nodebake.conf", SECRETS[1])]
-    {
+    for (inside, secret) in [(hosts, SECRETS[0]), ("etc/containerd/nodebake-proxy.env", SECRETS[1])] {
         assert!(String::from_utf8(lab.read(inside)).unwrap().contains(secret), "{inside}");
     }
 
@@ -664,10 +693,8 @@ fn secrets_are_never_printed() {
     assert_silent(lab.apply().exits(0));
     assert_silent(lab.apply().exits(0));
     assert_silent(lab.verify().exits(0));
-    for (inside, secret) in [
-        (hosts, "h3ader-s3cret"),
-        ("etc/systemd/system/containerd.service.d/10-nodebake.conf", "pr0xy-s3cret"),
-    ] {
+    for (inside, secret) in [(hosts, "h3ader-s3cret"), ("etc/containerd/nodebake-proxy.env", "pr0xy-s3cret")]
+    {
         let text = String::from_utf8(lab.read(inside)).unwrap();
         fs::write(lab.path(inside), text.replace(secret, &format!("{secret}-2"))).unwrap();
     }

@@ -11,6 +11,30 @@ pub fn environment(unit: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The variables of an EnvironmentFile= as systemd.exec(5) reads it, as far as each value is in double quotes: a backslash
+/// stands before `"`, `\\`, a backtick or `$`, and for itself before anything else.
+pub fn environment_file(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ';']));
+    lines
+        .map(|line| {
+            let (name, value) = line.split_once("=\"").unwrap();
+            let (mut chars, mut read) = (value.chars(), String::new());
+            loop {
+                match chars.next().expect("the quote is closed") {
+                    '"' => break,
+                    '\\' => match chars.next().unwrap() {
+                        c @ ('"' | '\\' | '`' | '$') => read.push(c),
+                        c => read.extend(['\\', c]),
+                    },
+                    c => read.push(c),
+                }
+            }
+            assert_eq!(chars.as_str(), "", "behind the quote in {line}");
+            (name.to_owned(), read)
+        })
+        .collect()
+}
+
 fn unquote(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut open) = (Vec::new(), String::new(), None, false);
     let mut chars = line.chars();

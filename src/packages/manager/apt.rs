@@ -27,7 +27,7 @@ const QUESTION: u64 = 120;
 pub(crate) const REINSTALL: &str = "--reinstall";
 
 /// Meanings of apt's and dpkg's messages; the first that matches counts.
-const MEANINGS: [Meaning; 5] = [
+const MEANINGS: [Meaning; 6] = [
     Meaning {
         kind: Kind::Locked,
         help: "wait for the other package manager, or give --lock-timeout",
@@ -41,6 +41,12 @@ const MEANINGS: [Meaning; 5] = [
         kind: Kind::Filesystem,
         help: SPACE,
         said: &["No space left on device", "You don't have enough free space"],
+    },
+    Meaning {
+        // Signed by the right key, but not for today.
+        kind: Kind::Unsupported,
+        help: "use a mirror that is kept up to date, or see whether this machine's clock is right",
+        said: &["is expired (invalid since", "is not valid yet (invalid for another"],
     },
     Meaning {
         kind: Kind::Unverified,
@@ -288,8 +294,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_by_its_kind() {
+    fn h15_a_failure_is_told_by_its_kind() {
         let cases = [
+            (
+                "E: Release file for http://x/InRelease is expired (invalid since 6y 3d). Updates for this repository will not be applied.",
+                Kind::Unsupported,
+            ),
+            (
+                "E: Release file for http://x/InRelease is not valid yet (invalid for another 2h 3min). Updates for this repository will not be applied.",
+                Kind::Unsupported,
+            ),
             ("E: The repository 'http://x bookworm InRelease' is not signed.", Kind::Unverified),
             ("E: Failed to fetch http://x/Packages  Hash Sum mismatch", Kind::Unverified),
             ("E: Failed to fetch http://x/InRelease  Could not connect to x:80", Kind::Fetch),

@@ -2,13 +2,17 @@
 //!
 //! This module must not read a configuration back: `settings` does.
 
+use std::fmt::Display;
+
 use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Failure, Kind};
 use crate::format::toml::{list, merge, parse, set};
+use crate::node::Want;
 use crate::printable::printable;
 use crate::runtime::containerd::{CRI, DROP_INS, IMAGES, RUNTIME, Release};
 use crate::runtime::{CNI_BIN, CNI_CONF};
+use crate::secret;
 use crate::spec::{Base, Config};
 
 /// Inputs of config.toml beside the spec.
@@ -22,8 +26,8 @@ pub(crate) struct ConfigInputs<'a> {
     pub cni_bin: Option<&'static str>,
 }
 
-/// Writes config.toml.
-pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<String, Failure> {
+/// Writes config.toml, for root alone if the spec has put a secret into it.
+pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<Want, Failure> {
     let ConfigInputs { release, default, cni_bin } = inputs;
     let mut document = match (config.base, default) {
         (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
@@ -33,12 +37,15 @@ pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<String, Fa
         set(&mut document, &path, item)?;
     }
     let fragment = parse(&config.merge, "containerd.config.merge")?;
-    merge(document.as_table_mut(), fragment.as_table());
+    merge(document.as_table_mut(), fragment.as_table()).map_err(|why| {
+        refuse(why).help("write the key as this containerd's `containerd config default` has it")
+    })?;
     check(&document, release)?;
     let text = format!("# Written by nodebake\n{}", document.to_string().trim_start());
     // A parser must see the document that was built.
     parse(&text, "the generated config.toml")?;
-    Ok(text)
+    let mode = if secret::is_in_toml(document.as_table()) { 0o600 } else { 0o644 };
+    Ok(Want::text(mode, text))
 }
 
 /// Returns every key that nodebake sets, at the place where this release reads it.
@@ -67,9 +74,12 @@ fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'stat
     settings
 }
 
+fn refuse(why: impl Display) -> Failure {
+    Failure::new(Kind::Invalid, format!("containerd.config.merge: {why}"))
+}
+
 /// Refuses keys that this release ignores without a message, or that break it.
 fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
-    let refuse = |why: String| Failure::new(Kind::Invalid, format!("containerd.config.merge: {why}"));
     let version = document.get("version").and_then(Item::as_integer);
     if version != Some(release.config_version()) {
         let why =
@@ -93,7 +103,32 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
         }
     }
     let images = plugin(if release.is_2() { IMAGES } else { CRI });
-    let config_path = images.and_then(|images| images.get("registry")?.get("config_path")?.as_str());
+    let runtime = plugin(if release.is_2() { RUNTIME } else { CRI });
+    let cni =
+        |key: &str| runtime.is_some_and(|runtime| runtime.get("cni").and_then(|cni| cni.get(key)).is_some());
+    if cni("bin_dir") && cni("bin_dirs") {
+        // internal/cri/config/config.go, ValidatePluginConfig: the CRI is not loaded, and the daemon starts without.
+        let (read, other) = if release.is_2_1() { ("bin_dirs", "bin_dir") } else { ("bin_dir", "bin_dirs") };
+        let why = format!("`cni.{other}` does not go with `cni.{read}`, which nodebake sets");
+        return Err(refuse(why).help(format!("set `{read}`")));
+    }
+    let disabled = document.get("disabled_plugins").and_then(Item::as_array);
+    let is_cri = |id: &&str| [CRI, IMAGES, RUNTIME, "cri"].contains(id);
+    if let Some(id) = disabled.and_then(|ids| ids.iter().filter_map(Value::as_str).find(is_cri)) {
+        let why =
+            format!("`disabled_plugins` has `{id}`, without which Kubernetes can't use this containerd");
+        return Err(refuse(why).help("leave it out"));
+    }
+    let registry = images.and_then(|images| images.get("registry"));
+    let config_path = registry.and_then(|registry| registry.get("config_path")?.as_str());
+    let has_mirrors = registry.and_then(|registry| registry.get("mirrors")?.as_table_like());
+    if has_mirrors.is_some_and(|mirrors| !mirrors.is_empty())
+        && config_path.is_some_and(|path| !path.is_empty())
+    {
+        // The same: a CRI that has both is not loaded.
+        let why = "`registry.mirrors` does not go with `registry.config_path`, which nodebake sets";
+        return Err(refuse(why).help("use the spec's `registries`"));
+    }
     match config_path {
         Some(path) if path.contains(':') => {
             let why = format!("config_path `{}` is more than one directory", printable(path));
@@ -106,8 +141,9 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConfigInputs, config as text_of};
+    use super::ConfigInputs;
 
+    use crate::node::{Content, Want};
     use crate::runtime::containerd::Release;
     use crate::spec::{Base, Config};
 
@@ -116,7 +152,10 @@ mod tests {
         from: &Config,
         default: Option<&str>,
     ) -> Result<String, crate::error::Failure> {
-        text_of(from, ConfigInputs { release: release?, default, cni_bin: None })
+        match super::config(from, ConfigInputs { release: release?, default, cni_bin: None })? {
+            Want::File { content: Content::Text(bytes), .. } => Ok(String::from_utf8(bytes).unwrap()),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn minimal(version: &str) -> String {
@@ -163,6 +202,17 @@ mod tests {
                 .contains("not read")
         );
         assert!(refused("2.1.9", "version = 2").contains("version"));
+        let cni = |key: &str, id: &str| format!("plugins.'{id}'.cni.{key} = '/x'");
+        assert!(refused("2.1.9", &cni("bin_dir", "io.containerd.cri.v1.runtime")).contains("cni.bin_dir"));
+        assert!(refused("1.7.24", &cni("bin_dirs", "io.containerd.grpc.v1.cri")).contains("cni.bin_dirs"));
+        for plugin in ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"] {
+            let merge = format!("disabled_plugins = ['x.y', '{plugin}']");
+            assert!(refused("2.1.9", &merge).contains("disabled_plugins"));
+        }
+        let mirrors =
+            "plugins.'io.containerd.cri.v1.images'.registry.mirrors.'docker.io'.endpoint = ['https://m']";
+        assert!(refused("2.1.9", mirrors).contains("registry.mirrors"));
+        assert!(refused("2.1.9", "plugins = 1").contains("`plugins` is a number"));
         assert!(
             refused("2.1.9", "[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/a:/b'")
                 .contains("more than one")

@@ -13,7 +13,7 @@ use crate::error::{Failure, Kind};
 use crate::node::Want;
 use crate::path::ImagePath;
 use crate::spec::value::{Clients, Files};
-use crate::spec::{Mirror, Registry, Spec};
+use crate::spec::{CertificateFile, Mirror, Registry, Spec};
 
 /// Name of the file that says where the images of one registry are pulled from.
 pub(crate) const FILE: &str = "hosts.toml";
@@ -31,7 +31,7 @@ const PUBLIC: u32 = 0o644;
 pub(crate) fn entries(
     spec: &Spec,
     config_path: &ImagePath,
-    certificates: &BTreeMap<PathBuf, Vec<u8>>,
+    certificates: &BTreeMap<PathBuf, CertificateFile>,
 ) -> Result<Vec<(ImagePath, Want)>, Failure> {
     let (mut entries, mut length) = (Vec::new(), 0);
     for (name, registry) in &spec.registries {
@@ -39,10 +39,11 @@ pub(crate) fn entries(
         let invalid = |why: String| Failure::new(Kind::Invalid, format!("registries.{name}: {why}"));
         let mut placed: BTreeMap<ImagePath, (&[u8], u32)> = BTreeMap::new();
         for (path, mode) in registry.mirrors.iter().flat_map(files) {
-            let bytes = certificates.get(path).map(Vec::as_slice).unwrap_or_default();
+            let Some(CertificateFile { bytes, is_private }) = certificates.get(path) else { continue };
+            let mode = if *is_private { SECRET } else { mode };
             let place = beside(&directory, path)?;
             match placed.get(&place) {
-                Some((other, _)) if *other != bytes => {
+                Some((other, _)) if other != bytes => {
                     return Err(invalid(format!("two different files are called `{}`", place.name()))
                         .help("they go into one directory: give them different names"));
                 }
@@ -183,12 +184,12 @@ mod tests {
     use crate::node::{Content, Want};
     use crate::path::ImagePath;
     use crate::runtime::containerd::lookup::{candidates, directories, of_image};
-    use crate::spec::Spec;
+    use crate::spec::{CertificateFile, Spec};
 
     fn written(yaml: &str) -> BTreeMap<String, (u32, String)> {
         let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
-        let certificates: BTreeMap<PathBuf, Vec<u8>> =
-            spec.certificate_paths().into_iter().map(|path| (path, b"PEM".to_vec())).collect();
+        let certificates: BTreeMap<PathBuf, CertificateFile> =
+            spec.certificate_paths().into_iter().map(|path| (path, CertificateFile::default())).collect();
         let entries = entries(&spec, &ImagePath::fixed("/etc/containerd/certs.d"), &certificates).unwrap();
         let text = |want| match want {
             Want::File { mode, content: Content::Text(bytes) } => (mode, String::from_utf8(bytes).unwrap()),

@@ -74,6 +74,7 @@ pub(crate) const FACTS: Facts = Facts {
         unit::PACKAGED[0],
         unit::PACKAGED[1],
         unit::DROP_IN,
+        unit::PROXY,
     ],
     packages: &[
         "containerd",
@@ -111,9 +112,9 @@ pub(super) fn files(
 ) -> Result<Vec<(ImagePath, Want)>, Failure> {
     let RuntimeInputs { version, default_config, cni_bin, packaged_unit } = inputs;
     let release = Release::parse(version)?;
-    let text = config(&containerd.config, ConfigInputs { release, default: default_config, cni_bin })?;
+    let config = config(&containerd.config, ConfigInputs { release, default: default_config, cni_bin })?;
     let mut files = vec![
-        (ImagePath::fixed(CONFIG), Want::text(0o644, text)),
+        (ImagePath::fixed(CONFIG), config),
         // Empty: the CNI add-on writes it, and the kubelet waits for that.
         (ImagePath::fixed(CNI_CONF), Want::Directory { mode: 0o755 }),
         // CVE-2024-25621: containers' files were readable by every user of the node.

@@ -4,10 +4,11 @@
 
 use indoc::formatdoc;
 
-use crate::format::systemd::quoted;
+use crate::format::systemd::{environment_quoted, quoted};
 use crate::node::Want;
 use crate::path::ImagePath;
 use crate::runtime::containerd::Release;
+use crate::secret;
 use crate::spec::{Containerd, Proxy};
 
 /// Path of nodebake's own unit.
@@ -25,6 +26,10 @@ pub(crate) const PRESET: &str = "/etc/systemd/system-preset/10-nodebake.preset";
 
 /// Path of the drop-in with the spec's settings.
 pub(crate) const DROP_IN: &str = "/etc/systemd/system/containerd.service.d/10-nodebake.conf";
+
+/// Path of the file with a proxy's credentials. systemd shows a unit's Environment= to every user of the node, whatever
+/// the mode of the file that it stands in, but not what is in an EnvironmentFile= (systemd.exec(5)).
+pub(crate) const PROXY: &str = "/etc/containerd/nodebake-proxy.env";
 
 /// Returns the unit and the files that enable and configure it.
 ///
@@ -46,10 +51,23 @@ pub(crate) fn entries(
     if packaged.is_none() {
         entries.push((ImagePath::fixed(UNIT), Want::text(0o644, unit(release))));
     }
-    if let Some(text) = drop_in(release, containerd) {
-        // A proxy URL with a password must not be readable by every user of the node.
-        let mode = if has_credentials(&containerd.proxy) { 0o600 } else { 0o644 };
-        entries.push((ImagePath::fixed(DROP_IN), Want::text(mode, text)));
+    let variables = variables(&containerd.proxy);
+    let is_secret = variables.iter().any(|(_, value)| secret::has_credentials(value));
+    if is_secret {
+        let lines: String =
+            variables.iter().map(|(name, value)| format!("{name}={}\n", environment_quoted(value))).collect();
+        let text = format!("# Written by nodebake\n{lines}");
+        entries.push((ImagePath::fixed(PROXY), Want::text(0o600, text)));
+    }
+    let environment = match is_secret {
+        true => vec![format!("EnvironmentFile={PROXY}")],
+        false => variables
+            .iter()
+            .map(|(name, value)| format!("Environment={}", quoted(&format!("{name}={value}"))))
+            .collect(),
+    };
+    if let Some(text) = drop_in(release, containerd, environment) {
+        entries.push((ImagePath::fixed(DROP_IN), Want::text(0o644, text)));
     }
     entries
 }
@@ -86,26 +104,19 @@ fn unit(release: Release) -> String {
     "}
 }
 
-/// Writes the drop-in; none if it would be empty.
-fn drop_in(release: Release, containerd: &Containerd) -> Option<String> {
-    let Proxy { http, https, no_proxy } = &containerd.proxy;
-    let variables = [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", no_proxy)];
-    let mut lines: Vec<String> = variables
-        .iter()
-        .filter_map(|(name, text)| {
-            Some(format!("Environment={}", quoted(&format!("{name}={}", text.as_ref()?))))
-        })
-        .collect();
+/// Returns the proxy's variables that the spec sets.
+fn variables(Proxy { http, https, no_proxy }: &Proxy) -> Vec<(&'static str, &str)> {
+    let all = [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", no_proxy)];
+    all.into_iter().filter_map(|(name, value)| Some((name, &**value.as_ref()?))).collect()
+}
+
+/// Writes the drop-in, with `lines` that set the environment; none if it would be empty.
+fn drop_in(release: Release, containerd: &Containerd, mut lines: Vec<String>) -> Option<String> {
     let limit = containerd.limit_nofile.as_ref().map(|limit| limit.0.as_str());
     // Without LimitNOFILE containers get 1024 from containerd 2.0 on, where 1.x gave infinity.
     let default = release.is_2().then_some("1048576");
     lines.extend(limit.or(default).map(|limit| format!("LimitNOFILE={limit}")));
     (!lines.is_empty()).then(|| format!("# Written by nodebake\n[Service]\n{}\n", lines.join("\n")))
-}
-
-fn has_credentials(proxy: &Proxy) -> bool {
-    let urls = [&proxy.http, &proxy.https].into_iter().flatten();
-    urls.into_iter().any(|url| url.contains('@'))
 }
 
 #[cfg(test)]

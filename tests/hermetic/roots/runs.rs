@@ -1,6 +1,7 @@
 //! Runs beside and after one another: the lock, a second run, several roots (rows C9, C13, C14).
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
@@ -26,6 +27,108 @@ fn c9_held_lock_is_reported_at_once() {
     let before = lab.tree();
     lab.remove().exits(8).within(AT_ONCE);
     assert_same("the root", &before, &lab.tree());
+}
+
+/// A directory that every user can open is one that every user can lock.
+#[test]
+fn c9_what_any_user_can_lock_keeps_nobody_out() {
+    let lab = Lab::new();
+    let before = lab.tree();
+    let locked = |paths: &[&str]| -> Vec<fs::File> {
+        let open = |path: &&str| {
+            let file = fs::File::open(lab.path(path)).unwrap();
+            file.lock().unwrap();
+            file
+        };
+        paths.iter().map(open).collect()
+    };
+    let held = locked(&["", "var", "var/lib"]);
+    lab.apply().exits(0).within(AT_ONCE);
+    let state = locked(&["var/lib/nodebake", "var/lib/nodebake/receipt.json"]);
+    lab.apply().exits(0).within(AT_ONCE);
+    lab.remove().exits(0).within(AT_ONCE);
+    lab.remove().exits(0).within(AT_ONCE);
+    assert_same("the root", &before, &lab.tree());
+    drop((held, state));
+
+    // Also where the directories above the state are made, and a killed run has left a part.
+    fs::remove_dir_all(lab.path("var")).unwrap();
+    let before = lab.tree();
+    let held = locked(&[""]);
+    for left in [&[".nodebake-state"][..], &[".nodebake-state/lib/nodebake"], &[]] {
+        left.iter().for_each(|path| kit::make_dir(&lab.path(path)));
+        lab.apply().exits(0).within(AT_ONCE);
+        assert!(!lab.exists(".nodebake-state"), "{}", lab.tree());
+        lab.remove().exits(0).within(AT_ONCE);
+        assert_same("the root", &before, &lab.tree());
+    }
+    drop(held);
+}
+
+#[test]
+fn c9_several_roots_are_waited_for_no_longer_than_one() {
+    let lab = Lab::new();
+    let others: Vec<_> = ["b", "a", "d", "c"].map(|name| lab.another_root(name)).into();
+    let locks: Vec<fs::File> = others[..3]
+        .iter()
+        .map(|root| {
+            kit::write(&root.join("var/lib/nodebake/.lock"), b"");
+            let file = fs::File::open(root.join("var/lib/nodebake/.lock")).unwrap();
+            file.lock().unwrap();
+            file
+        })
+        .collect();
+    let mut command = lab.command(["apply", "--json", "--lock-timeout", "2", "--spec"]);
+    command.arg(&lab.spec);
+    for root in &others {
+        command.arg("--root").arg(root);
+    }
+    let run = kit::run(&mut command);
+    run.exits(8).within(Duration::from_millis(3900));
+    let document: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let told: Vec<(String, u64)> = document["roots"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|root| {
+            (root["root"].as_str().unwrap().to_owned(), root["error"]["exit_code"].as_u64().unwrap_or(0))
+        })
+        .collect();
+    let expected: Vec<_> = others.iter().map(kit::text).zip([8, 8, 8, 0]).collect();
+    assert_eq!(told, expected, "{run}");
+    drop(locks);
+}
+
+#[test]
+fn c9_runs_that_name_the_same_roots_in_opposite_orders_both_end() {
+    let lab = Lab::new();
+    let names: Vec<String> = (0..6).map(|n| format!("r{n}")).collect();
+    let roots: Vec<_> = names.iter().map(|name| lab.another_root(name)).collect();
+    let apply = |roots: Vec<&std::path::PathBuf>| {
+        let mut command = lab.command(["apply", "--lock-timeout", "25", "--spec"]);
+        command.arg(&lab.spec);
+        for root in roots {
+            command.arg("--root").arg(root);
+        }
+        kit::run(&mut command)
+    };
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            let runs = [
+                scope.spawn(|| apply(roots.iter().collect())),
+                scope.spawn(|| apply(roots.iter().rev().collect())),
+                scope.spawn(|| apply(roots.iter().skip(3).chain(&roots[..3]).collect())),
+            ];
+            for run in runs {
+                run.join().unwrap().exits(0);
+            }
+        });
+        for root in &roots {
+            kit::run(lab.command(["remove"]).arg("--root").arg(root)).exits(0);
+        }
+    }
+    let endless = lab.run(["apply", "--lock-timeout", "18446744073709551615"], &lab.root);
+    endless.exits(0);
 }
 
 #[test]
@@ -97,6 +200,26 @@ fn c14_two_bakes_of_the_same_inputs_are_identical() {
     assert_eq!(mtimes(&first), mtimes(&second));
     let receipt = String::from_utf8(first.read(RECEIPT)).unwrap();
     assert!(!receipt.contains(&kit::text(&first.dir)), "a path of the build host in the receipt:\n{receipt}");
+}
+
+#[test]
+fn c14_source_date_epoch_that_no_file_can_have_is_refused() {
+    let lab = Lab::new();
+    let before = lab.tree();
+    let with = |epoch: &str| {
+        let mut command = lab.command(["apply"]);
+        command.env("SOURCE_DATE_EPOCH", epoch).arg("--root").arg(&lab.root).arg("--spec").arg(&lab.spec);
+        kit::run(&mut command)
+    };
+    for epoch in
+        ["-1", "8589934592", "9223372036854775807", "9223372036854775808", "1e9", "0x10", " 1", "now", "1.5"]
+    {
+        with(epoch).exits(2).says("SOURCE_DATE_EPOCH").says("0 to 8589934591").says("help:");
+        assert_same("the root", &before, &lab.tree());
+    }
+    for epoch in ["", "0", "8589934591"] {
+        with(epoch).exits(0);
+    }
 }
 
 #[test]
