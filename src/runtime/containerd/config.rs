@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use toml_edit::{DocumentMut, Item, Value};
+use toml_edit::{Array, DocumentMut, Item, Value};
 
 use crate::error::{Failure, Kind};
 use crate::format::toml::{list, merge, parse, set};
@@ -41,6 +41,7 @@ pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<Want, Fail
         refuse(why).help("write the key as this containerd's `containerd config default` has it")
     })?;
     check(&document, release)?;
+    check_promises(&document, release)?;
     let text = format!("# Written by nodebake\n{}", document.to_string().trim_start());
     // A parser must see the document that was built.
     parse(&text, "the generated config.toml")?;
@@ -102,12 +103,18 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
             return Err(refuse(why).help(format!("put it into {right}")));
         }
     }
-    let images = plugin(if release.is_2() { IMAGES } else { CRI });
-    let runtime = plugin(if release.is_2() { RUNTIME } else { CRI });
-    let cni =
-        |key: &str| runtime.is_some_and(|runtime| runtime.get("cni").and_then(|cni| cni.get(key)).is_some());
-    if cni("bin_dir") && cni("bin_dirs") {
-        // internal/cri/config/config.go, ValidatePluginConfig: the CRI is not loaded, and the daemon starts without.
+    Ok(())
+}
+
+/// Refuses keys with which the CRI is not loaded, while the daemon starts without it (ValidatePluginConfig in
+/// internal/cri/config/config.go), or with which it finds no hosts.toml.
+fn check_promises(document: &DocumentMut, release: Release) -> Result<(), Failure> {
+    let at = |id: &str, path: &[&str]| -> Option<&Item> {
+        path.iter().try_fold(document.get("plugins")?.get(id)?, |item, key| item.get(*key))
+    };
+    let (images, runtime) = if release.is_2() { (IMAGES, RUNTIME) } else { (CRI, CRI) };
+    let is_set = |key: &str| at(runtime, &["cni", key]).is_some_and(|item| !is_empty(item));
+    if is_set("bin_dir") && is_set("bin_dirs") {
         let (read, other) = if release.is_2_1() { ("bin_dirs", "bin_dir") } else { ("bin_dir", "bin_dirs") };
         let why = format!("`cni.{other}` does not go with `cni.{read}`, which nodebake sets");
         return Err(refuse(why).help(format!("set `{read}`")));
@@ -119,24 +126,25 @@ fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
             format!("`disabled_plugins` has `{id}`, without which Kubernetes can't use this containerd");
         return Err(refuse(why).help("leave it out"));
     }
-    let registry = images.and_then(|images| images.get("registry"));
-    let config_path = registry.and_then(|registry| registry.get("config_path")?.as_str());
-    let has_mirrors = registry.and_then(|registry| registry.get("mirrors")?.as_table_like());
-    if has_mirrors.is_some_and(|mirrors| !mirrors.is_empty())
-        && config_path.is_some_and(|path| !path.is_empty())
-    {
-        // The same: a CRI that has both is not loaded.
+    let config_path = at(images, &["registry", "config_path"]).and_then(Item::as_str).unwrap_or_default();
+    let has_mirrors = at(images, &["registry", "mirrors"]).is_some_and(|mirrors| !is_empty(mirrors));
+    if has_mirrors && !config_path.is_empty() {
         let why = "`registry.mirrors` does not go with `registry.config_path`, which nodebake sets";
         return Err(refuse(why).help("use the spec's `registries`"));
     }
-    match config_path {
-        Some(path) if path.contains(':') => {
-            let why = format!("config_path `{}` is more than one directory", printable(path));
-            Err(refuse(why)
-                .help("containerd 2.1 and later then find no hosts.toml at all (containerd#12808)"))
-        }
-        _ => Ok(()),
+    if config_path.contains(':') {
+        let why = format!("config_path `{}` is more than one directory", printable(config_path));
+        return Err(
+            refuse(why).help("containerd 2.1 and later then find no hosts.toml at all (containerd#12808)")
+        );
     }
+    Ok(())
+}
+
+/// Returns whether an item is as good as absent: `containerd config default` prints every key.
+fn is_empty(item: &Item) -> bool {
+    let table = item.as_table_like().is_some_and(|table| table.is_empty());
+    table || item.as_array().is_some_and(Array::is_empty) || item.as_str().is_some_and(str::is_empty)
 }
 
 #[cfg(test)]
@@ -226,6 +234,12 @@ mod tests {
         let text = config(Release::parse("1.7.24"), &from, Some(default)).unwrap();
         assert!(text.contains("    sandbox_image = \"registry.k8s.io/pause:3.8\" # kept"), "{text}");
         assert!(text.contains("      bin_dir = \"/opt/cni/bin\""), "{text}");
+        let of_2_1 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dir = ''\nbin_dirs = ['/usr/lib/cni']\n[plugins.'io.containerd.cri.v1.images'.registry.mirrors]\n";
+        assert!(
+            config(Release::parse("2.1.9"), &from, Some(of_2_1))
+                .unwrap()
+                .contains("bin_dirs = [\"/opt/cni/bin\"]")
+        );
         let twice = config(Release::parse("1.7.24"), &from, Some(&text)).unwrap();
         assert_eq!(twice.matches("SystemdCgroup").count(), 1);
     }
