@@ -59,7 +59,9 @@ impl Intent {
     /// Parses `pending.json`; `shown` is its path for messages. An intent that nodebake could not have written
     /// itself is refused.
     pub(crate) fn parse(text: &str, shown: &str) -> Result<Intent, Failure> {
-        let measure = |intent: &Intent| (intent.version, intent.paths.len().max(intent.directories.len()));
+        let measure = |intent: &Intent| {
+            (intent.version, json::size(&intent.paths, &intent.directories, &intent.packages))
+        };
         let intent = json::parse(text, shown, measure, "it has more paths than any intent")?;
         validate::intent(&intent).map_err(|why| json::unreadable(shown, &why.to_string()))?;
         Ok(intent)

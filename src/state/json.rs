@@ -2,10 +2,14 @@
 //!
 //! This module must not know what a receipt or an intent means.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::Installed;
 use crate::error::{Failure, Kind};
+use crate::path::ImagePath;
 
 /// Version of the format of receipt and intent.
 pub(super) const VERSION: u32 = 1;
@@ -16,6 +20,16 @@ const MOST_PATHS: usize = 10_000;
 
 /// Strings that a file may have, keys among them: a path in an intent has up to 30.
 const MOST_STRINGS: usize = 24 * MOST_PATHS;
+
+/// Returns how many paths a file counts as having. A package counts as twenty, because the package manager is asked
+/// for each.
+pub(super) fn size<T>(
+    paths: &BTreeMap<ImagePath, T>,
+    directories: &BTreeSet<ImagePath>,
+    packages: &[Installed],
+) -> usize {
+    paths.len().max(directories.len()).max(20 * packages.len())
+}
 
 /// Parses a file whose version and number of paths are given by `measure`; `shown` is its path for messages.
 pub(super) fn parse<T: DeserializeOwned>(

@@ -154,8 +154,9 @@ impl Receipt {
     /// Parses `receipt.json`; `shown` is its path for messages. A receipt that nodebake could not have written
     /// itself is refused.
     pub(crate) fn parse(text: &str, shown: &str) -> Result<Receipt, Failure> {
-        let measure =
-            |receipt: &Receipt| (receipt.version, receipt.paths.len().max(receipt.directories.len()));
+        let measure = |receipt: &Receipt| {
+            (receipt.version, json::size(&receipt.paths, &receipt.directories, &receipt.packages))
+        };
         let receipt = json::parse(text, shown, measure, "it has more paths than any receipt")?;
         validate::receipt(&receipt).map_err(|why| json::unreadable(shown, &why.to_string()))?;
         Ok(receipt)
