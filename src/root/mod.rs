@@ -42,9 +42,9 @@ pub(crate) const LONGEST_TEXT: u64 = 1 << 20;
 /// Limit of a file that is hashed, in bytes: no archive that is installed inflates to more.
 const LARGEST_HASHED: u64 = 1 << 30;
 
-/// Limit of the bytes that a run hashes in one root: a bake of all components hashes a quarter, and it takes 20 s on
-/// a slow processor.
-const MOST_HASHED: u64 = 4 << 30;
+/// Limit of the bytes that a run hashes in one root: a bake of all components hashes a third, and it takes 20 s on a
+/// slow processor.
+const MOST_HASHED: u64 = 3 << 30;
 
 /// An open root filesystem.
 pub(crate) struct Root {

@@ -466,6 +466,35 @@ fn l7_a_merged_fragment_has_a_limit() {
 }
 
 #[test]
+fn l7_specs_and_locks_have_a_limit() {
+    let parts = |head: &str, part: &dyn Fn(usize) -> String, tail: &str, length: usize| {
+        let mut text = head.to_owned();
+        let mut n = 0;
+        while text.len() + 100 < length {
+            text += &part(n);
+            n += 1;
+        }
+        text + tail
+    };
+    for length in [300_000, 1 << 20] {
+        for (file, text) in [
+            ("nodebake.yaml", parts("images: [", &|_| "a,".to_owned(), "]\n", length)),
+            ("nodebake.yaml", parts("registries:\n", &|n| format!(" {n:x}: {{}}\n"), "", length)),
+            ("nodebake.yaml", parts("kernel: {sysctl: {", &|n| format!("a.{n:x}: 1,"), "}}\n", length)),
+            ("nodebake.yaml", parts("zzz: [", &|_| "a,".to_owned(), "]\n", length)),
+            ("nodebake.yaml", parts("", &|n| format!("{n:x}: 1\n"), "", length)),
+            ("nodebake.lock", parts("version: 1\nartifacts: [", &|_| "a,".to_owned(), "]\n", length)),
+        ] {
+            let lab = Lab::new();
+            write(&lab.dir.join(file), text.as_bytes());
+            let run = kit::run(on_root(&lab, "plan").arg("--offline"));
+            assert!(matches!(run.code, Some(3 | 4)), "{text:.50}\n{run:.2000}");
+            run.within(SOON);
+        }
+    }
+}
+
+#[test]
 fn l7_thousands_of_mirror_files_have_a_limit_together() {
     let lab = Lab::new();
     lab.apply().exits(0);
