@@ -144,30 +144,42 @@ fn restrict(top: &str, access: Access, except: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns path and options of the mount that is visible at `top` and of all mounts below it, from a mountinfo file
-/// (proc_pid_mountinfo(5)). Other mounts, which it covers, may have paths below `top` as well.
+/// Mount in a mountinfo file.
+struct Mount<'text> {
+    id: &'text str,
+    parent: &'text str,
+    path: String,
+    options: &'text str,
+    /// A mount point of autofs: to touch it would have something mounted there.
+    is_automount: bool,
+}
+
+impl Mount<'_> {
+    /// Reads a line, proc_pid_mountinfo(5).
+    fn parse(line: &str) -> Option<Mount<'_>> {
+        let mut fields = line.split(' ');
+        let (id, parent) = (fields.next()?, fields.next()?);
+        let (path, options) = (unescaped(fields.nth(2)?), fields.next()?);
+        Some(Mount { id, parent, path, options, is_automount: line.contains(" - autofs ") })
+    }
+}
+
+/// Returns path and options of the mount that is visible at `top` and of all mounts below it, from a mountinfo file.
+/// Other mounts, which it covers, may have paths below `top` as well.
 fn mounts(mountinfo: &str, top: &str) -> Vec<(String, String)> {
-    let all: Vec<(&str, &str, String, &str)> = mountinfo
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ');
-            let (id, parent) = (fields.next()?, fields.next()?);
-            let (path, options) = (fields.nth(2)?, fields.next()?);
-            Some((id, parent, unescaped(path), options))
-        })
-        .collect();
+    let all: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
     let mut ids: Vec<&str> =
-        all.iter().rfind(|mount| mount.2 == top).map(|mount| mount.0).into_iter().collect();
+        all.iter().rfind(|mount| mount.path == top).map(|mount| mount.id).into_iter().collect();
     let mut known = 0;
     while known < ids.len() {
-        let parent = ids[known];
-        ids.extend(all.iter().filter(|mount| mount.1 == parent && mount.0 != parent).map(|mount| mount.0));
+        let above = ids[known];
+        ids.extend(
+            all.iter().filter(|mount| mount.parent == above && mount.id != above).map(|mount| mount.id),
+        );
         known += 1;
     }
-    all.iter()
-        .filter(|mount| ids.contains(&mount.0))
-        .map(|mount| (mount.2.clone(), mount.3.to_owned()))
-        .collect()
+    let restricted = all.into_iter().filter(|mount| ids.contains(&mount.id) && !mount.is_automount);
+    restricted.map(|mount| (mount.path, mount.options.to_owned())).collect()
 }
 
 /// Reads a path in which space, tab, newline and backslash are written as three octal digits after a backslash.
@@ -397,10 +409,12 @@ mod tests {
 31 30 8:2 /usr /tmp/usr rw,noexec - ext4 /dev/sda2 rw
 32 31 8:3 / /tmp/usr/with\\040space ro - ext4 /dev/sda3 rw
 33 21 0:23 / /proc rw - proc proc rw
+34 21 0:24 / /boot rw - autofs systemd-1 rw
+35 34 8:4 / /boot rw - vfat /dev/sda4 rw
 ";
         let found = mounts(mountinfo, "/tmp");
         let found: Vec<_> = found.iter().map(|(path, options)| (path.as_str(), options.as_str())).collect();
         assert_eq!(found, [("/tmp", "rw,nosuid"), ("/tmp/usr", "rw,noexec"), ("/tmp/usr/with space", "ro")]);
-        assert_eq!(mounts(mountinfo, "/").len(), 7);
+        assert_eq!(mounts(mountinfo, "/").len(), 8);
     }
 }
