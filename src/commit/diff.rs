@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::commit::links;
 use crate::error::{Failure, Kind};
 use crate::node::{Content, Node, Want};
 use crate::path::ImagePath;
 use crate::plan::from_packages::PackageChange;
 use crate::plan::{Entry, Plan};
-use crate::reserved::{STATE, reserved_directories};
 use crate::root::Root;
 use crate::state::{Before, Owned, Receipt, Step, Survey};
 
@@ -150,8 +150,8 @@ pub(crate) fn diff(plan: &Plan, receipt: &Receipt, found: &Survey, root: &Root) 
         diff.changes.push(unwanted(path, old, found.get(path).cloned().flatten(), unreachable));
     }
     diff.changes.sort_by(|a, b| a.path.cmp(&b.path));
-    refuse_reserved(&diff, root)?;
-    refuse_aliases(&diff, root)?;
+    links::refuse_reserved(&diff.changes, root)?;
+    links::refuse_aliases(&diff.changes, root)?;
     Ok(diff)
 }
 
@@ -289,41 +289,4 @@ fn unwanted(path: &ImagePath, old: &Owned, found: Option<Node>, unreachable: boo
         unreachable,
         text: None,
     }
-}
-
-/// Fails if a link in the root leads a path into the state, or to a mount such as /dev.
-fn refuse_reserved(diff: &Diff, root: &Root) -> Result<(), Failure> {
-    let mut seen = BTreeSet::new();
-    for change in diff.changes.iter().filter(|change| change.action != Action::Release) {
-        if !seen.insert(change.path.parent()) {
-            continue;
-        }
-        let is_foreign = !root.permits(&change.path)?;
-        for directory in reserved_directories().filter(|directory| is_foreign || directory.as_str() == STATE)
-        {
-            if root.is_really_below(&change.path, &directory)? {
-                let message = format!("`{}` leads into `{directory}`", root.shown(&change.path));
-                return Err(Failure::new(Kind::Unsafe, message)
-                    .help("a link on its way does: replace it in the root by a directory"));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Fails if two paths are one file, through a link such as `/usr/local/sbin -> bin`: both would be written,
-/// or one written and one removed.
-fn refuse_aliases(diff: &Diff, root: &Root) -> Result<(), Failure> {
-    let mut seen: BTreeMap<(u64, u64, String), &ImagePath> = BTreeMap::new();
-    for change in diff.changes.iter().filter(|change| change.action != Action::Release) {
-        let Some(entry) = root.entry_identity(&change.path)? else { continue };
-        if let Some(other) = seen.insert(entry, &change.path) {
-            let path = &change.path;
-            let message =
-                format!("`{other}` and `{path}` are the same file in root `{}`", root.host().display());
-            return Err(Failure::new(Kind::Unsafe, message)
-                .help("a link joins their directories: undo it, or run `nodebake remove` first"));
-        }
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@
 //! must not decide what a root should contain.
 
 pub(crate) mod diff;
+mod links;
 pub(crate) mod recover;
 
 use std::collections::BTreeSet;

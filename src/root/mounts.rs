@@ -62,9 +62,9 @@ impl Root {
     /// Returns whether `path` is, or would be created, in `directory` or below it once all links are resolved.
     pub(crate) fn is_really_below(&self, path: &ImagePath, directory: &ImagePath) -> Result<bool, Failure> {
         let Some(wanted) = self.resolver.directory_at(directory)? else { return Ok(false) };
-        let look = || -> Result<bool, Errno> {
+        let mut here = self.nearest(path)?;
+        let mut look = || -> Result<bool, Errno> {
             let (wanted, top) = (identity(&wanted)?, identity(self.resolver.directory())?);
-            let mut here = self.nearest(path).map_err(|_| Errno::NOENT)?;
             loop {
                 let found = identity(&here)?;
                 if found == wanted || found == top {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::Failure;
-use crate::node::Node;
+use crate::node::{EXECUTABLE, Node, Octal, Owner};
 use crate::path::ImagePath;
 use crate::plan::Plan;
 use crate::root::Root;
@@ -28,8 +28,8 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Returns the receipt that a bake of the plan would write. Of an executable that nothing pins it has what is found,
-    /// so that other checks know where it is.
+    /// Returns the receipt that a bake of the plan would write. Of an executable that nothing pins it has the content that
+    /// is found, so that other checks know where it is.
     pub(super) fn receipt(&self, root: &Root) -> Result<Receipt, Failure> {
         let mut receipt = Receipt::new(&self.plan.arch, self.plan.artifacts.clone());
         for (path, entry) in &self.plan.entries {
@@ -46,7 +46,8 @@ impl Expected {
             );
         }
         for (path, component) in &self.unpinned {
-            if let Some(node @ Node::File { .. }) = root.node(path)? {
+            if let Some(Node::File { sha256, .. }) = root.node(path)? {
+                let node = Node::File { mode: Octal(EXECUTABLE), sha256, owner: Owner::default() };
                 let of = self.plan.artifacts.iter().find(|artifact| artifact.component == *component);
                 let (artifact, component) = (of.map(|artifact| artifact.sha256), component.clone());
                 let owned =
@@ -67,16 +68,18 @@ impl Expected {
         let mut findings = differing(root, receipt, CHECK)?;
         // An administrator's link to a directory is as good as the directory.
         let mut linked = Vec::new();
-        for path in receipt.paths.iter().filter(|(_, owned)| matches!(owned.node, Node::Directory { .. })) {
-            if matches!(root.node(path.0)?, Some(Node::Link { .. })) && root.is_directory(path.0)? {
-                linked.push(path.0.to_string());
+        let directories =
+            receipt.paths.iter().filter(|(_, owned)| matches!(owned.node, Node::Directory { .. }));
+        for (path, _) in directories {
+            if matches!(root.node(path)?, Some(Node::Link { .. })) && root.is_directory(path)? {
+                linked.push(path.to_string());
             }
         }
         findings.retain(|finding| !finding.path.as_ref().is_some_and(|path| linked.contains(path)));
         for path in self.unpinned.keys().filter(|path| !receipt.paths.contains_key(*path)) {
             findings.push(Finding::new(CHECK, Some(path), "is missing", APPLY));
         }
-        let count = receipt.paths.len() - self.unpinned.len().min(receipt.paths.len());
+        let count = self.plan.entries.len();
         verdict.add(CHECK, CheckResult::of(findings, format!("{count} paths as the spec wants them")));
         for why in &self.unknown {
             verdict.add(CHECK, CheckResult::Skipped(why.clone()));
