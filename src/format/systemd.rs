@@ -167,7 +167,7 @@ mod tests {
         let began = Instant::now();
         for part in ["*", "*?", "*a", "[", "*[", "[[:", "[a-", "*[!x]", "[]", "?*"] {
             for end in ["", "X", "]", ":]"] {
-                let pattern = format!("*{}{end}", part.repeat(200_000));
+                let pattern = format!("*{}{end}", part.repeat(20_000));
                 glob(&pattern, "containerd.service");
                 glob(&pattern, &"[".repeat(200));
             }

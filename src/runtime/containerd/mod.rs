@@ -63,6 +63,7 @@ pub(crate) const FACTS: Facts = Facts {
         (unit::WANTS, Shape::Link(&[unit::UNIT, unit::PACKAGED[0], unit::PACKAGED[1]])),
         (unit::UNIT, Shape::TEXT),
         (unit::DROP_IN, Shape::TEXT),
+        (unit::PROXY, Shape::TEXT),
     ],
     // hosts.toml is read at every pull, runc and the shim at every container.
     read_at_start: &[
