@@ -131,7 +131,7 @@ fn l2_an_unfinished_run_with_huge_files_is_settled() {
             serde_json::from_slice(&fs::read(state.join("receipt.json")).unwrap()).unwrap();
         let owned = &receipt["paths"]["/etc/crictl.yaml"];
         let intent = serde_json::json!({"version": 1, "arch": "amd64", "artifacts": [], "directories": [],
-            "paths": {"/etc/crictl.yaml": {"old": null, "new": owned, "acts": true}}});
+            "paths": {"/etc/crictl.yaml": {"temporary": "/etc/.nodebake-crictl.yaml.tmp", "old": null, "new": owned, "acts": true}}});
         fs::write(state.join("pending.json"), intent.to_string()).unwrap();
         if file == "pending.json" {
             fs::remove_file(state.join("receipt.json")).unwrap();
@@ -152,12 +152,15 @@ fn l2_files_that_are_enormous_together_are_refused() {
     edit_receipt(&lab, |receipt| {
         let mut owned = receipt["paths"]["/etc/crictl.yaml"].clone();
         owned["size"] = size.into();
+        owned["component"] = "registries".into();
         for n in 0..40 {
-            receipt["paths"][format!("/large{n}")] = owned.clone();
+            receipt["paths"][format!("/etc/containerd/certs.d/large{n}/hosts.toml")] = owned.clone();
         }
     });
     for n in 0..40 {
-        fs::hard_link(lab.path("large"), lab.path(&format!("large{n}"))).unwrap();
+        let directory = lab.path(&format!("etc/containerd/certs.d/large{n}"));
+        make_dir(&directory);
+        fs::hard_link(lab.path("large"), directory.join("hosts.toml")).unwrap();
     }
     kit::run(&mut on_root(&lab, "verify")).exits(6).says("bytes").says("large");
 }
@@ -252,7 +255,10 @@ fn l3_signals_end_the_recovery_of_a_root() {
         let mut owned = intent["paths"][format!("/{path}")].clone();
         owned["size"] = size.into();
         sparse(&lab.path(path), size);
-        (format!("/{path}"), serde_json::json!({"old": owned, "new": owned, "acts": true}))
+        let (folder, name) = path.rsplit_once('/').unwrap();
+        let temporary = format!("/{folder}/.nodebake-{name}.tmp");
+        let step = serde_json::json!({"temporary": temporary, "old": owned, "new": owned, "acts": true});
+        (format!("/{path}"), step)
     });
     intent["paths"] = steps.into_iter().collect();
     fs::write(state.join("pending.json"), intent.to_string()).unwrap();
@@ -504,6 +510,7 @@ fn l7_thousands_of_mirror_files_have_a_limit_together() {
         let mut owned = receipt["paths"]["/etc/crictl.yaml"].clone();
         owned["size"] = (text.len() as u64).into();
         owned["sha256"] = kit::sha256(text.as_bytes()).into();
+        owned["component"] = "registries".into();
         for n in 0..3000 {
             receipt["paths"][format!("/etc/containerd/certs.d/{n}/hosts.toml")] = owned.clone();
         }
