@@ -9,7 +9,6 @@ use crate::artifact::Artifact;
 use crate::bake::job::Job;
 use crate::bake::root::{Bake, DecodedArtifacts};
 use crate::digest::Digest;
-use crate::error::{Failure, Kind};
 use crate::parallel::{self, IdleProcessors};
 use crate::printable::printable;
 
@@ -42,38 +41,43 @@ pub(super) fn decode_all<'a>(job: &'a Job, bakes: &'a [anyhow::Result<Bake<'a>>]
     needed.sort_by_key(|needed| std::cmp::Reverse(needed.artifact.catalogued().decoding));
     let threads = job.fetcher.at_once(needed.iter().map(|needed| needed.artifact.url.as_str()));
     let idle = IdleProcessors::all();
-    let decoded =
-        parallel::map(needed.iter().collect(), threads, |Needed { artifact, destination, locked }| {
+    let decoded = parallel::map(
+        needed.iter().collect(),
+        threads,
+        |Needed { artifact, destination, locked }| {
             let reading = (!job.fetcher.waits(&artifact.url)).then(|| idle.work());
             let fetched = job.fetcher.fetch(artifact)?;
             let _decoding = reading.unwrap_or_else(|| idle.work());
             let decoded = decode::decode(&fetched, destination, &idle)?;
-            refuse_wrong_lock(&decoded, locked)?;
+            if let Some(name) = wrong_in_lock(&decoded, locked) {
+                job.fetcher.progress.warn(&format!(
+                "nodebake.lock has another `{}` than {artifact}, whose own digest it has as well: write it anew with \
+                 `nodebake lock`",
+                printable(name)
+            ));
+            }
             if !decoded.ignored.is_empty() {
                 job.fetcher
                     .progress
                     .detail(&format!("{artifact}: not installed: {}", decoded.ignored.join(", ")));
             }
             Ok(decoded)
-        });
+        },
+    );
     needed.iter().map(|needed| needed.artifact.sha256).zip(decoded).collect()
 }
 
-/// Refuses an artifact whose members are others than those that the lock has, if it has any: the artifact's own digest
-/// has matched, so the lock contradicts itself.
-fn refuse_wrong_lock(decoded: &Decoded, locked: &BTreeMap<String, Digest>) -> Result<(), Failure> {
+/// Returns a member for which the lock has another digest than the archive, or that only one of them has; none if the
+/// lock has no members of it. The archive's own digest has matched, so the lock contradicts itself: the archive decides,
+/// and is read at every bake.
+fn wrong_in_lock<'a>(decoded: &'a Decoded, locked: &'a BTreeMap<String, Digest>) -> Option<&'a str> {
+    if locked.is_empty() {
+        return None;
+    }
     let differs = |member: &&DecodedMember| locked.get(&member.name) != Some(&member.sha256);
     let wrong = decoded.members.iter().find(differs).map(|member| member.name.as_str());
     let left = || locked.keys().find(|name| !decoded.members.iter().any(|member| member.name == **name));
-    let Some(name) = wrong.or_else(|| left().map(String::as_str)).filter(|_| !locked.is_empty()) else {
-        return Ok(());
-    };
-    let message = format!(
-        "nodebake.lock has another `{}` than {}, whose own digest it has as well",
-        printable(name),
-        decoded.artifact
-    );
-    Err(Failure::new(Kind::Unverified, message).help("write it anew with `nodebake lock`"))
+    wrong.or_else(|| left().map(String::as_str))
 }
 
 /// Returns where decoded members go: below a root only where it is baked. A plan writes nothing there, and checks
