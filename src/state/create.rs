@@ -110,6 +110,9 @@ pub(super) fn clear_building(root: &Root) -> Result<(), Failure> {
 }
 
 fn clear_leftover(root: &Root, top: &ImagePath, deadline: Instant) -> Result<(), Failure> {
+    if !is_building(root, top)? {
+        return clear_stray(root, &building(top));
+    }
     match hold(root, top, deadline, || is_building(root, top))? {
         Some(_held) => clear_tree(root, top),
         None => Ok(()),
@@ -121,11 +124,7 @@ fn clear_leftover(root: &Root, top: &ImagePath, deadline: Instant) -> Result<(),
 /// is goes as a whole.
 fn clear_tree(root: &Root, top: &ImagePath) -> Result<(), Failure> {
     if !is_building(root, top)? {
-        return Ok(());
-    }
-    if !matches!(root.node(&building(top))?, Some(Node::Directory { .. })) {
-        root.remove_file(&building(top))?;
-        return root.sync_directory(top.parent().as_ref());
+        return clear_stray(root, &building(top));
     }
     for name in FILES.iter().rev() {
         root.remove_file(&while_building(&inside(name), top)?)?;
@@ -177,6 +176,7 @@ fn take(root: &Root, top: &ImagePath, path: &ImagePath) -> Result<(Option<bool>,
         if is_directory(root, &new)? {
             continue;
         }
+        clear_stray(root, &new)?;
         match root.make_directory(&new, 0o755) {
             Err(failure) if !is_directory(root, &new)? => return Err(failure),
             // Another run has made it meanwhile.
@@ -185,6 +185,17 @@ fn take(root: &Root, top: &ImagePath, path: &ImagePath) -> Result<(Option<bool>,
     }
     let file = root.lock_file(path)?;
     Ok((root.try_lock(&file, path)?, file))
+}
+
+/// Removes what is at a temporary name, where nodebake makes nothing but a directory, if it is none.
+fn clear_stray(root: &Root, path: &ImagePath) -> Result<(), Failure> {
+    match root.node(path)? {
+        None | Some(Node::Directory { .. }) => Ok(()),
+        Some(_) => {
+            root.remove_file(path)?;
+            root.sync_directory(path.parent().as_ref())
+        }
+    }
 }
 
 /// Takes away what a failed [`hold`] has made, unless another run holds it.
@@ -220,6 +231,7 @@ fn is_building(root: &Root, top: &ImagePath) -> Result<bool, Failure> {
 fn is_directory(root: &Root, path: &ImagePath) -> Result<bool, Failure> {
     Ok(matches!(root.node(path)?, Some(Node::Directory { .. })))
 }
+
 /// Sleeps for a moment; fails after the deadline and at a signal.
 pub(super) fn wait(root: &Root, deadline: Instant) -> Result<(), Failure> {
     if Instant::now() >= deadline {
