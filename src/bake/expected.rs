@@ -9,6 +9,7 @@ use crate::artifact::Artifact;
 use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
 use crate::bake::root::arch;
+use crate::catalog;
 use crate::plan::{self, Inputs, Placed};
 use crate::root::{Root, target};
 use crate::spec::Base;
@@ -29,19 +30,28 @@ pub(crate) fn expected(job: &Job, root: &Root) -> anyhow::Result<Expected> {
     }
     let mut spec = job.spec.clone();
     let has_default = spec.containerd.config.base == Base::Default;
-    // What the daemon prints is not known; the other files do not depend on it.
-    spec.containerd.config.base = Base::Minimal;
+    let daemon = artifacts
+        .iter()
+        .find(|artifact| artifact.component == spec.runtime().unwrap_or_default().component());
+    let default_config = daemon
+        .and_then(|daemon| catalog::default_config(&daemon.component, &daemon.version, arch))
+        .map(|document| document.to_string());
+    let is_unknown = has_default && default_config.is_none();
+    if is_unknown {
+        // The other files do not depend on it.
+        spec.containerd.config.base = Base::Minimal;
+    }
     let inputs = Inputs {
         artifacts: &artifacts,
         arch: arch.name(),
         members: &members,
         certificates: &job.certificates,
-        default_config: None,
+        default_config: default_config.as_deref(),
         from_packages: None,
     };
     let mut plan = plan::plan(&spec, &inputs)?;
     let config = spec.runtime().unwrap_or_default().facts().config;
-    if has_default && plan.entries.remove(config).is_some() {
+    if is_unknown && plan.entries.remove(config).is_some() {
         unknown.push(format!("{config}: `base: default` starts from what containerd prints"));
     }
     if let Some(package) = spec.package() {

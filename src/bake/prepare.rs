@@ -6,6 +6,7 @@ use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
 use crate::bake::warnings;
+use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
 use crate::digest::Digest;
@@ -160,7 +161,8 @@ pub(super) fn check_glibc(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Re
         .collect())
 }
 
-/// Runs the daemon to print its default configuration, if the spec starts from that.
+/// Returns the daemon's default configuration, if the spec starts from that: the catalogue's, or else what the daemon
+/// prints.
 pub(super) fn default_config(
     spec: &Spec,
     progress: &Progress,
@@ -172,15 +174,22 @@ pub(super) fn default_config(
     let Some(artifact) = daemon.filter(|_| spec.containerd.config.base == Base::Default) else {
         return Ok(None);
     };
-    progress.step(&format!("running `containerd config default` of {artifact}"));
-    if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
-        let binary = ImagePath::fixed(runtime.facts().binary.own);
-        let Some(member) = decoded.members.iter().find(|member| member.path == binary) else {
-            return Ok(None);
-        };
-        return Ok(Some(staged::config_default(bake.root, (member.file(), member.sha256))?));
+    if let Some(text) = catalog::default_config(&artifact.component, &artifact.version, bake.target.arch) {
+        return Ok(Some(text.to_string()));
     }
+    if bake.root.require_execution().is_err() {
+        let message = format!("the catalogue has no defaults of {artifact}: it would have to run");
+        return Err(Failure::new(Kind::Unsupported, message)
+            .help("give --execute if it may, in a sandbox, or use `base: minimal`")
+            .into());
+    }
+    progress.step(&format!("running `containerd config default` of {artifact}"));
     let binary = ImagePath::fixed(runtime.facts().binary.own);
+    if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
+        let member = decoded.members.iter().find(|member| member.path == binary);
+        let asked = member.map(|member| staged::config_default(bake.root, (member.file(), member.sha256)));
+        return Ok(asked.transpose()?);
+    }
     let Some(file) = bake.root.file(&binary)? else { return Ok(None) };
     Ok(Some(staged::config_default(bake.root, (&file, Digest::of_file(&file)?))?))
 }

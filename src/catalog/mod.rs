@@ -4,6 +4,9 @@
 //! in `checksums.yaml`. A component that needs configuration files gets a module that writes them, like
 //! `plan/crictl.rs`.
 
+mod defaults;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -13,6 +16,9 @@ use serde::Deserialize;
 use crate::arch::Arch;
 use crate::digest::Digest;
 use crate::path::ImagePath;
+
+pub(crate) use defaults::default_config;
+pub(crate) use keys::{Unprinted, unprinted};
 
 /// Entry of the catalogue: all that is known of a component except its digests.
 #[derive(Debug, Deserialize)]

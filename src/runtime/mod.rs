@@ -152,6 +152,14 @@ impl Runtime {
         }
     }
 
+    /// Returns the keys of [`Facts::config`] that `version` of the runtime does not take over; none if the catalogue does
+    /// not know the keys of this version.
+    pub(crate) fn unread_keys(self, version: &str, text: &str) -> Option<Vec<String>> {
+        match self {
+            Runtime::Containerd => containerd::keys::unread_keys(version, text),
+        }
+    }
+
     /// Returns the names of the directories that may have the [`Facts::registry_file`] of an image's registry; the
     /// first that exists decides.
     pub(crate) fn registry_directories(self, image: &str) -> Vec<String> {

@@ -15,6 +15,7 @@ mod kit;
 
 mod cloud_init;
 mod goss;
+mod keys;
 mod nspawn;
 mod packer;
 mod qemu;

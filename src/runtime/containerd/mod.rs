@@ -3,12 +3,14 @@
 //! containerd ignores a key in the wrong table without a message, so the keys are chosen by release and the result
 //! is parsed back. This module must not read or run anything.
 //!
-//! Sources: containerd's docs/cri/config.md and RELEASES.md, and `config default` of 1.6.20, 1.7.24
-//! and 2.1.9, which the tests ask again.
+//! Sources: containerd's docs/cri/config.md and RELEASES.md, and what the catalogue has of each release's keys.
 
 mod config;
 pub(super) mod hosts;
+pub(super) mod keys;
+mod known;
 pub(crate) mod lookup;
+mod migration;
 mod release;
 pub(super) mod settings;
 mod unit;

@@ -1,0 +1,135 @@
+//! The default configuration of each release of containerd, as `containerd config default` prints it.
+//!
+//! This module must not set a value that the node's owner could want otherwise: a release's defaults are what they are.
+//! To add a minor release: its text and its range; to add a patch release: widen the range, and write how the older ones
+//! differ into `containerd/changes.yaml`.
+//!
+//! Sources: binaries built from the tags of containerd's repository with the build tags of its releases, on amd64, and
+//! the differences between the tags. The texts are as root's containerd prints them: 2.3 prints the caller's uid and
+//! gid as those of its sockets, 0 for root. Distributions' builds differ: Debian's look for CNI plugins in
+//! /usr/lib/cni.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use semver::{Version, VersionReq};
+use serde::Deserialize;
+use toml_edit::{DocumentMut, Item, TableLike};
+
+use crate::arch::Arch;
+use crate::catalog::compiled_in;
+
+/// The default configuration of a minor release.
+struct Minor {
+    /// The patch releases that are known.
+    releases: &'static str,
+    /// What the newest of them prints on amd64.
+    text: &'static str,
+}
+
+const CONTAINERD: [Minor; 4] = [
+    Minor { releases: ">=1.7.0, <=1.7.34", text: include_str!("containerd/default-1.7.toml") },
+    Minor { releases: ">=2.1.0, <=2.1.9", text: include_str!("containerd/default-2.1.toml") },
+    Minor { releases: ">=2.2.0, <=2.2.7", text: include_str!("containerd/default-2.2.toml") },
+    Minor { releases: ">=2.3.0, <=2.3.4", text: include_str!("containerd/default-2.3.toml") },
+];
+
+/// How older patch releases differ in one table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    /// The releases that differ.
+    releases: String,
+    /// Names of the table, from the top.
+    table: Vec<String>,
+    /// Keys that these releases do not have.
+    #[serde(default)]
+    without: Vec<String>,
+    /// Keys that they have, or have with another value.
+    #[serde(default)]
+    with: BTreeMap<String, Scalar>,
+}
+
+/// Value of a key that older patch releases have.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    /// A truth value.
+    Bool(bool),
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(String),
+}
+
+/// Returns the default configuration of a component's version on a node of `arch`; none if it is not known.
+pub(crate) fn default_config(component: &str, version: &str, arch: Arch) -> Option<DocumentMut> {
+    let version: Version = version.parse().ok().filter(|_| component == "containerd")?;
+    let minor = CONTAINERD.iter().find(|minor| is_of(&version, minor.releases))?;
+    // The platform is the only value that depends on the node.
+    let mut document: DocumentMut = minor.text.replace("linux/amd64", platform(arch)).parse().ok()?;
+    for change in changes().iter().filter(|change| is_of(&version, &change.releases)) {
+        for table in tables(document.as_item_mut(), &change.table) {
+            change.apply(table);
+        }
+    }
+    Some(document)
+}
+
+/// Returns whether `version` is one of `releases`.
+fn is_of(version: &Version, releases: &str) -> bool {
+    VersionReq::parse(releases).is_ok_and(|releases| releases.matches(version))
+}
+
+fn changes() -> &'static [Change] {
+    static CHANGES: OnceLock<Vec<Change>> = OnceLock::new();
+    CHANGES.get_or_init(|| compiled_in(include_str!("containerd/changes.yaml")))
+}
+
+/// Returns the tables at `path` below `item`: one, or those of an array.
+fn tables<'a>(item: &'a mut Item, path: &[String]) -> Vec<&'a mut dyn TableLike> {
+    match (path, item) {
+        ([name, rest @ ..], item) => item.get_mut(name).map(|item| tables(item, rest)).unwrap_or_default(),
+        ([], Item::ArrayOfTables(array)) => {
+            array.iter_mut().map(|table| table as &mut dyn TableLike).collect()
+        }
+        ([], item) => item.as_table_like_mut().into_iter().collect(),
+    }
+}
+
+impl Change {
+    /// Makes a table of the newest release into that of the older ones.
+    fn apply(&self, table: &mut dyn TableLike) {
+        for key in &self.without {
+            table.remove(key);
+        }
+        for (key, value) in &self.with {
+            table.insert(key, value.item());
+        }
+    }
+}
+
+impl Scalar {
+    /// Returns the value as TOML.
+    fn item(&self) -> Item {
+        match self {
+            Scalar::Bool(value) => toml_edit::value(*value),
+            Scalar::Number(value) => toml_edit::value(*value),
+            Scalar::Text(value) => toml_edit::value(value),
+        }
+    }
+}
+
+/// Returns containerd's name of the platform of a node of `arch` (containerd/platforms, defaults_unix.go and
+/// cpuinfo_linux.go).
+fn platform(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "linux/amd64",
+        Arch::Arm64 => "linux/arm64/v8",
+        // That of Debian's armhf and RPM's armv7hl.
+        Arch::Arm => "linux/arm/v7",
+        Arch::Ppc64le => "linux/ppc64le",
+        Arch::Riscv64 => "linux/riscv64",
+        Arch::S390x => "linux/s390x",
+    }
+}

@@ -1,0 +1,169 @@
+//! Answers which keys of a config.toml a release of containerd does not take over.
+//!
+//! This module must not change a document or run a containerd: it compares with the keys that the catalogue has.
+//!
+//! containerd itself names such keys in 2.x only, as warnings in its log, and never a table of a plugin that it does
+//! not have.
+
+use toml_edit::{DocumentMut, Item, Key, TableLike};
+
+use crate::runtime::containerd::known::{Known, Place};
+use crate::runtime::containerd::migration::{Destination, Migration};
+
+/// Types of runtimes whose `options` are those of runc. Shims of other types get theirs as they are.
+const RUNC: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.runc.v1"];
+
+/// Tables of version 1 and 2 that describe a runtime and are not in `runtimes`.
+const OLD_RUNTIMES: [&str; 2] = ["default_runtime", "untrusted_workload_runtime"];
+
+/// Returns the keys of `text` that containerd `version` does not take over, in the text's order; of a table that the
+/// release does not have only the table. Returns none if the catalogue does not know the keys of the release. A text
+/// that is not TOML has no keys.
+pub(crate) fn unread_keys(version: &str, text: &str) -> Option<Vec<String>> {
+    let known = Known::of(version)?;
+    let document = text.parse::<DocumentMut>().unwrap_or_default();
+    let migration = Migration::of(&known, &document);
+    if migration.is_refused() {
+        return Some(vec!["version".to_owned()]);
+    }
+    let mut comparison = Comparison { known: &known, migration, unread: Vec::new() };
+    comparison.table(document.as_table(), &mut Vec::new());
+    Some(comparison.unread)
+}
+
+/// Comparison of a document with the keys of a release.
+struct Comparison<'a> {
+    known: &'a Known,
+    migration: Migration<'a>,
+    /// The keys that are not taken over.
+    unread: Vec<String>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Compares the keys of the table at `path`.
+    fn table(&mut self, table: &'a dyn TableLike, path: &mut Vec<&'a str>) {
+        for (name, item) in table.iter() {
+            path.push(name);
+            if !is_free(table, path) {
+                let tables = tables(item);
+                if tables.is_empty() {
+                    self.key(path, item);
+                }
+                for table in tables {
+                    self.table(table, path);
+                }
+            }
+            path.pop();
+        }
+    }
+
+    /// Compares one key that is not a table.
+    fn key(&mut self, path: &[&'a str], item: &Item) {
+        let end = match self.migration.destination(path) {
+            Destination::Dropped(end) => end,
+            Destination::To(places) => {
+                let ends = places.iter().map(|place| {
+                    self.end(place, item).map(|end| (end + path.len()).saturating_sub(place.len()).max(1))
+                });
+                match ends.min() {
+                    Some(Some(end)) => end,
+                    _ => return,
+                }
+            }
+        };
+        let names: Vec<String> =
+            path[..end].iter().map(|name| Key::new(*name).display_repr().into_owned()).collect();
+        let unread = names.join(".");
+        // A table that the release does not have is met once for each of its keys.
+        if self.unread.last() != Some(&unread) {
+            self.unread.push(unread);
+        }
+    }
+
+    /// Returns the number of leading names of `place` up to the first that the release does not have; none if the
+    /// release has a key there, of the item's kind.
+    fn end(&self, place: &[&str], item: &Item) -> Option<usize> {
+        match self.known.place(place) {
+            Place::Nothing(known) => Some(known + 1),
+            Place::Table if !item.is_array() => Some(place.len()),
+            Place::Table | Place::Key => None,
+        }
+    }
+}
+
+/// Returns whether anything can stand at `path`, in `table`: the options of a runtime whose type containerd does not
+/// know.
+fn is_free(table: &dyn TableLike, path: &[&str]) -> bool {
+    let [above @ .., runtime, "options"] = path else { return false };
+    let is_runtime = above.last() == Some(&"runtimes") || OLD_RUNTIMES.contains(runtime);
+    let is_runc = match table.get("runtime_type").and_then(Item::as_str) {
+        Some(name) => RUNC.contains(&name),
+        None => *runtime == "runc",
+    };
+    is_runtime && !is_runc
+}
+
+/// Returns the tables of an item: itself, or those of an array.
+fn tables(item: &Item) -> Vec<&dyn TableLike> {
+    if let Some(table) = item.as_table_like() {
+        return vec![table];
+    }
+    let of_array = item.as_array_of_tables().into_iter().flatten().map(|table| table as &dyn TableLike);
+    let inline = item.as_array().into_iter().flatten().filter_map(|value| value.as_inline_table());
+    of_array.chain(inline.map(|table| table as &dyn TableLike)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unread_keys;
+    use crate::arch::Arch;
+    use crate::catalog;
+
+    /// A release of each default configuration.
+    const RELEASES: [&str; 17] = [
+        "1.7.0", "1.7.1", "1.7.4", "1.7.10", "1.7.14", "1.7.16", "1.7.26", "1.7.34", "2.1.0", "2.1.4",
+        "2.1.9", "2.2.0", "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4",
+    ];
+
+    fn unread(version: &str, text: &str) -> Vec<String> {
+        unread_keys(version, text)
+            .unwrap_or_else(|| panic!("the catalogue does not know containerd {version}"))
+    }
+
+    #[test]
+    fn s6_a_release_takes_over_its_own_default_configuration() {
+        for version in RELEASES {
+            let default = catalog::default_config("containerd", version, Arch::Amd64).unwrap();
+            assert_eq!(unread(version, &default.to_string()), Vec::<String>::new(), "{version}");
+        }
+    }
+
+    #[test]
+    fn s6_a_key_that_a_release_does_not_have_is_named() {
+        let cases = [
+            ("2.1.9", "version = 3\nrooot = '/x'", vec!["rooot"]),
+            (
+                "2.1.9",
+                "version = 3\n[plugins.'io.containerd.cri.v1.runtime']\nenable_selinx = true",
+                vec!["plugins.\"io.containerd.cri.v1.runtime\".enable_selinx"],
+            ),
+            (
+                "2.1.9",
+                "version = 3\n[plugins.'io.containerd.cri.v1.nope']\na = 1\nb = 2",
+                vec!["plugins.\"io.containerd.cri.v1.nope\""],
+            ),
+            ("1.7.24", "version = 3\n", vec!["version"]),
+            ("2.1.9", "version = 4\n", vec!["version"]),
+            ("2.1.9", "version = 3\nplugins = 1", vec!["plugins"]),
+        ];
+        for (version, text, expected) in cases {
+            assert_eq!(unread(version, text), expected, "{version}: {text}");
+        }
+    }
+
+    #[test]
+    fn s6_the_keys_of_an_unknown_release_are_not_compared() {
+        assert_eq!(unread_keys("2.99.0", "version = 3"), None);
+        assert_eq!(unread_keys("latest", "version = 3"), None);
+    }
+}
