@@ -32,7 +32,8 @@ pub(crate) fn parse<T: DeserializeOwned + Default>(text: &str, name: &str) -> Re
     }
     let parts = text.bytes().filter(|byte| matches!(byte, b',' | b':' | b'\n' | b'[' | b'{')).count();
     if parts > MOST_PARTS {
-        return Err(invalid(format!("{name}: more than {MOST_PARTS} keys and values")));
+        let message = format!("{name}: {parts} keys and values; at most {MOST_PARTS} are supported");
+        return Err(invalid(message).help("leave out what has its default value"));
     }
     if let Some(line) = too_deep(text) {
         return Err(invalid(format!("{name}:{line}:1: nested deeper than {DEEPEST} levels")));

@@ -140,7 +140,7 @@ fn k3_a_password_in_merge_is_for_root_alone() {
         format!("[stream_processors.x]\nenv = [\"API_TOKEN={SECRET}\"]\n"),
         format!("[proxy_plugins.x]\naddress = \"https://u:{SECRET}@host/\"\n"),
         format!("[proxy_plugins.x]\n# password = \"{SECRET}\"\naddress = \"a\"\n"),
-        format!("[proxy_plugins.x]\nkey = '''\n{}'''\n", key("EC PRIVATE KEY")),
+        format!("[proxy_plugins.x]\naddress = '''\n{}'''\n", key("EC PRIVATE KEY")),
     ] {
         lab.spec_also(&format!(
             "containerd: {{config: {{merge: {}}}}}\n",

@@ -5,8 +5,9 @@
 //! containerd itself names such keys in 2.x only, as warnings in its log, and never a table of a plugin that it does
 //! not have.
 
-use toml_edit::{DocumentMut, Item, Key, TableLike};
+use toml_edit::{Item, Key, TableLike};
 
+use crate::format::toml;
 use crate::runtime::containerd::known::{Known, Place};
 use crate::runtime::containerd::migration::{Destination, Migration};
 
@@ -18,10 +19,10 @@ const OLD_RUNTIMES: [&str; 2] = ["default_runtime", "untrusted_workload_runtime"
 
 /// Returns the keys of `text` that containerd `version` does not take over, in the text's order; of a table that the
 /// release does not have only the table. Returns none if the catalogue does not know the keys of the release. A text
-/// that is not TOML has no keys.
+/// that is not TOML, or is too long, has no keys.
 pub(crate) fn unread_keys(version: &str, text: &str) -> Option<Vec<String>> {
     let known = Known::of(version)?;
-    let document = text.parse::<DocumentMut>().unwrap_or_default();
+    let document = toml::parse(text, "config.toml").unwrap_or_default();
     let migration = Migration::of(&known, &document);
     if migration.is_refused() {
         return Some(vec!["version".to_owned()]);
