@@ -27,8 +27,9 @@ struct Minor {
     text: &'static str,
 }
 
-const CONTAINERD: [Minor; 4] = [
+const CONTAINERD: [Minor; 5] = [
     Minor { releases: ">=1.7.0, <=1.7.34", text: include_str!("containerd/default-1.7.toml") },
+    Minor { releases: ">=2.0.0, <=2.0.11", text: include_str!("containerd/default-2.0.toml") },
     Minor { releases: ">=2.1.0, <=2.1.9", text: include_str!("containerd/default-2.1.toml") },
     Minor { releases: ">=2.2.0, <=2.2.7", text: include_str!("containerd/default-2.2.toml") },
     Minor { releases: ">=2.3.0, <=2.3.4", text: include_str!("containerd/default-2.3.toml") },

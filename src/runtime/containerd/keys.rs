@@ -63,12 +63,12 @@ impl<'a> Comparison<'a> {
         let end = match self.migration.destination(path) {
             Destination::Dropped(end) => end,
             Destination::To(places) => {
-                let ends = places.iter().map(|place| {
-                    self.end(place, item).map(|end| (end + path.len()).saturating_sub(place.len()).max(1))
-                });
-                match ends.min() {
-                    Some(Some(end)) => end,
-                    _ => return,
+                let ends: Option<Vec<usize>> =
+                    places.iter().map(|place| self.end(path, place, item)).collect();
+                // The key is lost if no place has it, and the place that has most of it says from where on.
+                match ends.and_then(|ends| ends.into_iter().max()) {
+                    Some(end) => end,
+                    None => return,
                 }
             }
         };
@@ -81,14 +81,16 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Returns the number of leading names of `place` up to the first that the release does not have; none if the
-    /// release has a key there, of the item's kind.
-    fn end(&self, place: &[&str], item: &Item) -> Option<usize> {
-        match self.known.place(place) {
-            Place::Nothing(known) => Some(known + 1),
-            Place::Table if !item.is_array() => Some(place.len()),
-            Place::Table | Place::Key => None,
-        }
+    /// Returns the number of leading names of `path` up to the first that the release does not have at `place`; none if
+    /// it has a key there, of the item's kind.
+    fn end(&self, path: &[&str], place: &[&str], item: &Item) -> Option<usize> {
+        let end = match self.known.place(place) {
+            Place::Nothing(known) => known + 1,
+            Place::Table if !item.is_array() => place.len(),
+            Place::Table | Place::Key => return None,
+        };
+        // A place differs from the path in its first names, so that the number of those below is the same.
+        Some((end + path.len()).saturating_sub(place.len()).max(1))
     }
 }
 
@@ -121,9 +123,9 @@ mod tests {
     use crate::catalog;
 
     /// A release of each default configuration.
-    const RELEASES: [&str; 17] = [
-        "1.7.0", "1.7.1", "1.7.4", "1.7.10", "1.7.14", "1.7.16", "1.7.26", "1.7.34", "2.1.0", "2.1.4",
-        "2.1.9", "2.2.0", "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4",
+    const RELEASES: [&str; 20] = [
+        "1.7.0", "1.7.1", "1.7.4", "1.7.10", "1.7.14", "1.7.16", "1.7.26", "1.7.34", "2.0.0", "2.0.7",
+        "2.0.11", "2.1.0", "2.1.4", "2.1.9", "2.2.0", "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4",
     ];
 
     fn unread(version: &str, text: &str) -> Vec<String> {

@@ -74,34 +74,48 @@ const OF_STREAMING: [&str; 6] = [
 /// Tables of 1.x's CRI that are embedded structures (`PluginConfig` in pkg/cri/config/config.go).
 const EMBEDDED: [&str; 4] = ["containerd", "cni", "image_decryption", "x509_key_pair_streaming"];
 
-/// Tables and keys of version 3 that version 4 has in plugins: table, keys by their old and new names, plugin.
-const SERVERS: [(&str, &[(&str, &str)], &str); 6] = [
-    (
-        "grpc",
-        &[
-            ("address", "address"),
-            ("uid", "uid"),
-            ("gid", "gid"),
-            ("max_recv_message_size", "max_recv_message_size"),
-            ("max_send_message_size", "max_send_message_size"),
-        ],
-        "io.containerd.server.v1.grpc",
-    ),
-    (
-        "grpc",
-        &[
-            ("tcp_address", "address"),
-            ("tcp_tls_ca", "tls_ca"),
-            ("tcp_tls_cert", "tls_cert"),
-            ("tcp_tls_key", "tls_key"),
-            ("tcp_tls_common_name", "tls_common_name"),
-        ],
-        "io.containerd.server.v1.grpc-tcp",
-    ),
-    ("ttrpc", &[("address", "address"), ("uid", "uid"), ("gid", "gid")], "io.containerd.server.v1.ttrpc"),
-    ("debug", &[("address", "address"), ("uid", "uid"), ("gid", "gid")], "io.containerd.server.v1.debug"),
-    ("metrics", &[("address", "address")], "io.containerd.server.v1.metrics"),
-    ("metrics", &[("grpc_histogram", "grpc_histogram")], "io.containerd.metrics.v1.grpc-prometheus"),
+/// Keys of a top-level table of version 3 that version 4 has in a plugin.
+struct Moved {
+    table: &'static str,
+    plugin: &'static str,
+    /// Prefix that the plugin's names of the keys do not have.
+    prefix: &'static str,
+    /// Names in the top-level table.
+    keys: &'static [&'static str],
+}
+
+const MOVED: [Moved; 6] = [
+    Moved {
+        table: "grpc",
+        plugin: "io.containerd.server.v1.grpc",
+        prefix: "",
+        keys: &["address", "uid", "gid", "max_recv_message_size", "max_send_message_size"],
+    },
+    Moved {
+        table: "grpc",
+        plugin: "io.containerd.server.v1.grpc-tcp",
+        prefix: "tcp_",
+        keys: &["tcp_address", "tcp_tls_ca", "tcp_tls_cert", "tcp_tls_key", "tcp_tls_common_name"],
+    },
+    Moved {
+        table: "ttrpc",
+        plugin: "io.containerd.server.v1.ttrpc",
+        prefix: "",
+        keys: &["address", "uid", "gid"],
+    },
+    Moved {
+        table: "debug",
+        plugin: "io.containerd.server.v1.debug",
+        prefix: "",
+        keys: &["address", "uid", "gid"],
+    },
+    Moved { table: "metrics", plugin: "io.containerd.server.v1.metrics", prefix: "", keys: &["address"] },
+    Moved {
+        table: "metrics",
+        plugin: "io.containerd.metrics.v1.grpc-prometheus",
+        prefix: "",
+        keys: &["grpc_histogram"],
+    },
 ];
 
 impl<'a> Migration<'a> {
@@ -233,13 +247,10 @@ impl<'a> Migration<'a> {
 
     /// Returns the place in version 4 of a key of a top-level table of version 3.
     fn of_server(&self, table: &'a str, key: &'a str) -> Option<Vec<&'a str>> {
-        let moved = SERVERS.iter().filter(|(old, ..)| *old == table).find_map(|(_, keys, plugin)| {
-            keys.iter().find(|(old, _)| *old == key).map(|(_, new)| (*plugin, *new))
-        });
-        match moved {
+        match MOVED.iter().find(|moved| moved.table == table && moved.keys.contains(&key)) {
             // The plugin's own table wins.
-            Some((plugin, _)) if self.has(&["plugins", plugin]) => None,
-            Some((plugin, new)) => Some(vec!["plugins", plugin, new]),
+            Some(moved) if self.has(&["plugins", moved.plugin]) => None,
+            Some(moved) => Some(vec!["plugins", moved.plugin, key.strip_prefix(moved.prefix).unwrap_or(key)]),
             None => Some(vec![table, key]),
         }
     }
