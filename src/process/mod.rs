@@ -4,6 +4,7 @@
 //! and the root's package manager. This module must not know which program is run.
 
 pub(crate) mod init;
+mod mountinfo;
 mod privileges;
 pub(crate) mod protocol;
 pub(crate) mod sandbox;
