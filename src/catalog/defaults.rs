@@ -1,13 +1,12 @@
 //! The default configuration of each release of containerd, as `containerd config default` prints it.
 //!
-//! This module must not set a value that the node's owner could want otherwise: a release's defaults are what they are.
-//! To add a minor release: its text and its range; to add a patch release: widen the range, and write how the older ones
-//! differ into `containerd/changes.yaml`.
+//! This module must not adapt a configuration to a node beyond the name of its platform. To add a minor release: its
+//! text and its range. To add a patch release: widen the range; if it prints something else, exchange the text, and
+//! write into `containerd/changes.yaml` how the older ones differ.
 //!
-//! Sources: binaries built from the tags of containerd's repository with the build tags of its releases, on amd64, and
-//! the differences between the tags. The texts are as root's containerd prints them: 2.3 prints the caller's uid and
-//! gid as those of its sockets, 0 for root. Distributions' builds differ: Debian's look for CNI plugins in
-//! /usr/lib/cni.
+//! Sources: binaries built from the tags of containerd's repository, with the build tags of its releases, on amd64; and
+//! the differences between the tags. The texts are as root's containerd prints them: 2.3 prints the caller's uid as
+//! that of its sockets. Distributions' builds differ: Debian's look for CNI plugins in /usr/lib/cni.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -27,7 +26,8 @@ struct Minor {
     text: &'static str,
 }
 
-const CONTAINERD: [Minor; 5] = [
+const CONTAINERD: [Minor; 6] = [
+    Minor { releases: ">=1.6.0, <=1.6.39", text: include_str!("containerd/default-1.6.toml") },
     Minor { releases: ">=1.7.0, <=1.7.34", text: include_str!("containerd/default-1.7.toml") },
     Minor { releases: ">=2.0.0, <=2.0.11", text: include_str!("containerd/default-2.0.toml") },
     Minor { releases: ">=2.1.0, <=2.1.9", text: include_str!("containerd/default-2.1.toml") },
@@ -132,5 +132,42 @@ fn platform(arch: Arch) -> &'static str {
         Arch::Ppc64le => "linux/ppc64le",
         Arch::Riscv64 => "linux/riscv64",
         Arch::S390x => "linux/s390x",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use semver::VersionReq;
+
+    use super::{changes, default_config};
+    use crate::arch::Arch;
+    use crate::catalog::versions;
+
+    #[test]
+    fn every_catalogued_containerd_has_its_defaults() {
+        for version in versions("containerd") {
+            let text = default_config("containerd", &version.to_string(), Arch::Arm64).unwrap().to_string();
+            assert!(text.contains("linux/arm64/v8") && !text.contains("amd64"), "{version}");
+        }
+        assert!(default_config("containerd", "2.99.0", Arch::Amd64).is_none());
+        assert!(default_config("runc", "1.3.6", Arch::Amd64).is_none());
+    }
+
+    #[test]
+    fn every_change_changes_the_oldest_release_that_it_names() {
+        for change in changes() {
+            assert!(VersionReq::parse(&change.releases).is_ok(), "{change:?}");
+            let oldest = change.releases.trim_start_matches(['>', '=']).split(',').next().unwrap();
+            let document = default_config("containerd", oldest, Arch::Amd64).unwrap();
+            let mut item = document.as_item();
+            for name in &change.table {
+                item = item.get(name).unwrap_or_else(|| panic!("{change:?}"));
+            }
+            let has = |key: &String| match item.as_array_of_tables() {
+                Some(array) => array.iter().all(|table| table.contains_key(key)),
+                None => item.get(key).is_some(),
+            };
+            assert!(change.without.iter().all(|key| !has(key)) && change.with.keys().all(has), "{change:?}");
+        }
     }
 }
