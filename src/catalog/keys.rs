@@ -57,3 +57,18 @@ pub(crate) fn unprinted(version: &Version) -> impl Iterator<Item = &'static Unpr
     let reads = |releases: &str| VersionReq::parse(releases).is_ok_and(|releases| releases.matches(version));
     keys.iter().filter(move |entry| entry.releases.as_deref().is_none_or(reads))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::unprinted;
+
+    #[test]
+    fn every_entry_is_of_some_release() {
+        let known = ["1.6.0", "1.6.39", "1.7.34", "2.3.4"].map(|version| version.parse().unwrap());
+        let all: Vec<serde_yaml::Value> = serde_yaml::from_str(include_str!("containerd/keys.yaml")).unwrap();
+        let mut tables: Vec<_> = known.iter().flat_map(unprinted).map(std::ptr::from_ref).collect();
+        tables.sort();
+        tables.dedup();
+        assert_eq!(tables.len(), all.len());
+    }
+}

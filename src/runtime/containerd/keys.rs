@@ -121,12 +121,19 @@ mod tests {
     use super::unread_keys;
     use crate::arch::Arch;
     use crate::catalog;
+    use crate::runtime::containerd::Release;
+    use crate::runtime::containerd::config::{ConfigInputs, config};
+    use crate::spec::{Base, Config};
 
     /// A release of each default configuration.
-    const RELEASES: [&str; 20] = [
-        "1.7.0", "1.7.1", "1.7.4", "1.7.10", "1.7.14", "1.7.16", "1.7.26", "1.7.34", "2.0.0", "2.0.7",
-        "2.0.11", "2.1.0", "2.1.4", "2.1.9", "2.2.0", "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4",
+    const RELEASES: [&str; 25] = [
+        "1.6.0", "1.6.9", "1.6.24", "1.6.29", "1.6.39", "1.7.0", "1.7.1", "1.7.4", "1.7.10", "1.7.14",
+        "1.7.16", "1.7.26", "1.7.34", "2.0.0", "2.0.7", "2.0.11", "2.1.0", "2.1.4", "2.1.9", "2.2.0",
+        "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4",
     ];
+
+    /// Version 2 with a key of streaming.
+    const STREAMING: &str = "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nstream_server_port = '1'";
 
     fn unread(version: &str, text: &str) -> Vec<String> {
         unread_keys(version, text)
@@ -138,6 +145,19 @@ mod tests {
         for version in RELEASES {
             let default = catalog::default_config("containerd", version, Arch::Amd64).unwrap();
             assert_eq!(unread(version, &default.to_string()), Vec::<String>::new(), "{version}");
+        }
+    }
+
+    #[test]
+    fn s6_a_release_takes_over_what_nodebake_writes() {
+        for version in RELEASES {
+            let default = catalog::default_config("containerd", version, Arch::Arm64).unwrap().to_string();
+            for base in [Base::Minimal, Base::Default] {
+                let release = Release::parse(version).unwrap();
+                let inputs = ConfigInputs { release, default: Some(&default), cni_bin: None };
+                let text = config(&Config { base, ..Config::default() }, inputs).unwrap();
+                assert_eq!(unread(version, &text), Vec::<String>::new(), "{version}: {text}");
+            }
         }
     }
 
@@ -158,6 +178,29 @@ mod tests {
             ("1.7.24", "version = 3\n", vec!["version"]),
             ("2.1.9", "version = 4\n", vec!["version"]),
             ("2.1.9", "version = 3\nplugins = 1", vec!["plugins"]),
+            // The daemon of 2.3 looks at the servers' own plugins only; older versions are taken there.
+            ("2.3.4", "version = 3\n[grpc]\naddress = '/x'\nadress = '/x'", vec!["grpc.adress"]),
+            ("2.3.4", "version = 4\n[grpc]\naddress = '/x'", vec!["grpc"]),
+            ("2.3.4", "version = 3\n[debug]\nlevel = 'info'\naddress = '/x'", vec![]),
+            // 2.0 to 2.2 read version 1 and forget the CRI's own way to version 3.
+            ("2.2.7", "[plugins.cri]\nsandbox_image = 'x'", vec!["plugins.cri.sandbox_image"]),
+            ("2.3.4", "[plugins.cri]\nsandbox_image = 'x'", vec![]),
+            // 2.0.0 forgot all keys of streaming but one.
+            ("2.0.0", STREAMING, vec!["plugins.\"io.containerd.grpc.v1.cri\".stream_server_port"]),
+            ("2.0.1", STREAMING, vec![]),
+            // The options of runc are known, those of other shims are not.
+            (
+                "2.1.9",
+                "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]\nSystemdCgroups = true",
+                vec![
+                    "plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc.options.SystemdCgroups",
+                ],
+            ),
+            (
+                "2.1.9",
+                "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.kata]\nruntime_type = 'io.containerd.kata.v2'\noptions = { Any = true }",
+                vec![],
+            ),
         ];
         for (version, text, expected) in cases {
             assert_eq!(unread(version, text), expected, "{version}: {text}");

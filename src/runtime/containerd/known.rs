@@ -57,10 +57,12 @@ impl Known {
                 .iter()
                 .filter(|entry| entry.has(through, |key, written| self.same(key, written)));
             let is_table = |entry: &&&Unprinted| end <= entry.table.len();
+            // What is printed is certain; a `*` of the list may stand for the names of tables only.
             place = match () {
                 () if printed.iter().any(|item| item.is_table_like()) => Place::Table,
+                () if !printed.is_empty() => Place::Key,
                 () if unprinted.clone().any(|entry| is_table(&entry)) => Place::Table,
-                () if !printed.is_empty() || unprinted.clone().next().is_some() => Place::Key,
+                () if unprinted.clone().next().is_some() => Place::Key,
                 () => return Place::Nothing(end - 1),
             };
         }

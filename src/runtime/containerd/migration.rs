@@ -189,7 +189,7 @@ impl<'a> Migration<'a> {
             (["plugins", id, rest @ ..], true) if *id == IMAGES || *id == RUNTIME => {
                 (!self.is_replaced(id, rest)).then(|| path.to_vec())
             }
-            ([table, key], true) if self.is_since(2, 3, 0) => self.of_server(table, key),
+            ([table, keys @ ..], true) if self.is_since(2, 3, 0) => self.of_server(table, keys),
             _ => Some(path.to_vec()),
         };
         taken.map_or(Destination::Dropped(path.len()), |path| Destination::To(vec![path]))
@@ -245,13 +245,19 @@ impl<'a> Migration<'a> {
         }
     }
 
-    /// Returns the place in version 4 of a key of a top-level table of version 3.
-    fn of_server(&self, table: &'a str, key: &'a str) -> Option<Vec<&'a str>> {
-        match MOVED.iter().find(|moved| moved.table == table && moved.keys.contains(&key)) {
+    /// Returns the place in version 4 of a key below a top-level table or key of version 3.
+    fn of_server(&self, table: &'a str, keys: &[&'a str]) -> Option<Vec<&'a str>> {
+        let of_table = || MOVED.iter().filter(|moved| moved.table == table);
+        match of_table().find(|moved| matches!(keys, [key] if moved.keys.contains(key))) {
             // The plugin's own table wins.
             Some(moved) if self.has(&["plugins", moved.plugin]) => None,
-            Some(moved) => Some(vec!["plugins", moved.plugin, key.strip_prefix(moved.prefix).unwrap_or(key)]),
-            None => Some(vec![table, key]),
+            Some(moved) => {
+                let key = keys[0].strip_prefix(moved.prefix).unwrap_or(keys[0]);
+                Some(vec!["plugins", moved.plugin, key])
+            }
+            // Version 4 has some of the tables no more.
+            None if of_table().next().is_some() && self.known.default.get(table).is_none() => None,
+            None => Some([&[table], keys].concat()),
         }
     }
 
