@@ -26,7 +26,6 @@ use crate::bake::root::{Bake, DecodedArtifacts, lock, look, needs, open_all};
 use crate::interrupt;
 use crate::parallel;
 use crate::root::Root;
-use crate::spec::Base;
 use crate::state;
 
 pub(crate) use alone::plan_alone;
@@ -80,8 +79,7 @@ fn lock_all<'a>(job: &Job, needed: Results<Bake<'a>>, at_once: usize) -> Results
 /// Plans every root. A package manager or a daemon that is asked takes all of a machine: one root at a time then.
 fn prepare_all<'a>(job: &Job, begun: Results<Bake<'a>>, decoded: &DecodedArtifacts) -> Results<Planned<'a>> {
     let packaged = job.spec.package().is_some() || begun.iter().flatten().any(Bake::has_packages);
-    let asking = packaged || job.spec.containerd.config.base == Base::Default;
-    let at_once = if asking { 1 } else { begun.len().clamp(1, ROOTS) };
+    let at_once = if packaged || job.execute { 1 } else { begun.len().clamp(1, ROOTS) };
     each(begun, at_once, |bake| prepare(job, bake, decoded))
 }
 

@@ -9,9 +9,9 @@ use crate::bake::warnings;
 use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
-use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::interrupt;
+use crate::node::Node;
 use crate::packages;
 use crate::packages::inputs::PackageInputs;
 use crate::path::ImagePath;
@@ -190,6 +190,10 @@ pub(super) fn default_config(
         let asked = member.map(|member| staged::config_default(bake.root, (member.file(), member.sha256)));
         return Ok(asked.transpose()?);
     }
-    let Some(file) = bake.root.file(&binary)? else { return Ok(None) };
-    Ok(Some(staged::config_default(bake.root, (&file, Digest::of_file(&file)?))?))
+    match (bake.root.node(&binary)?, bake.root.file(&binary)?) {
+        (Some(Node::File { sha256, .. }), Some(file)) => {
+            Ok(Some(staged::config_default(bake.root, (&file, sha256))?))
+        }
+        _ => Ok(None),
+    }
 }

@@ -39,6 +39,8 @@ pub(crate) fn outer() -> Result<u8, Failure> {
 /// Runs process 1 of the namespaces: sets up the sandbox and serves requests until stdin ends.
 pub(crate) fn init() -> Result<u8, Failure> {
     die_with_parent();
+    // That of the caller could hide from programs what they need.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let mut lines = std::io::stdin().lock().lines();
     let mut next = || lines.next().and_then(Result::ok);
     let Some(line) = next() else { return Ok(0) };

@@ -26,7 +26,6 @@ const INSTALLING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETGID)
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETFCAP)
-    .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::AUDIT_WRITE);
 
 /// Limits of a program that answers a question, by measurement of containerd 1.6 to 2.1, which needs 1.3 GiB of
@@ -56,6 +55,8 @@ pub(super) fn unshare(flags: UnshareFlags) -> Result<(), Failure> {
 
 /// Keeps only what a package manager needs.
 pub(super) fn keep_installing() -> Result<(), Failure> {
+    // The host's handler of core dumps runs with all rights outside.
+    limit(Resource::Core, 0).map_err(failed)?;
     reduce_to(INSTALLING).map_err(failed)
 }
 
@@ -70,10 +71,7 @@ pub(super) fn become_nobody(proc: &OwnedFd) -> Result<(), Failure> {
         // A user namespace within this one would have all capabilities again. Containers mount this read-only.
         let _ = write_proc(proc, "sys/user/max_user_namespaces", "0");
     }
-    for (resource, limit) in LIMITS {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
-            .map_err(failed)?;
-    }
+    LIMITS.into_iter().try_for_each(|(resource, most)| limit(resource, most)).map_err(failed)?;
     reduce_to(CapabilitySet::empty()).map_err(failed)?;
     // Programs of the same user could else read this process's memory.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed)?;
@@ -123,6 +121,10 @@ fn reduce_to(kept: CapabilitySet) -> Result<(), Errno> {
     rustix::thread::set_no_new_privs(true)?;
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets)
+}
+
+fn limit(resource: Resource, most: u64) -> Result<(), Errno> {
+    rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
 }
 
 fn failed(errno: Errno) -> Failure {

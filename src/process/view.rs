@@ -36,13 +36,25 @@ const OVERLAID: [&str; 3] = ["/etc", "/usr", "/var"];
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Parts of /proc through which root can change the host. runc makes the same ones read-only.
-const READ_ONLY: [&str; 6] =
-    ["/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// Parts of /proc through which root can change the host. Container runtimes make the same ones read-only
+/// (readonlyPaths of Docker's and containerd's default OCI specification).
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Parts of /proc that tell about the host. runc hides the same ones.
-const HIDDEN: [&str; 5] =
-    ["/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/kallsyms"];
+/// Parts of /proc and /sys that tell about the host or command its hardware. Container runtimes hide the same ones
+/// (maskedPaths of the same specification).
+const HIDDEN: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -69,8 +81,8 @@ pub(super) fn enter(access: Access, offline: bool, files: Vec<Opened>) -> Result
     match is_own {
         true => restrict("/", access, &["/dev", "/proc", "/run", "/sys"])?,
         false => {
-            let new = mount_point()?;
-            mount_bind_recursive(".", new).map_err(|errno| failed("mounting", ".", errno))?;
+            let new = &mount_point()?;
+            mount_bind_recursive(".", new.as_str()).map_err(|errno| failed("mounting", ".", errno))?;
             restrict(new, access, &[])?;
             pivot(new)?;
             mount_system()?;
@@ -86,8 +98,8 @@ pub(super) fn enter(access: Access, offline: bool, files: Vec<Opened>) -> Result
 /// Makes and enters the view of [`Access::Ask`]: a new, read-only root with the [`VISIBLE`] parts of the working
 /// directory.
 fn enter_answering(files: Vec<Opened>) -> Result<(), Failure> {
-    let new = mount_point()?;
-    mount("tmpfs", new, "tmpfs", SAFE, c"mode=0755,size=1g,nr_inodes=1k")
+    let new = &mount_point()?;
+    mount("tmpfs", new.as_str(), "tmpfs", SAFE, c"mode=0755,size=1g,nr_inodes=1k")
         .map_err(|errno| failed("mounting tmpfs on", new, errno))?;
     VISIBLE.iter().try_for_each(|name| show(name, &format!("{new}/{name}")))?;
     copy_files(files, new)?;
@@ -119,9 +131,11 @@ fn show(name: &str, target: &str) -> Result<(), Failure> {
     }
 }
 
-/// Returns a directory of this host to mount on. The working directory and open files stay reachable below it.
-fn mount_point() -> Result<&'static str, Failure> {
-    MOUNT_POINTS.into_iter().find(|path| Path::new(path).is_dir()).ok_or_else(|| {
+/// Returns a directory of this host to mount on, without links in its path. The working directory and open files stay
+/// reachable below it.
+fn mount_point() -> Result<String, Failure> {
+    let real = |path: &str| std::fs::canonicalize(path).ok()?.into_os_string().into_string().ok();
+    MOUNT_POINTS.into_iter().filter(|path| Path::new(path).is_dir()).find_map(real).ok_or_else(|| {
         let message = format!("this host has none of the directories {}", MOUNT_POINTS.join(", "));
         Failure::new(Kind::Unsupported, message).help("make one, empty, to mount on")
     })
@@ -132,7 +146,11 @@ fn mount_point() -> Result<&'static str, Failure> {
 fn restrict(top: &str, access: Access, except: &[&str]) -> Result<(), Failure> {
     let reading = |error: &std::io::Error| failed("reading", "/proc/self/mountinfo", errno(error));
     let text = std::fs::read("/proc/self/mountinfo").map_err(|error| reading(&error))?;
-    for (path, options) in mounts(&String::from_utf8_lossy(&text), top) {
+    let mounts = mounts(&String::from_utf8_lossy(&text), top);
+    if mounts.is_empty() {
+        return Err(failed("restricting", top, Errno::NOENT));
+    }
+    for (path, options) in mounts {
         if except.iter().any(|except| Path::new(&path).starts_with(except)) {
             continue;
         }
@@ -145,8 +163,8 @@ fn restrict(top: &str, access: Access, except: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the mount at `new` the root of this process. Where this process is in a chroot the kernel allows no
-/// `pivot_root`, and the view is a chroot: programs lack the capability that leaving it takes.
+/// Makes the mount at `new` the root of this process. Where the kernel allows no `pivot_root`, because this process is in
+/// a chroot or on an initramfs, the view is a chroot: programs lack the capability that leaving it takes.
 fn pivot(new: &str) -> Result<(), Failure> {
     let entering = |errno| failed("entering", new, errno);
     rustix::process::chdir(new).map_err(entering)?;
@@ -170,9 +188,8 @@ fn is_own() -> Result<bool, Failure> {
 
 /// Mounts /dev, /run and /sys, which the root of a running system already has.
 fn mount_system() -> Result<(), Failure> {
-    for path in ["/dev", "/run"] {
-        mount_at("tmpfs", path, MountFlags::NOSUID, c"mode=0755")?;
-    }
+    mount_at("tmpfs", "/dev", MountFlags::NOSUID, c"mode=0755")?;
+    mount_at("tmpfs", "/run", SAFE, c"mode=0755")?;
     // Some containers forbid sysfs; programs work without /sys, but a host's may be mounted there.
     if mount_at("sysfs", "/sys", MountFlags::RDONLY | MountFlags::NOEXEC | SAFE, c"").is_err()
         && Path::new("/sys").is_dir()
@@ -206,10 +223,15 @@ fn mount_proc() -> Result<(), Failure> {
             .and_then(|()| mount_remount(path, flags, c""))
             .map_err(|errno| failed("making read-only", path, errno))?;
     }
-    for path in HIDDEN.into_iter().filter(|path| Path::new(path).exists()) {
-        mount_bind("/dev/null", path).map_err(|errno| failed("hiding", path, errno))?;
+    HIDDEN.into_iter().filter(|path| Path::new(path).exists()).try_for_each(hide)
+}
+
+/// Covers a directory with an empty one, and any other file with /dev/null.
+fn hide(path: &str) -> Result<(), Failure> {
+    match Path::new(path).is_dir() {
+        true => mount_at("tmpfs", path, MountFlags::RDONLY | MountFlags::NOEXEC | SAFE, c"mode=0755"),
+        false => mount_bind("/dev/null", path).map_err(|errno| failed("hiding", path, errno)),
     }
-    Ok(())
 }
 
 /// Copies `files` to [`FILES`] below `top`, and checks the digests of what was copied.
@@ -247,7 +269,7 @@ fn mount_overlay(directory: &str) -> Result<(), Failure> {
     }
     let options = format!("lowerdir={directory},upperdir={own}/upper,workdir={own}/work\0");
     let options = CStr::from_bytes_with_nul(options.as_bytes()).unwrap_or(c"");
-    mount("overlay", directory, "overlay", MountFlags::empty(), options).map_err(|errno| {
+    mount("overlay", directory, "overlay", SAFE, options).map_err(|errno| {
         Failure::new(
             Kind::Unsupported,
             format!("mounting overlay on {directory} of the root: {}", describe(errno)),

@@ -89,6 +89,10 @@ pub(super) fn destroy_directory(root: &Root, created: &BTreeSet<ImagePath>) -> R
             return Err(failure);
         }
         clear_leftover(root, &top, deadline)?;
+        // Something in it is none of nodebake's.
+        if is_building(root, &top)? {
+            return Err(failure);
+        }
     }
     let cleared = root.sync_directory(top.parent().as_ref()).and_then(|()| clear_tree(root, &top));
     match cleared {

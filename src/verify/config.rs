@@ -5,7 +5,6 @@
 use toml_edit::Item;
 
 use crate::arch::Arch;
-use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::format::toml::{self, compare};
 use crate::interrupt;
@@ -199,18 +198,16 @@ fn dumped_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure>
     else {
         return Ok(missing(&path));
     };
-    let is_of_package = matches!(owned.node, Node::Present { .. });
-    if !is_of_package && root.node(&binary)?.as_ref() != Some(&owned.node) {
+    let found = root.node(&binary)?;
+    let (Some(Node::File { sha256, .. }), true) =
+        (&found, matches!(owned.node, Node::Present { .. }) || found.as_ref() == Some(&owned.node))
+    else {
         return Ok(CheckResult::Skipped(
             "containerd is not the one that was installed: it is not run".to_owned(),
         ));
-    }
-    let Some(file) = root.file(&binary)? else { return Ok(missing(&binary)) };
-    let sha256 = match owned.node {
-        Node::File { sha256, .. } => sha256,
-        _ => Digest::of_file(&file).map_err(|error| Failure::new(Kind::Filesystem, error))?,
     };
-    let dump = match staged::config_dump(root, (&file, sha256), &path) {
+    let Some(file) = root.file(&binary)? else { return Ok(missing(&binary)) };
+    let dump = match staged::config_dump(root, (&file, *sha256), &path) {
         Ok(dump) => dump,
         Err(why) => return Ok(CheckResult::Skipped(format!("`containerd config dump` can't run: {why}"))),
     };

@@ -36,17 +36,15 @@ type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
 const OF_RECEIPT: [(&str, Check); 2] = [("receipt", drift), ("packages", packages)];
 
 /// Checks of everything that should be in the root by its receipt, or by the caller's word.
-const CHECKS: [(&str, Check); 6] = [
+const CHECKS: [(&str, Check); 7] = [
     ("labels", labels),
     ("enabled", enabled),
     ("preset", preset),
     ("executable", executable),
     ("config", config),
     ("hosts", hosts),
+    ("effective-config", effective_config),
 ];
-
-/// Checks that may run what the receipt says is the verified file.
-const LAST: [(&str, Check); 1] = [("effective-config", effective_config)];
 
 /// Verifies `root`: by its receipt and, if there is an `expected` state, by that; with `live` also the running system,
 /// whose root it must be.
@@ -78,7 +76,6 @@ pub(crate) fn verify(
     verdict.paths = judged.paths.len();
     run(&CHECKS, root, judged, &mut verdict)?;
     let Some(receipt) = &receipt else { return Ok(verdict) };
-    run(&LAST, root, receipt, &mut verdict)?;
     if let Some(live) = live {
         live::check(root, receipt, live, &mut verdict)?;
     }

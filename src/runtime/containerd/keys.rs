@@ -121,6 +121,7 @@ mod tests {
     use super::unread_keys;
     use crate::arch::Arch;
     use crate::catalog;
+    use crate::node::{Content, Want};
     use crate::runtime::containerd::Release;
     use crate::runtime::containerd::config::{ConfigInputs, config};
     use crate::spec::{Base, Config};
@@ -155,7 +156,9 @@ mod tests {
             for base in [Base::Minimal, Base::Default] {
                 let release = Release::parse(version).unwrap();
                 let inputs = ConfigInputs { release, default: Some(&default), cni_bin: None };
-                let text = config(&Config { base, ..Config::default() }, inputs).unwrap();
+                let written = config(&Config { base, ..Config::default() }, inputs).unwrap();
+                let Want::File { content: Content::Text(text), .. } = written else { panic!("{written:?}") };
+                let text = String::from_utf8(text).unwrap();
                 assert_eq!(unread(version, &text), Vec::<String>::new(), "{version}: {text}");
             }
         }
