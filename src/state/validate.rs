@@ -166,7 +166,8 @@ fn packages(packages: &[Installed]) -> Checked {
         let named = [
             ("name", name, PackageName::try_from(name.clone()).is_ok()),
             ("version", version, is_word(version)),
-            ("architecture", architecture, is_word(architecture)),
+            // rpm's keys are packages without one.
+            ("architecture", architecture, is_word(architecture) || architecture == "(none)"),
         ];
         for (part, text, fits) in named {
             if !fits || text.len() > LONGEST.1 {
