@@ -361,7 +361,7 @@ fn start_that_fails_says_why_with_the_services_own_words() {
         fs::write(node.path(&format!("/etc/nodebake/{name}.yaml")), text).unwrap();
     };
     raw("ends", "[grpc]\\naddress = 5\\n");
-    raw("no-cri", "disabled_plugins = ['io.containerd.grpc.v1.cri']\\n");
+    raw("no-cri", "[plugins.'io.containerd.cri.v1.runtime'.containerd]\\ndefault_runtime_name = 'none'\\n");
     guest_spec(&node, "good", "2.1", "");
     let report = boot_once(
         &node,
