@@ -27,7 +27,7 @@ const SLACK: f64 = 0.1;
 const BUDGETS: [Budget; 4] = [
     Budget { command: "apply", millions: 1281.5 },
     Budget { command: "apply, nothing to do", millions: 444.7 },
-    Budget { command: "verify", millions: 495.8 },
+    Budget { command: "verify", millions: 448.5 },
     Budget { command: "--version", millions: 0.299 },
 ];
 
