@@ -136,6 +136,8 @@ pub(super) fn needs<'a>(job: &Job, root: &'a Root) -> anyhow::Result<Bake<'a>> {
         // A root without a package manager is refused before anything is fetched.
         Distribution::of(root)?;
     }
+    // The one directory of a plan that the spec chooses: what a killed run has left there is recovered as well.
+    root.use_mount_of(&job.spec.containerd.config.registry_config_path.path()?)?;
     let arch = arch(&job.spec, root, &job.fetcher.progress)?;
     let target = Target { arch, glibc: target::glibc(root, arch)? };
     let artifacts = resolve::resolve(&job.spec, &job.lock, target)?;

@@ -307,12 +307,18 @@ fn b2_a_link_in_a_root_leads_no_file_of_the_plan_into_the_state() {
 
 /// Runs `command` on the lab's root while the directory `outside` is mounted at `place` below it.
 fn with_outside_at(lab: &Lab, place: &str, command: &str) -> Run {
+    with_outside_under(&[], lab, place, command)
+}
+
+/// [`with_outside_at`] with `wrapper` around nodebake.
+fn with_outside_under(wrapper: &[String], lab: &Lab, place: &str, command: &str) -> Run {
     make_dir(&lab.path(place));
     let spec = if command == "apply" { format!("--spec {}", lab.spec.display()) } else { String::new() };
     let script = format!(
-        "mount --bind {} {}; {} {command} --root {} {spec}",
+        "mount --bind {} {}; {} {} {command} --root {} {spec}",
         lab.dir.join("outside").display(),
         lab.path(place).display(),
+        wrapper.join(" "),
         kit::NODEBAKE,
         lab.root.display()
     );
@@ -476,6 +482,42 @@ fn b3_a_filesystem_for_containers_is_used() {
     with_outside_at(&lab, "var/lib/containerd", "apply").exits(0).mentions("0 created, 0 changed, 0 removed");
     let run = with_outside_at(&lab, "var/lib/containerd", "remove");
     run.exits(0).says("/var/lib/containerd is on a mount that no bake uses, and is kept");
+}
+
+/// A killed bake is got over on a mount that only the spec has paths on: what was there before the first bake, and that
+/// nothing was, is still known.
+#[test]
+fn b3_a_killed_bake_is_got_over_on_a_mount_of_the_spec() {
+    if !mounts_work() || !kit::strace_works() {
+        return;
+    }
+    let mut kills = 0;
+    for (call, theirs) in (1..60).flat_map(|call| [(call, Some("theirs\n")), (call, None)]) {
+        let mut lab = Lab::new();
+        lab.spec_also(
+            "containerd: {config: {registry_config_path: /srv/certs}}\nregistries: {docker.io: {mirrors: [{url: 'https://m.example'}]}}\n",
+        );
+        make_dir(&lab.dir.join("outside"));
+        let hosts = lab.dir.join("outside/docker.io/hosts.toml");
+        if let Some(theirs) = theirs {
+            write(&hosts, theirs.as_bytes());
+        }
+        let kill = kit::strace([&format!("inject=renameat,renameat2:signal=SIGKILL:when={call}")]);
+        if with_outside_under(&kill, &lab, "srv/certs", "apply").code == Some(0) {
+            break;
+        }
+        kills += 1;
+        with_outside_at(&lab, "srv/certs", "apply").exits(0);
+        let receipt: Value = serde_json::from_slice(&lab.read("var/lib/nodebake/receipt.json")).unwrap();
+        let before = receipt["paths"]["/srv/certs/docker.io/hosts.toml"]["before"].as_str();
+        assert_eq!(before, theirs.map(|_| "saved"), "killed at call {call}");
+        let original = lab.path("var/lib/nodebake/original/srv/certs/docker.io/hosts.toml");
+        assert_eq!(fs::read_to_string(original).ok().as_deref(), theirs, "killed at call {call}");
+        assert!(fs::read_to_string(&hosts).unwrap().contains("m.example"), "killed at call {call}");
+        let left = kit::paths(&lab.dir.join("outside"));
+        assert!(!left.iter().any(|path| path.to_string_lossy().contains(".nodebake-")), "{left:?}");
+    }
+    assert!(kills > 20, "the bake was killed at {kills} calls only");
 }
 
 // ---------------------------------------------------------------- B4: the state's directory is a link
