@@ -55,6 +55,7 @@ mod plan;
 mod printable;
 mod process;
 mod progress;
+mod redacted;
 mod reserved;
 mod root;
 mod runtime;

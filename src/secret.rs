@@ -1,11 +1,12 @@
-//! Secrets: which keys, texts and files can hold one, and how a URL is shown without its own.
+//! Secrets: which keys, texts and files can hold one.
 //!
 //! This module must not decide what happens then: `plan` chooses modes, `cli/report.rs` what is shown.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
 use toml_edit::{Item, TableLike, Value};
+
+use crate::redacted::names_user;
 
 /// Names of keys that hold a secret, lower case and without separators.
 const NAMES: [&str; 6] = ["auth", "header", "headers", "pass", "psk", "pwd"];
@@ -26,7 +27,7 @@ const PARTS: [&str; 11] = [
 ];
 
 /// Ends of names that say where a secret is and not what it is.
-const PLACES: [&str; 10] =
+const LOCATIONS: [&str; 10] =
     ["dir", "file", "files", "helper", "name", "path", "paths", "provider", "type", "url"];
 
 /// Keys of the spec below which a text of the user's can be anything.
@@ -40,7 +41,7 @@ pub(crate) fn is_key(name: &str) -> bool {
     let bare: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     let bare = bare.to_ascii_lowercase();
     NAMES.contains(&bare.as_str())
-        || (PARTS.iter().any(|part| bare.contains(part)) && !PLACES.iter().any(|end| bare.ends_with(end)))
+        || (PARTS.iter().any(|part| bare.contains(part)) && !LOCATIONS.iter().any(|end| bare.ends_with(end)))
 }
 
 /// Returns whether a value at `path`, keys of the spec with dots between them, can be a secret.
@@ -67,7 +68,7 @@ pub(crate) fn is_in(text: &str) -> bool {
             let (before, after) = (&line[..at], &line[at + 1..]);
             is_value(after) && (below_secret || is_key(last_word(before)))
         };
-        line.match_indices(['=', ':']).any(assigns) || has_userinfo(line)
+        line.match_indices(['=', ':']).any(assigns) || names_user(line)
     }) || private_key(text.as_bytes()).is_some()
 }
 
@@ -109,24 +110,14 @@ fn last_word(text: &str) -> &str {
     start.map_or(text, |at| text[at..].trim_start_matches(|c: char| !c.is_ascii_alphanumeric()))
 }
 
-/// Returns whether an assigned text is more than nothing, a truth value or the begin of a path as in `auth://`.
+/// Returns whether an assigned text is more than nothing, a truth value, a comment or what follows in `auth://`.
 fn is_value(text: &str) -> bool {
     let text = text.trim();
     if text.starts_with("\"\"\"") || text.starts_with("'''") {
         return true;
     }
     let bare = text.trim_matches(['"', '\'', '[', ']', '{', '}', ',', ' ']);
-    !matches!(bare, "" | "true" | "false") && !bare.starts_with(['#', '/'])
-}
-
-/// Returns whether a URL in `text` has credentials.
-fn has_userinfo(text: &str) -> bool {
-    let mut authorities = text.split("://").skip(1);
-    authorities.any(|rest| {
-        let word = rest.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'')).next();
-        let host = word.unwrap_or_default().split('/').next().unwrap_or_default();
-        host.contains('@')
-    })
+    !matches!(bare, "" | "true" | "false") && !text.starts_with('#') && !text.starts_with("//")
 }
 
 /// Returns the kind of the first private key in a file, such as `EC PRIVATE KEY`: PEM with any label, in UTF-16 or
@@ -185,74 +176,9 @@ fn sequence(der: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Removes credentials, query and fragment from the text of a URL, well formed or not.
-pub(crate) fn redacted(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let authority = &rest[..end];
-    let port = authority.rsplit_once(':').filter(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
-    let has_port = port.is_none_or(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
-    // What stands after the colon is a password with a `/`, `?` or `#` in it, and the host comes later.
-    let behind = if authority.contains('@') || has_port { authority.rfind('@') } else { rest.rfind('@') };
-    let host = match (behind, port) {
-        (Some(at), _) => &rest[at + 1..],
-        (None, Some((host, _))) if !has_port => host,
-        (None, _) => rest,
-    };
-    let host = host.split(['?', '#']).next().unwrap_or_default();
-    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
-}
-
-/// Removes credentials, query and fragment from each URL in a message.
-pub(crate) fn without_credentials(message: &str) -> String {
-    words(message, |word| word.contains("://"))
-}
-
-/// Removes them from what can be a URL that its user has mistyped as well: `user:password@host`.
-pub(crate) fn without_any_credentials(message: &str) -> String {
-    words(message, |word| word.contains("://") || word.contains('@'))
-}
-
-fn words(message: &str, is_url: impl Fn(&str) -> bool) -> String {
-    let ends = |c: char| c.is_whitespace() || matches!(c, '`' | '"' | '\'');
-    let shown = |part: &str| {
-        let word = part.trim_end_matches(ends);
-        let shown = if is_url(word) { redacted(word) } else { word.to_owned() };
-        shown + &part[word.len()..]
-    };
-    message.split_inclusive(ends).map(shown).collect()
-}
-
-/// Returns the text of a URL without credentials, query and fragment, for messages.
-pub(crate) fn shown(url: &Url) -> String {
-    redacted(url.as_str())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{is_in, is_in_key, is_in_toml, is_key, private_key, redacted};
-
-    #[test]
-    fn k1_a_url_is_shown_without_its_secrets() {
-        for (text, shown) in [
-            ("https://u:p@host:99999/a?X-Amz-Signature=s", "https://host:99999/a"),
-            ("ftp://u:p@w@host", "ftp://host"),
-            ("https://host/a@b", "https://host/a@b"),
-            ("https://host:5000/a@b", "https://host:5000/a@b"),
-            ("https://u:p/w@host/a", "https://host/a"),
-            ("https://u:p?w@host/a", "https://host/a"),
-            ("https://u:p#w@host/a", "https://host/a"),
-            ("https://u:pass%40host/a", "https://u"),
-            ("https://host#token", "https://host"),
-            ("https://[fd00::2]:5000/a?t=s", "https://[fd00::2]:5000/a"),
-            ("https://[fd00::2]/a", "https://[fd00::2]/a"),
-            ("u:p@host/a?t=s", "host/a"),
-            ("harbor.local", "harbor.local"),
-            ("harbor.local:5000/x", "harbor.local:5000/x"),
-        ] {
-            assert_eq!(redacted(text), shown, "{text}");
-        }
-    }
+    use super::{is_in, is_in_key, is_in_toml, is_key, private_key};
 
     #[test]
     fn k1_keys_that_can_hold_a_secret() {
@@ -316,6 +242,9 @@ mod tests {
             "[host.\"https://m\".header]\nX-Node = [\"a\"]",
             "env = [\"A=b\", \"API_TOKEN=x\"]",
             "url = \"https://u:p@host\"",
+            "url = \"https://u:p/w@host\"",
+            "password = \"/9j4AAQSkZJRg\"",
+            "password = \"#hash\"",
             "deb https://u@host/x y",
             "-----BEGIN EC PRIVATE KEY-----",
         ] {
@@ -326,6 +255,9 @@ mod tests {
             "password = \"\"",
             "use_token = false",
             "key_file = \"/etc/key.pem\"",
+            "password = # none",
+            "auth://host",
+            "url = \"https://host:5000/a\"",
             "mail = \"me@example.org\"",
             "args = [\"--decryption-keys-path\", \"/etc/keys\"]",
             "-----BEGIN CERTIFICATE-----",

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::catalog::{self, Component};
 use crate::digest::Digest;
 use crate::path::ImagePath;
-use crate::secret;
+use crate::redacted::redacted;
 
 /// Artifact: one file that upstream publishes, pinned by its digest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,5 +108,5 @@ pub(crate) fn file_name(url: &str) -> &str {
 }
 
 fn without_secrets<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&secret::redacted(url))
+    serializer.serialize_str(&redacted(url))
 }

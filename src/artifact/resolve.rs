@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::format::elf::Glibc;
 use crate::printable::printable;
-use crate::secret;
+use crate::redacted::redacted;
 use crate::spec::{Pick, Spec};
 
 /// Facts of a root that decide which build it gets.
@@ -176,7 +176,7 @@ pub(crate) fn pin(candidate: Unpinned, lock: &Lockfile) -> Result<Artifact, Fail
     let Unpinned { component, build, version, arch, url, sha256 } = candidate;
     let locked = lock
         .find(build, arch.name())
-        .filter(|locked| locked.version == version && locked.url == secret::redacted(&url));
+        .filter(|locked| locked.version == version && locked.url == redacted(&url));
     let digest = sha256
         .or(locked.map(|locked| locked.sha256))
         .or_else(|| catalog::digest(build, &version, arch))

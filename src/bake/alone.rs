@@ -4,15 +4,12 @@
 
 use crate::arch::Arch;
 use crate::archive::decode::{self, Destination};
-use crate::artifact::Artifact;
 use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
 use crate::bake::root::placed;
-use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::parallel::IdleProcessors;
 use crate::plan::{self, Inputs, Placed, Plan};
-use crate::spec::{Base, Spec};
 
 /// Plans `job` without a root, for the architecture of its spec or else of this host.
 pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
@@ -33,32 +30,14 @@ pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
             &idle,
         )?);
     }
-    let default_config = default_config(&job.spec, &artifacts, arch)?;
     let members: Vec<Placed> = decoded.iter().flat_map(placed).collect();
     let inputs = Inputs {
         artifacts: &artifacts,
-        arch: arch.name(),
+        arch,
         members: &members,
         certificates: &job.certificates,
-        default_config: default_config.as_deref(),
+        printed_default: None,
         from_packages: None,
     };
     Ok(plan::plan(&job.spec, &inputs)?)
-}
-
-/// Returns the default configuration of the daemon among `artifacts`, if the spec starts from that.
-fn default_config(spec: &Spec, artifacts: &[Artifact], arch: Arch) -> Result<Option<String>, Failure> {
-    let runtime = spec.runtime().unwrap_or_default();
-    let daemon = artifacts.iter().find(|artifact| artifact.component == runtime.component());
-    let Some(artifact) = daemon.filter(|_| spec.containerd.config.base == Base::Default) else {
-        return Ok(None);
-    };
-    match catalog::default_config(&artifact.component, &artifact.version, arch) {
-        Some(document) => Ok(Some(document.to_string())),
-        None => {
-            let message = format!("the catalogue has no defaults of {artifact}");
-            Err(Failure::new(Kind::Unsupported, message)
-                .help("use `base: minimal`; in a root, --execute lets containerd print them"))
-        }
-    }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use crate::artifact::Artifact;
 use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
+use crate::bake::prepare::without_default;
 use crate::bake::root::arch;
-use crate::catalog;
 use crate::plan::{self, Inputs, Placed};
 use crate::root::{Root, target};
 use crate::spec::Base;
@@ -29,24 +29,17 @@ pub(crate) fn expected(job: &Job, root: &Root) -> anyhow::Result<Expected> {
         }
     }
     let mut spec = job.spec.clone();
-    let has_default = spec.containerd.config.base == Base::Default;
-    let daemon = artifacts
-        .iter()
-        .find(|artifact| artifact.component == spec.runtime().unwrap_or_default().component());
-    let default_config = daemon
-        .and_then(|daemon| catalog::default_config(&daemon.component, &daemon.version, arch))
-        .map(|document| document.to_string());
-    let is_unknown = has_default && default_config.is_none();
+    let is_unknown = without_default(&spec, &artifacts, arch).is_some();
     if is_unknown {
         // The other files do not depend on it.
         spec.containerd.config.base = Base::Minimal;
     }
     let inputs = Inputs {
         artifacts: &artifacts,
-        arch: arch.name(),
+        arch,
         members: &members,
         certificates: &job.certificates,
-        default_config: default_config.as_deref(),
+        printed_default: None,
         from_packages: None,
     };
     let mut plan = plan::plan(&spec, &inputs)?;

@@ -2,6 +2,8 @@
 //!
 //! This module must not write a file of the plan: `publish` does.
 
+use crate::arch::Arch;
+use crate::artifact::Artifact;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
@@ -17,7 +19,6 @@ use crate::packages::inputs::PackageInputs;
 use crate::path::ImagePath;
 use crate::plan::{self, Inputs, Placed, Plan};
 use crate::process::staged;
-use crate::progress::Progress;
 use crate::spec::{Base, Spec};
 use crate::state::{self, Receipt};
 
@@ -65,14 +66,14 @@ fn plan_root(
     interrupt::check()?;
     let members = members(bake, decoded)?;
     let mut warnings = check_glibc(bake, decoded)?;
-    let default_config = default_config(&job.spec, &job.fetcher.progress, bake, decoded)?;
+    let printed = printed_default(job, bake, decoded)?;
     ensure_packages(job, bake)?;
     let inputs = Inputs {
         artifacts: &bake.artifacts,
-        arch: bake.target.arch.name(),
+        arch: bake.target.arch,
         members: &members,
         certificates: &job.certificates,
-        default_config: default_config.as_deref(),
+        printed_default: printed.as_deref(),
         from_packages: bake.from_packages.as_ref(),
     };
     let plan = plan::plan(&job.spec, &inputs)?;
@@ -161,29 +162,24 @@ pub(super) fn check_glibc(bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Re
         .collect())
 }
 
-/// Returns the daemon's default configuration, if the spec starts from that: the catalogue's, or else what the daemon
-/// prints.
-pub(super) fn default_config(
+/// Returns the daemon among `artifacts` whose default configuration the spec starts from and the catalogue does not have.
+pub(super) fn without_default<'a>(
     spec: &Spec,
-    progress: &Progress,
-    bake: &Bake,
-    decoded: &DecodedArtifacts,
-) -> anyhow::Result<Option<String>> {
-    let runtime = spec.runtime().unwrap_or_default();
-    let daemon = bake.artifacts.iter().find(|artifact| artifact.component == runtime.component());
-    let Some(artifact) = daemon.filter(|_| spec.containerd.config.base == Base::Default) else {
-        return Ok(None);
-    };
-    if let Some(text) = catalog::default_config(&artifact.component, &artifact.version, bake.target.arch) {
-        return Ok(Some(text.to_string()));
-    }
-    if bake.root.require_execution().is_err() {
-        let message = format!("the catalogue has no defaults of {artifact}: it would have to run");
-        return Err(Failure::new(Kind::Unsupported, message)
-            .help("give --execute if it may, in a sandbox, or use `base: minimal`")
-            .into());
-    }
-    progress.step(&format!("running `containerd config default` of {artifact}"));
+    artifacts: &'a [Artifact],
+    arch: Arch,
+) -> Option<&'a Artifact> {
+    let runtime = spec.runtime().filter(|_| spec.containerd.config.base == Base::Default)?;
+    let daemon = artifacts.iter().find(|artifact| artifact.component == runtime.component())?;
+    catalog::default_config(&daemon.component, &daemon.version, arch).is_none().then_some(daemon)
+}
+
+/// Has the daemon print its default configuration, if the spec starts from that, the catalogue does not have it and the
+/// caller allows it.
+fn printed_default(job: &Job, bake: &Bake, decoded: &DecodedArtifacts) -> anyhow::Result<Option<String>> {
+    let daemon = without_default(&job.spec, &bake.artifacts, bake.target.arch);
+    let Some(artifact) = daemon.filter(|_| bake.root.require_execution().is_ok()) else { return Ok(None) };
+    job.fetcher.progress.step(&format!("running `containerd config default` of {artifact}"));
+    let runtime = job.spec.runtime().unwrap_or_default();
     let binary = ImagePath::fixed(runtime.facts().binary.own);
     if let Some(Ok(decoded)) = decoded.get(&artifact.sha256) {
         let member = decoded.members.iter().find(|member| member.path == binary);

@@ -11,6 +11,7 @@ use crate::error::failure;
 use crate::node::{Content, Node, Want};
 use crate::plan::from_packages::PackageChange;
 use crate::printable::printable;
+use crate::redacted;
 use crate::secret;
 use crate::verify::finding::{Finding, Passed, Skipped, Verdict};
 
@@ -145,5 +146,5 @@ fn lines(text: &str) -> String {
 
 /// Makes a message fit to be shown, but keeps line breaks: a package manager's log has several lines.
 pub(super) fn escape(text: &str) -> String {
-    secret::without_credentials(text).lines().map(printable).collect::<Vec<_>>().join("\n")
+    redacted::without_credentials(text).lines().map(printable).collect::<Vec<_>>().join("\n")
 }

@@ -10,6 +10,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess
 
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
+use crate::redacted;
 use crate::secret;
 
 /// Size limit of a document, checked before it is parsed; a spec of 10,000 mirrors is shorter.
@@ -105,7 +106,7 @@ fn plain(message: &str) -> String {
             text = format!("{before}{wrong}{kind}, expected{rest}");
         }
     }
-    text = secret::without_any_credentials(&text);
+    text = redacted::without_any_credentials(&text);
     if text.contains("more than one document") {
         text = "a second document begins; expected one".to_owned();
     }

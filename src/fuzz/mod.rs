@@ -27,6 +27,7 @@ use std::path::{Component, Path, PathBuf};
 
 use toml_edit::{DocumentMut, Item};
 
+use crate::arch::Arch;
 use crate::archive;
 use crate::artifact::lockfile;
 use crate::format::{checksums, elf};
@@ -102,7 +103,13 @@ pub fn spec(data: &[u8]) {
     let mut without_merge = spec.clone();
     without_merge.containerd.config.merge = Default::default();
     for version in ["1.7.24", "2.1.9"] {
-        let inputs = RuntimeInputs { version, default_config: None, cni_bin: None, packaged_unit: None };
+        let inputs = RuntimeInputs {
+            version,
+            arch: Arch::Amd64,
+            printed_default: None,
+            cni_bin: None,
+            packaged_unit: None,
+        };
         entries.extend(runtime.files(&spec, inputs).unwrap_or_default());
         entries.extend(runtime.files(&without_merge, inputs).unwrap());
     }
@@ -191,8 +198,13 @@ pub fn config(data: &[u8]) {
         let mut spec = Spec::parse("{}", "nodebake.yaml", Path::new(".")).unwrap();
         spec.containerd.config =
             crate::spec::Config { base: base_is, merge: Clone::clone(&merge), ..Default::default() };
-        let inputs =
-            RuntimeInputs { version, default_config: Some(base), cni_bin: None, packaged_unit: None };
+        let inputs = RuntimeInputs {
+            version,
+            arch: Arch::Amd64,
+            printed_default: Some(base),
+            cni_bin: None,
+            packaged_unit: None,
+        };
         let Ok(files) = Runtime::Containerd.files(&spec, inputs) else { continue };
         let path = Runtime::Containerd.facts().config;
         let (_, config) = files.iter().find(|(found, _)| found.as_str() == path).unwrap();

@@ -12,6 +12,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use readers::{environment, environment_file, settings};
 
+use crate::arch::Arch;
 use crate::error::{Failure, Kind};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
@@ -80,7 +81,13 @@ fn written(spec: &Spec) -> Result<Written, Failure> {
     let certificates =
         spec.certificate_paths().into_iter().map(|path| (path, CertificateFile::default())).collect();
     let runtime = Runtime::Containerd;
-    let inputs = RuntimeInputs { version: "2.1.9", default_config: None, cni_bin: None, packaged_unit: None };
+    let inputs = RuntimeInputs {
+        version: "2.1.9",
+        arch: Arch::Amd64,
+        printed_default: None,
+        cni_bin: None,
+        packaged_unit: None,
+    };
     let mut entries = runtime.registry_files(spec, &certificates)?;
     entries.extend(runtime.files(spec, inputs)?);
     entries.extend(kernel::entries(&spec.kernel));

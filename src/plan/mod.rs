@@ -11,13 +11,14 @@ pub(crate) mod possible;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use crate::arch::Arch;
 use crate::artifact::{Artifact, Installed};
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
 use crate::node::{Content, EXECUTABLE, Want};
 use crate::path::ImagePath;
 use crate::plan::from_packages::FromPackages;
-use crate::plan::possible::Claim;
+use crate::plan::possible::PlannedNode;
 use crate::runtime::RuntimeInputs;
 use crate::secret;
 use crate::spec::{CertificateFile, Spec};
@@ -82,21 +83,21 @@ pub(crate) struct Placed {
 pub(crate) struct Inputs<'a> {
     /// The resolved artifacts.
     pub artifacts: &'a [Artifact],
-    /// Go's name of the architecture.
-    pub arch: &'a str,
+    /// The architecture of the node.
+    pub arch: Arch,
     /// The members of all artifacts.
     pub members: &'a [Placed],
     /// The certificates that the spec names, by their path on the build host.
     pub certificates: &'a BTreeMap<PathBuf, CertificateFile>,
-    /// Output of `containerd config default`, for `base: default`.
-    pub default_config: Option<&'a str>,
+    /// What the daemon has printed as its default configuration, for `base: default`; none where it was not asked.
+    pub printed_default: Option<&'a str>,
     /// Everything that packages bring, if the spec asks for packages.
     pub from_packages: Option<&'a FromPackages>,
 }
 
 /// Makes the plan for one root.
 pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
-    let mut plan = Plan { artifacts: inputs.artifacts.to_vec(), ..Plan::empty(inputs.arch) };
+    let mut plan = Plan { artifacts: inputs.artifacts.to_vec(), ..Plan::empty(inputs.arch.name()) };
     plan.artifacts.sort();
     for member in inputs.members {
         let Placed { artifact, component, name, path, size, sha256 } = member.clone();
@@ -118,7 +119,8 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     if let Some(version) = version {
         let inputs = RuntimeInputs {
             version,
-            default_config: inputs.default_config,
+            arch: inputs.arch,
+            printed_default: inputs.printed_default,
             cni_bin: packaged.and_then(|packaged| packaged.cni_bin),
             packaged_unit: packaged.map(|packaged| &packaged.unit),
         };
@@ -133,9 +135,14 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
 /// Refuses an entry that no receipt could have: a root that had it could not be changed or cleaned up any more.
 fn refuse_impossible(path: &ImagePath, want: &Want, component: &str) -> Result<(), Failure> {
     let (node, (artifact, member)) = (want.node(), want.origin());
-    let claim =
-        Claim { path, node: &node, component, from_artifact: artifact.is_some(), member: member.as_deref() };
-    claim.check().map_err(|(field, why)| {
+    let planned = PlannedNode {
+        path,
+        node: &node,
+        component,
+        from_artifact: artifact.is_some(),
+        member: member.as_deref(),
+    };
+    planned.check().map_err(|(field, why)| {
         let field = field.map(|field| format!(": {field}")).unwrap_or_default();
         Failure::new(Kind::Invalid, format!("`{path}`, of {component}{field} {why}")).help(
             "name another file or directory in the spec; is each artifact the release that it should be?",

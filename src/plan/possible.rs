@@ -14,20 +14,17 @@ use crate::plan::{CRI, KERNEL, PACKAGES, REGISTRIES, crictl, kernel};
 use crate::printable::printable;
 use crate::reserved::{STATE, reserved, reserved_from_registries};
 use crate::runtime::Runtime;
-use crate::spec::RegistryName;
 use crate::spec::package::PackageName;
-
-/// Directory of registries' files if the spec names none.
-const CERTS: &str = "/etc/containerd/certs.d";
+use crate::spec::{CERTS, RegistryName};
 
 /// Entry of a plan or a receipt that is judged.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct PlannedNode<'a> {
     /// Path in the image.
     pub path: &'a ImagePath,
-    /// Node that is claimed to belong there.
+    /// Node that would belong there.
     pub node: &'a Node,
-    /// Component that is claimed to put it there.
+    /// Component that would put it there.
     pub component: &'a str,
     /// The node comes from an artifact.
     pub from_artifact: bool,
@@ -38,7 +35,7 @@ pub(crate) struct Claim<'a> {
 /// Field of a claim that no plan can have, and why; the path itself has no field.
 pub(crate) type Impossible = (Option<&'static str>, String);
 
-impl Claim<'_> {
+impl PlannedNode<'_> {
     /// Fails unless a plan can have this entry.
     pub(crate) fn check(&self) -> Result<(), Impossible> {
         let path = |why: String| Err((None, why));

@@ -28,8 +28,8 @@ const INSTALLING: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Limits of a program that answers a question, by measurement of containerd 1.6 to 2.1, which needs 1.3 GiB of
-/// addresses and 10 threads.
+/// Limits of a program that answers a question. containerd 1.6.20, 1.7.24 and 2.1.9 print their configuration with 1 GiB
+/// of addresses, and start at most 5 threads with GOMAXPROCS=1 (measured).
 const LIMITS: [(Resource, u64); 6] = [
     (Resource::As, 4 << 30),
     (Resource::Core, 0),

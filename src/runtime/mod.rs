@@ -10,6 +10,7 @@ pub(crate) mod containerd;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::arch::Arch;
 use crate::error::Failure;
 use crate::node::{Node, Shape, Want};
 use crate::path::ImagePath;
@@ -92,8 +93,10 @@ pub(crate) struct Probe {
 pub(crate) struct RuntimeInputs<'a> {
     /// X.Y.Z of the runtime.
     pub version: &'a str,
-    /// What the daemon prints as its default configuration, for `base: default`.
-    pub default_config: Option<&'a str>,
+    /// Architecture of the node.
+    pub arch: Arch,
+    /// What the daemon has printed as its default configuration, for `base: default`; else the catalogue's is taken.
+    pub printed_default: Option<&'a str>,
     /// Directory of the CNI plugins, where it is not [`CNI_BIN`].
     pub cni_bin: Option<&'static str>,
     /// Unit that a package has brought; nodebake writes none then.

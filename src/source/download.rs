@@ -14,7 +14,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{Failure, Kind, errno};
 use crate::interrupt;
 use crate::progress::Bar;
-use crate::secret;
+use crate::redacted;
 use crate::source::client::{Network, causes, client};
 
 /// Bytes a second below which a connection counts as stalled, even if it gives some.
@@ -105,7 +105,7 @@ impl Download<'_> {
                     let pause = asked.unwrap_or_else(|| back_off(if progressed { 0 } else { attempt }));
                     bar.note(&format!(
                         "{}: {why}; trying again in {:.1} s",
-                        secret::shown(self.url),
+                        redacted::shown(self.url),
                         pause.as_secs_f32()
                     ));
                     tokio::time::sleep(pause.min(LONGEST_PAUSE)).await;
@@ -123,7 +123,7 @@ impl Download<'_> {
         } else {
             "check the network and the proxy variables, or use --source with a directory"
         };
-        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", secret::shown(self.url)))
+        Failure::new(Kind::Fetch, format!("fetching `{}`: {why} ({tries} tries)", redacted::shown(self.url)))
             .help(help)
     }
 
@@ -188,7 +188,7 @@ impl Download<'_> {
         let (mut throughput, mut hasher) = (Throughput::new(stall), Hasher::default());
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(&error))? {
             if received.size + chunk.len() as u64 > self.largest {
-                let shown = secret::shown(self.url);
+                let shown = redacted::shown(self.url);
                 let message = format!("`{}` has more than the expected {} bytes", shown, self.largest);
                 let failure = Failure::new(Kind::Unverified, message)
                     .help("it is another file than the one that was pinned");
@@ -209,7 +209,7 @@ impl Download<'_> {
         if !error.is_redirect() && !error.is_builder() {
             return DownloadError::Again(why, None);
         }
-        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: {why}", secret::shown(self.url)));
+        let failure = Failure::new(Kind::Fetch, format!("fetching `{}`: {why}", redacted::shown(self.url)));
         DownloadError::Final(failure.help("give the URL that it should come from with --source").into())
     }
 
@@ -227,7 +227,7 @@ impl Download<'_> {
         }
         let failure = Failure::new(
             Kind::Fetch,
-            format!("fetching `{}`: the server answered {status}", secret::shown(self.url)),
+            format!("fetching `{}`: the server answered {status}", redacted::shown(self.url)),
         );
         let failure = failure.help("does this version exist there? a mirror has to keep upstream's paths");
         match status {

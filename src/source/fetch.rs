@@ -16,7 +16,7 @@ use crate::error::{self, Failure, Kind};
 use crate::parallel;
 use crate::printable::printable;
 use crate::progress::Progress;
-use crate::secret;
+use crate::redacted;
 use crate::source::bundle::Bundle;
 use crate::source::cache::{self, Partial};
 use crate::source::client::Network;
@@ -112,7 +112,7 @@ impl Fetcher {
             },
             Location::Bundled(_) => Ok(None),
             Location::Remote(url) => match self.small(&url) {
-                Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), secret::shown(&url)))),
+                Ok(bytes) => Ok(Some((String::from_utf8_lossy(&bytes).into_owned(), redacted::shown(&url)))),
                 Err(error) if error.is::<NotFound>() => Ok(None),
                 Err(error) => Err(error),
             },
@@ -122,13 +122,13 @@ impl Fetcher {
     /// Downloads a small file from `url`, whatever the source is; the caller verifies the bytes.
     pub(crate) fn bytes(&self, url: &str) -> anyhow::Result<Vec<u8>> {
         let parsed = Url::parse(url).map_err(|error| {
-            Failure::new(Kind::Invalid, format!("`{}`: {error}", printable(&secret::redacted(url))))
+            Failure::new(Kind::Invalid, format!("`{}`: {error}", printable(&redacted::redacted(url))))
         })?;
-        self.small(&parsed).with_context(|| format!("fetching {}", secret::shown(&parsed)))
+        self.small(&parsed).with_context(|| format!("fetching {}", redacted::shown(&parsed)))
     }
 
     fn small(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
-        self.refuse_offline(&secret::shown(url))?;
+        self.refuse_offline(&redacted::shown(url))?;
         let file = cache::temporary()?;
         let download = Download { url, file: &file, largest: SMALL, resume: false };
         let done = download.run(&self.network, &self.progress.hidden())?;
@@ -165,7 +165,7 @@ impl Fetcher {
 
     /// Downloads and verifies an artifact. Bytes of another digest are removed from the cache.
     fn download(&self, artifact: &Artifact, url: Url) -> anyhow::Result<Fetched> {
-        let shown = secret::shown(&url);
+        let shown = redacted::shown(&url);
         self.refuse_offline(&shown)?;
         self.progress.step(&format!("fetching {artifact} from {shown}"));
         let partial = cache::partial(&self.cache, artifact, &self.progress)?;
@@ -213,7 +213,7 @@ impl Fetcher {
         let done = download.run(&self.network, &bar)?;
         let bytes = Section::whole(partial.file.try_clone()?, done.size);
         let fetched = Fetched { artifact: artifact.clone(), bytes, private: partial.private };
-        let verified = verify(&fetched, done.sha256, &secret::shown(url));
+        let verified = verify(&fetched, done.sha256, &redacted::shown(url));
         Ok((verified.map(|()| fetched), done.sha256.is_none()))
     }
 

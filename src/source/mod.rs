@@ -18,7 +18,7 @@ use reqwest::Url;
 
 use crate::error::{Failure, Kind};
 use crate::printable::printable;
-use crate::secret::redacted;
+use crate::redacted::redacted;
 use crate::source::bundle::Bundle;
 
 /// Source of artifacts, as the user names it.

@@ -32,7 +32,7 @@ use crate::spec::value::{Scalar, Sha256, visit};
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
 pub(crate) use registry::{CertificateFile, Mirror, Registry};
 pub(crate) use runtime::Runtime;
-pub(crate) use scalar::RegistryName;
+pub(crate) use scalar::{CERTS, RegistryName};
 
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -13,7 +13,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::format::openpgp::Fingerprint;
-use crate::secret::redacted;
+use crate::redacted::redacted;
 use crate::spec::scalar::{OneLine, checked_text};
 use crate::spec::value::visit;
 

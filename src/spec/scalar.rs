@@ -14,8 +14,8 @@ use crate::catalog;
 use crate::error::Failure;
 use crate::format::{toml, yaml};
 use crate::path::ImagePath;
+use crate::redacted::redacted;
 use crate::reserved::reserved_from_registries;
-use crate::secret::redacted;
 
 /// Declares a kind of string: `check` returns the text as it is kept, or what is wrong with it.
 macro_rules! checked_text {
@@ -222,6 +222,9 @@ checked_text!(
     }
 );
 
+/// Directory that containerd's documentation uses for registries.
+pub(crate) const CERTS: &str = "/etc/containerd/certs.d";
+
 checked_text!(
     /// Path of one directory in the image.
     Directory, "/etc/containerd/certs.d", |text| match ImagePath::new(&text) {
@@ -238,7 +241,7 @@ checked_text!(
 impl Directory {
     /// Returns the directory that containerd's documentation uses for certs.d.
     pub(super) fn certs() -> Self {
-        Directory("/etc/containerd/certs.d".to_owned())
+        Directory(CERTS.to_owned())
     }
 
     /// Returns the path.

@@ -11,9 +11,9 @@ use crate::artifact::{Artifact, Installed};
 use crate::catalog;
 use crate::node::Node;
 use crate::path::ImagePath;
-use crate::plan::possible::{self, Claim};
+use crate::plan::possible::{self, PlannedNode};
 use crate::printable::{printable, steers};
-use crate::secret::redacted;
+use crate::redacted::redacted;
 use crate::spec::package::PackageName;
 use crate::state::{Before, Intent, Owned, RESOLV_CONF, Receipt, Step};
 
@@ -108,8 +108,9 @@ fn is_staged(old: Option<&Owned>, new: Option<&Owned>) -> bool {
 /// Fails unless a plan can have `entry` at `path`, and it can have replaced what it says.
 fn owned(field: &str, path: &ImagePath, entry: &Owned) -> Checked {
     let Owned { node, component, artifact, member, before, .. } = entry;
-    let claim = Claim { path, node, component, from_artifact: artifact.is_some(), member: member.as_deref() };
-    if let Err((part, why)) = claim.check() {
+    let planned =
+        PlannedNode { path, node, component, from_artifact: artifact.is_some(), member: member.as_deref() };
+    if let Err((part, why)) = planned.check() {
         let part = part.map(|part| format!(".{part}")).unwrap_or_default();
         return forged(&format!("{field}{part}"), why);
     }

@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::error::Kind;
 use crate::packages::files::packages;
 use crate::parallel::IdleProcessors;
-use crate::secret;
+use crate::redacted;
 use crate::source::fetch::{Fetched, Fetcher};
 use crate::spec::Spec;
 use crate::trust::published::digest;
@@ -54,7 +54,7 @@ fn lock_one(candidate: Unpinned, pinner: &Pinner) -> anyhow::Result<Pinned> {
     let fetched = pinner.fetcher.fetch(&artifact)?;
     let members = members(&fetched, pinner)?;
     let Artifact { build, version, arch, url, sha256, .. } = artifact;
-    let url = secret::redacted(&url);
+    let url = redacted::redacted(&url);
     Ok(Pinned { component: build, version, arch, url, size: fetched.bytes.size(), sha256, verified, members })
 }
 

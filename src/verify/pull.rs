@@ -13,9 +13,9 @@ use crate::error::Failure;
 use crate::interrupt;
 use crate::live::cri::Cri;
 use crate::path::ImagePath;
+use crate::redacted::redacted;
 use crate::root::{LONGEST_TEXT, Root};
 use crate::runtime::{Host, Runtime, Settings};
-use crate::secret::redacted;
 use crate::verify::finding::{CheckResult, Finding};
 
 /// Time for the pull: large images on slow lines take minutes, and the kubelet has no limit at all.

@@ -80,3 +80,31 @@ fn x6_packages_of_a_receipt_run_nothing_without_the_callers_word() {
         assert_eq!(lab.tree(), before, "{id}");
     }
 }
+
+/// The defaults of a release are in the catalogue, so that the second bake needs no more of the root than the first.
+#[test]
+fn x6_base_default_asks_the_catalogue_or_the_caller() {
+    let mut lab = Lab::new();
+    lab.spec_also("containerd: {config: {base: default}}\n");
+    kit::mode(&lab.root, 0o700);
+    lab.apply().exits(0);
+    lab.apply().exits(0).mentions("0 created, 0 changed, 0 removed");
+    lab.verify().exits(0).mentions("containerd takes over every key");
+    let config = String::from_utf8(lab.read("etc/containerd/config.toml")).unwrap();
+    assert!(config.contains("oom_score") && config.contains("SystemdCgroup = true"), "{config}");
+
+    // A release that the catalogue does not know: the fake one can't run, but only the caller may have it tried.
+    let archive = fs::read(lab.artifacts.join(kit::CONTAINERD.file)).unwrap();
+    let unknown = kit::Component {
+        name: "containerd",
+        version: "2.99.0",
+        file: "containerd-2.99.0-linux-amd64.tar.gz",
+    };
+    lab.ship(unknown, &archive);
+    let before = lab.tree();
+    lab.apply().exits(9).says("no default configuration of containerd 2.99.0").says("--execute");
+    assert_eq!(lab.tree(), before);
+    let run = lab.run(["apply", "--execute"], &lab.root);
+    run.exits(9).says("`containerd config default` can't run in root").says("base: minimal");
+    assert_eq!(lab.tree(), before);
+}

@@ -6,34 +6,24 @@ use std::fmt::Display;
 
 use toml_edit::{Array, DocumentMut, Item, Value};
 
+use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::format::toml::{list, merge, parse, set};
 use crate::node::Want;
 use crate::printable::printable;
 use crate::runtime::containerd::{CRI, DROP_INS, IMAGES, RUNTIME, Release};
-use crate::runtime::{CNI_BIN, CNI_CONF};
+use crate::runtime::{CNI_BIN, CNI_CONF, Runtime, RuntimeInputs};
 use crate::secret;
 use crate::spec::{Base, Config};
 
-/// Inputs of config.toml beside the spec.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ConfigInputs<'a> {
-    /// Release of the containerd that reads it.
-    pub release: Release,
-    /// Output of its `config default`, for `base: default`.
-    pub default: Option<&'a str>,
-    /// Directory of the CNI plugins, if it is not [`CNI_BIN`].
-    pub cni_bin: Option<&'static str>,
-}
-
 /// Writes config.toml, for root alone if the spec has put a secret into it.
-pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<Want, Failure> {
-    let ConfigInputs { release, default, cni_bin } = inputs;
-    let mut document = match (config.base, default) {
-        (Base::Default, Some(text)) => parse(text, "`containerd config default`")?,
-        _ => DocumentMut::new(),
+pub(crate) fn config(config: &Config, inputs: RuntimeInputs) -> Result<Want, Failure> {
+    let release = Release::parse(inputs.version)?;
+    let mut document = match config.base {
+        Base::Default => default(inputs)?,
+        Base::Minimal | Base::Existing => DocumentMut::new(),
     };
-    for (path, item) in settings(config, release, cni_bin.unwrap_or(CNI_BIN)) {
+    for (path, item) in settings(config, release, inputs.cni_bin.unwrap_or(CNI_BIN)) {
         set(&mut document, &path, item)?;
     }
     let fragment = parse(&config.merge, "containerd.config.merge")?;
@@ -47,6 +37,20 @@ pub(crate) fn config(config: &Config, inputs: ConfigInputs) -> Result<Want, Fail
     parse(&text, "the generated config.toml")?;
     let mode = if secret::is_in_toml(document.as_table()) { 0o600 } else { 0o644 };
     Ok(Want::text(mode, text))
+}
+
+/// Returns the default configuration of the release: what it has printed, or else the catalogue's.
+fn default(inputs: RuntimeInputs) -> Result<DocumentMut, Failure> {
+    let RuntimeInputs { version, arch, printed_default, .. } = inputs;
+    if let Some(text) = printed_default {
+        return parse(text, "`containerd config default`");
+    }
+    catalog::default_config(Runtime::Containerd.component(), version, arch).ok_or_else(|| {
+        let message =
+            format!("the catalogue has no default configuration of containerd {}", printable(version));
+        Failure::new(Kind::Unsupported, message)
+            .help("use `base: minimal`; for a --root, --execute has containerd print it, in a sandbox")
+    })
 }
 
 /// Returns every key that nodebake sets, at the place where this release reads it.
@@ -149,25 +153,24 @@ fn is_empty(item: &Item) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::ConfigInputs;
 
+    use crate::arch::Arch;
+    use crate::error::Failure;
     use crate::node::{Content, Want};
-    use crate::runtime::containerd::Release;
+    use crate::runtime::RuntimeInputs;
     use crate::spec::{Base, Config};
 
-    fn config(
-        release: Result<Release, crate::error::Failure>,
-        from: &Config,
-        default: Option<&str>,
-    ) -> Result<String, crate::error::Failure> {
-        match super::config(from, ConfigInputs { release: release?, default, cni_bin: None })? {
+    fn config(version: &str, from: &Config, printed_default: Option<&str>) -> Result<String, Failure> {
+        let inputs =
+            RuntimeInputs { version, arch: Arch::Amd64, printed_default, cni_bin: None, packaged_unit: None };
+        match super::config(from, inputs)? {
             Want::File { content: Content::Text(bytes), .. } => Ok(String::from_utf8(bytes).unwrap()),
             other => panic!("{other:?}"),
         }
     }
 
     fn minimal(version: &str) -> String {
-        config(Release::parse(version), &Config::default(), None).unwrap()
+        config(version, &Config::default(), None).unwrap()
     }
 
     #[test]
@@ -184,7 +187,7 @@ mod tests {
     fn a_fragment_is_merged_last() {
         let merge = "[plugins.\"io.containerd.cri.v1.runtime\"]\nenable_selinux = true\n[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.runc.options]\nSystemdCgroup = false\n";
         let with = Config { merge: merge.to_owned().try_into().unwrap(), ..Config::default() };
-        let text = config(Release::parse("2.1.9"), &with, None).unwrap();
+        let text = config("2.1.9", &with, None).unwrap();
         let read: toml_edit::DocumentMut = text.parse().unwrap();
         let runtime = &read["plugins"]["io.containerd.cri.v1.runtime"];
         assert_eq!(runtime["enable_selinux"].as_bool(), Some(true));
@@ -199,7 +202,7 @@ mod tests {
     fn a_fragment_for_another_version_is_refused() {
         let refused = |version: &str, merge: &str| {
             let with = Config { merge: merge.to_owned().try_into().unwrap(), ..Config::default() };
-            config(Release::parse(version), &with, None).unwrap_err().to_string()
+            config(version, &with, None).unwrap_err().to_string()
         };
         assert!(
             refused("2.1.9", "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = 'x'")
@@ -231,16 +234,12 @@ mod tests {
     fn a_default_configuration_is_patched_in_place() {
         let default = "version = 2\n\n[plugins]\n\n  [plugins.\"io.containerd.grpc.v1.cri\"]\n    sandbox_image = \"registry.k8s.io/pause:3.8\" # kept\n\n    [plugins.\"io.containerd.grpc.v1.cri\".cni]\n      bin_dir = \"/usr/lib/cni\"\n";
         let from = Config { base: Base::Default, ..Config::default() };
-        let text = config(Release::parse("1.7.24"), &from, Some(default)).unwrap();
+        let text = config("1.7.24", &from, Some(default)).unwrap();
         assert!(text.contains("    sandbox_image = \"registry.k8s.io/pause:3.8\" # kept"), "{text}");
         assert!(text.contains("      bin_dir = \"/opt/cni/bin\""), "{text}");
         let of_2_1 = "version = 3\n[plugins.'io.containerd.cri.v1.runtime'.cni]\nbin_dir = ''\nbin_dirs = ['/usr/lib/cni']\n[plugins.'io.containerd.cri.v1.images'.registry.mirrors]\n";
-        assert!(
-            config(Release::parse("2.1.9"), &from, Some(of_2_1))
-                .unwrap()
-                .contains("bin_dirs = [\"/opt/cni/bin\"]")
-        );
-        let twice = config(Release::parse("1.7.24"), &from, Some(&text)).unwrap();
+        assert!(config("2.1.9", &from, Some(of_2_1)).unwrap().contains("bin_dirs = [\"/opt/cni/bin\"]"));
+        let twice = config("1.7.24", &from, Some(&text)).unwrap();
         assert_eq!(twice.matches("SystemdCgroup").count(), 1);
     }
 }

@@ -19,7 +19,7 @@ use crate::spec::{CertificateFile, Mirror, Registry, Spec};
 pub(crate) const FILE: &str = "hosts.toml";
 
 /// Limit of the bytes of all certificates that are installed: each registry gets copies of those of its mirrors.
-const LONGEST_CERTIFICATES: usize = 8 << 20;
+const LONGEST_COPIES: usize = 8 << 20;
 
 /// Mode of files that only root may read: headers have credentials, client files have keys.
 const SECRET: u32 = 0o600;
@@ -57,9 +57,8 @@ pub(crate) fn entries(
                     .help("convert it with openssl x509 -inform der")
             })?;
             length += text.len();
-            if length > LONGEST_CERTIFICATES {
-                let why =
-                    format!("the certificates of all registries have more than {LONGEST_CERTIFICATES} bytes");
+            if length > LONGEST_COPIES {
+                let why = format!("the certificates of all registries have more than {LONGEST_COPIES} bytes");
                 return Err(
                     invalid(why).help("each registry gets copies: name the authority of each mirror alone")
                 );

@@ -122,8 +122,8 @@ mod tests {
     use crate::arch::Arch;
     use crate::catalog;
     use crate::node::{Content, Want};
-    use crate::runtime::containerd::Release;
-    use crate::runtime::containerd::config::{ConfigInputs, config};
+    use crate::runtime::RuntimeInputs;
+    use crate::runtime::containerd::config::config;
     use crate::spec::{Base, Config};
 
     /// A release of each default configuration.
@@ -152,10 +152,14 @@ mod tests {
     #[test]
     fn s6_a_release_takes_over_what_nodebake_writes() {
         for version in RELEASES {
-            let default = catalog::default_config("containerd", version, Arch::Arm64).unwrap().to_string();
             for base in [Base::Minimal, Base::Default] {
-                let release = Release::parse(version).unwrap();
-                let inputs = ConfigInputs { release, default: Some(&default), cni_bin: None };
+                let inputs = RuntimeInputs {
+                    version,
+                    arch: Arch::Arm64,
+                    printed_default: None,
+                    cni_bin: None,
+                    packaged_unit: None,
+                };
                 let written = config(&Config { base, ..Config::default() }, inputs).unwrap();
                 let Want::File { content: Content::Text(text), .. } = written else { panic!("{written:?}") };
                 let text = String::from_utf8(text).unwrap();

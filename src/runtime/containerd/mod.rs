@@ -21,7 +21,7 @@ use crate::path::ImagePath;
 use crate::runtime::{CNI_CONF, Facts, Places, Probe, RuntimeInputs};
 use crate::spec::Containerd;
 
-use config::{ConfigInputs, config};
+use config::config;
 pub(crate) use release::Release;
 
 const CONFIG: &str = "/etc/containerd/config.toml";
@@ -113,9 +113,9 @@ pub(super) fn files(
     containerd: &Containerd,
     inputs: RuntimeInputs,
 ) -> Result<Vec<(ImagePath, Want)>, Failure> {
-    let RuntimeInputs { version, default_config, cni_bin, packaged_unit } = inputs;
+    let RuntimeInputs { version, packaged_unit, .. } = inputs;
     let release = Release::parse(version)?;
-    let config = config(&containerd.config, ConfigInputs { release, default: default_config, cni_bin })?;
+    let config = config(&containerd.config, inputs)?;
     let mut files = vec![
         (ImagePath::fixed(CONFIG), config),
         // Empty: the CNI add-on writes it, and the kubelet waits for that.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::kit::NODEBAKE;
-use crate::kit::command::{run, text};
+use crate::kit::command::{errors, run, text};
 use crate::kit::node::{Folder, Node};
 use crate::kit::repository::{node, rpms, serve};
 use crate::kit::seen::assert_quiet;
@@ -254,7 +254,14 @@ fn x1_no_command_runs_a_program_of_the_root() {
         for (command, calls) in CALLS {
             for words in calls {
                 let words = call(&node, command, words);
-                traced(&node, &words).output().unwrap();
+                let output = traced(&node, &words).output().unwrap();
+                assert_ne!(
+                    output.status.code(),
+                    Some(2),
+                    "nodebake {}: {}",
+                    words.join(" "),
+                    errors(&output)
+                );
                 assert_eq!(executed(&node), [""; 0], "nodebake {}", words.join(" "));
             }
         }
