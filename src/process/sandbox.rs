@@ -44,6 +44,8 @@ impl Sandbox {
         let mut command = Command::new("/proc/self/exe");
         // The descriptor that is held, and not the root's path, which may name another directory by now.
         command.arg(COMMAND).current_dir(root.descriptor());
+        // A loader looks for libraries in the working directory where LD_LIBRARY_PATH has an empty entry.
+        command.env_clear();
         // In its own process group: a terminal's Ctrl-C reaches only this process, which decides.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut outer = process::start(&mut command).map_err(|why| {
