@@ -14,10 +14,11 @@ use crate::live::service;
 use crate::runtime::{Facts, Settings};
 use crate::verify::finding::{CheckResult, Finding};
 
-/// Time to start the pod's sandbox. The kubelet waits longer, but a node that needs more is not ready.
+/// Time to start the pod's sandbox, and to remove it. The kubelet waits longer, but a node that needs more is
+/// not ready.
 const SANDBOX_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Time to start the container, and to remove the pod.
+/// Time to start the container.
 const CONTAINER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time to wait before the container is looked at: a process that can't run has failed by then.
@@ -82,7 +83,7 @@ fn run_and_remove(
 fn remove_pods(cri: &mut Cri) -> Result<(), PodFailure> {
     let failed = |why: CriError| (format!("removing the pod: {why}"), "see journalctl -u containerd");
     for id in cri.sandboxes(&labels()).map_err(failed)? {
-        cri.remove_sandbox(&id, CONTAINER_TIMEOUT).map_err(failed)?;
+        cri.remove_sandbox(&id, SANDBOX_TIMEOUT).map_err(failed)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The templates of `packer/` as they stand, run by Debian's Packer 1.6.6: the provisioner over ssh
 //! into a chroot, the build of a root filesystem, the build of a machine in QEMU. Both disks boot and
 //! run a pod. Each build prints its time. Needs `make dist` and `tests/lab/prepare`; run by `make test`,
-//! the machine in QEMU by `make test-all` only: it takes minutes.
+//! what takes a machine in QEMU by `make test-all` only.
 //!
 //! Of the examples for clouds only their validity is shown, and `plugins.pkr.hcl` is for a later Packer.
 
@@ -172,13 +172,11 @@ fn the_provisioner_bakes_and_cleans_over_ssh() {
 
 #[test]
 #[ignore = "needs tests/lab/prepare"]
-fn a_root_filesystem_becomes_a_tar_and_a_disk_that_boots_ready() {
+fn a_root_filesystem_becomes_a_tar_and_a_disk() {
     let build = Build::new("bookworm-cloud", "2.1");
     make_dirty(&build.node);
-    carry_cni_configuration(&build.node);
     let before = tree(&build.node.root());
-    let said = build.rootfs(&["-var=spec=nodebake.yaml", "-var=rootfs=root"]);
-    said.succeeds().prints_time("a root filesystem to a tar and a disk");
+    build.rootfs_to_tar_and_disk();
     assert_same("the directory that was built from", &before, &tree(&build.node.root()));
 
     let output = build.path("output");
@@ -211,8 +209,6 @@ fn a_root_filesystem_becomes_a_tar_and_a_disk_that_boots_ready() {
         ])
         .succeeds();
     run("cmp", &[&build.word("output/node.tar"), &build.word("again/node.tar")]);
-
-    build.boots_ready(&build.path("output/node.raw"));
 }
 
 #[test]
@@ -258,6 +254,15 @@ mod slow {
     use std::fs;
 
     use super::{Build, carry_cni_configuration, run};
+
+    #[test]
+    #[ignore = "needs tests/lab/prepare"]
+    fn the_disk_of_a_root_filesystem_boots_ready() {
+        let build = Build::new("bookworm-cloud", "2.1");
+        carry_cni_configuration(&build.node);
+        build.rootfs_to_tar_and_disk();
+        build.boots_ready(&build.path("output/node.raw"));
+    }
 
     #[test]
     #[ignore = "needs tests/lab/prepare"]
@@ -387,6 +392,11 @@ impl Build {
 
     fn rootfs(&self, variables: &[&str]) -> Said {
         self.packer(&[], "build", "rootfs.*", variables)
+    }
+
+    fn rootfs_to_tar_and_disk(&self) {
+        let said = self.rootfs(&["-var=spec=nodebake.yaml", "-var=rootfs=root"]);
+        said.succeeds().prints_time("a root filesystem to a tar and a disk");
     }
 
     fn over_ssh(&self, variables: &[&str]) -> Said {

@@ -14,10 +14,12 @@ t sysctl sysctl -n net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables net.br
 t status systemctl status --no-pager containerd
 t version ctr --connect-timeout 5s version
 
-# The pod of `verify`, seen by others while it is there.
+# The pod of `verify`, seen by others while it is there, until they have seen it: who goes on looking takes the
+# time of an emulated machine from who removes the pod.
+pod_was_seen() { grep -q 'inet 10\.88\.' /run/pod-seen && [[ $(sort -u /run/pod-seen | grep -c 'active running') -ge 2 ]]; }
 pod() {
   nodebake verify --root / --live --pod & local verify=$!
-  while kill -0 $verify; do
+  while kill -0 $verify && ! pod_was_seen; do
     # An emulated machine has no time for who looks before there is a container.
     compgen -G '/run/containerd/io.containerd.runtime.v2.task/k8s.io/*' >/dev/null || { sleep 0.1 && continue; }
     systemctl list-units --type=scope --no-legend --plain 'cri-containerd-*' >&3
@@ -31,7 +33,7 @@ pod() {
 # It lives for a second: a slow machine may look away.
 for _ in 1 2 3; do
   t pod pod 3>/run/pod-seen
-  ! grep -q 'inet 10\.88\.' /run/pod-seen || [[ $(grep -c 'active running' /run/pod-seen) -lt 2 ]] || break
+  ! pod_was_seen || break
 done
 t pod-seen sort -u /run/pod-seen
 t left ctr -n k8s.io --connect-timeout 5s containers ls -q
