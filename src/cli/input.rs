@@ -20,7 +20,7 @@ use crate::source::Source;
 use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
 use crate::source::open::{self, LONGEST_CERTIFICATES};
-use crate::spec::{CertificateFile, Spec};
+use crate::spec::{CertificateFile, Dates, Spec};
 
 /// Name of the spec in the working directory.
 const DEFAULT_SPEC: &str = "nodebake.yaml";
@@ -73,6 +73,8 @@ pub(super) struct UserInput {
     pub lock: Lockfile,
     /// Certificates that the spec names, by their path in it.
     pub certificates: BTreeMap<PathBuf, CertificateFile>,
+    /// When these are valid.
+    pub dates: Vec<Dates>,
 }
 
 impl Input {
@@ -101,7 +103,8 @@ impl UserInput {
             None => Lockfile::default(),
         };
         let certificates = certificates(&spec, &folder)?;
-        Ok(UserInput { spec, lock, certificates })
+        let dates = spec.check_certificate_files(&certificates)?;
+        Ok(UserInput { spec, lock, certificates, dates })
     }
 }
 
@@ -150,7 +153,6 @@ fn certificates(spec: &Spec, folder: &Path) -> Result<BTreeMap<PathBuf, Certific
         }
         certificates.insert(path, file);
     }
-    spec.check_authorities(&certificates)?;
     Ok(certificates)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::bake::job::Job;
 use crate::cli::args::{BakeArguments, BuildArguments, Static};
+use crate::cli::expiry;
 use crate::cli::input::{self, Input, UserInput};
 use crate::progress::Progress;
 
@@ -24,7 +25,8 @@ pub(super) fn job(
     cache: Option<PathBuf>,
     progress: &Progress,
 ) -> anyhow::Result<Job> {
-    let UserInput { mut spec, lock, certificates } = UserInput::load(input)?;
+    let UserInput { mut spec, lock, certificates, dates } = UserInput::load(input)?;
+    expiry::warn_of_dates(&dates, progress);
     match build.static_build {
         Static::Auto => {}
         Static::Always => spec.choose_static(true),

@@ -7,6 +7,7 @@ mod apply;
 mod args;
 mod bundle;
 mod docs;
+mod expiry;
 mod gossfile;
 mod input;
 mod job;

@@ -6,7 +6,11 @@
 pub(crate) mod checksums;
 pub(crate) mod elf;
 pub(crate) mod file_contexts;
+pub(crate) mod go_duration;
+pub(crate) mod go_url;
+pub(crate) mod image_name;
 pub(crate) mod openpgp;
+pub(crate) mod pem;
 pub(crate) mod systemd;
 pub(crate) mod toml;
 pub(crate) mod yaml;

@@ -98,7 +98,7 @@ pub fn spec(data: &[u8]) {
         spec.certificate_paths().into_iter().map(|path| (path, CertificateFile::default())).collect();
     let runtime = Runtime::Containerd;
     let mut entries = kernel::entries(&spec.kernel);
-    entries.extend(runtime.registry_files(&spec, &certificates).unwrap_or_default());
+    entries.extend(runtime.registry_files(&spec, None, &certificates).unwrap_or_default());
     // A fragment that a release refuses must not hide the other files.
     let mut without_merge = spec.clone();
     without_merge.containerd.config.merge = Default::default();

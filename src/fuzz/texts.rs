@@ -34,23 +34,35 @@ const REACHED: [Reached; 16] = [
     reached("containerd: {config: {registry_config_path: VALUE}}", "/c", |files| {
         at(files, "config.toml", &["plugins", "io.containerd.cri.v1.images", "registry", "config_path"])
     }),
-    reached("registries: {r: {mirrors: [{url: VALUE}]}}", "https://m/", |files| keys(files, &["host"])),
-    reached("registries: {r: {server: VALUE}}", "https://m/", |files| at(files, "hosts.toml", &["server"])),
-    reached("registries: {r: {mirrors: [{url: \"http://m\", headers: {VALUE: x}}]}}", "X-", |files| {
-        keys(files, &["host", "http://m", "header"])
+    reached("registries: {r.example: {mirrors: [{url: VALUE}]}}", "https://m/", |files| {
+        keys(files, &["host"])
     }),
-    reached("registries: {r: {mirrors: [{url: \"http://m\", headers: {k: VALUE}}]}}", "", |files| {
+    reached("registries: {r.example: {server: VALUE}}", "https://m/", |files| {
+        at(files, "hosts.toml", &["server"])
+    }),
+    reached(
+        "registries: {r.example: {mirrors: [{url: \"http://m\", headers: {VALUE: x}}]}}",
+        "X-",
+        |files| keys(files, &["host", "http://m", "header"]),
+    ),
+    reached("registries: {r.example: {mirrors: [{url: \"http://m\", headers: {k: VALUE}}]}}", "", |files| {
         at(files, "hosts.toml", &["host", "http://m", "header", "k"])
     }),
-    reached("registries: {r: {mirrors: [{url: \"http://m\", dial_timeout: VALUE}]}}", "5s", |files| {
-        at(files, "hosts.toml", &["host", "http://m", "dial_timeout"])
-    }),
-    reached("registries: {r: {mirrors: [{url: \"http://m\", ca: VALUE}]}}", "c", |files| {
+    reached(
+        "registries: {r.example: {mirrors: [{url: \"http://m\", dial_timeout: VALUE}]}}",
+        "5s",
+        |files| at(files, "hosts.toml", &["host", "http://m", "dial_timeout"]),
+    ),
+    reached("registries: {r.example: {mirrors: [{url: \"http://m\", ca: VALUE}]}}", "c", |files| {
         base_names(at(files, "hosts.toml", &["host", "http://m", "ca"]))
     }),
-    reached("registries: {r: {mirrors: [{url: \"http://m\", client: [[a.pem, VALUE]]}]}}", "k", |files| {
-        base_names(at(files, "hosts.toml", &["host", "http://m", "client"])).into_iter().skip(1).collect()
-    }),
+    reached(
+        "registries: {r.example: {mirrors: [{url: \"http://m\", client: [[a.pem, VALUE]]}]}}",
+        "k",
+        |files| {
+            base_names(at(files, "hosts.toml", &["host", "http://m", "client"])).into_iter().skip(1).collect()
+        },
+    ),
     reached("containerd: {proxy: {http: VALUE}}", "http://p/", |files| variable(files, "HTTP_PROXY")),
     reached("containerd: {proxy: {https: VALUE}}", "http://p/", |files| variable(files, "HTTPS_PROXY")),
     reached("containerd: {proxy: {no_proxy: VALUE}}", "", |files| variable(files, "NO_PROXY")),
@@ -88,7 +100,7 @@ fn written(spec: &Spec) -> Result<Written, Failure> {
         cni_bin: None,
         packaged_unit: None,
     };
-    let mut entries = runtime.registry_files(spec, &certificates)?;
+    let mut entries = runtime.registry_files(spec, None, &certificates)?;
     entries.extend(runtime.files(spec, inputs)?);
     entries.extend(kernel::entries(&spec.kernel));
     entries.extend(crictl::client_entries(runtime.facts().socket));

@@ -116,6 +116,7 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     }
     let staged = inputs.artifacts.iter().find(|artifact| artifact.component == runtime.component());
     let version = packaged.map(|packaged| &packaged.version).or(staged.map(|artifact| &artifact.version));
+    let version = version.map(String::as_str);
     if let Some(version) = version {
         let inputs = RuntimeInputs {
             version,
@@ -126,7 +127,7 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
         };
         plan.add_all(runtime.files(spec, inputs)?, runtime.component())?;
     }
-    plan.add_all(runtime.registry_files(spec, inputs.certificates)?, REGISTRIES)?;
+    plan.add_all(runtime.registry_files(spec, version, inputs.certificates)?, REGISTRIES)?;
     plan.add_all(kernel::entries(&spec.kernel), KERNEL)?;
     plan.add_all(crictl::client_entries(runtime.facts().socket), CRI)?;
     Ok(plan)

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use crate::arch::Arch;
 use crate::error::Failure;
+use crate::format::toml;
 use crate::node::{Node, Shape, Want};
 use crate::path::ImagePath;
 use crate::runtime::containerd::lookup;
@@ -19,7 +20,9 @@ use crate::spec::{CertificateFile, Spec};
 
 pub(crate) use crate::spec::Runtime;
 pub(crate) use containerd::lookup::Host;
+pub(crate) use containerd::promises::Promises;
 pub(crate) use containerd::settings::Settings;
+pub(crate) use containerd::validate::Problem;
 
 /// Directory of the CNI plugins.
 pub(crate) const CNI_BIN: &str = "/opt/cni/bin";
@@ -129,19 +132,21 @@ impl Runtime {
     /// Computes the configuration, the unit and what enables the service.
     pub(crate) fn files(self, spec: &Spec, inputs: RuntimeInputs) -> Result<Vec<(ImagePath, Want)>, Failure> {
         match self {
-            Runtime::Containerd => containerd::files(&spec.containerd, inputs),
+            Runtime::Containerd => containerd::files(spec, inputs),
         }
     }
 
     /// Computes the files that say where the images of each registry are pulled from. `certificates` has the files
-    /// of [`Spec::certificate_paths`].
+    /// of [`Spec::certificate_paths`]; `version` is none where nodebake does not install the runtime.
     pub(crate) fn registry_files(
         self,
         spec: &Spec,
+        version: Option<&str>,
         certificates: &BTreeMap<PathBuf, CertificateFile>,
     ) -> Result<Vec<(ImagePath, Want)>, Failure> {
         match self {
             Runtime::Containerd => {
+                version.map_or(Ok(()), |version| containerd::hosts::check(spec, version))?;
                 let directory = spec.containerd.config.registry_config_path.path()?;
                 containerd::hosts::entries(spec, &directory, certificates)
             }
@@ -160,6 +165,19 @@ impl Runtime {
     pub(crate) fn unread_keys(self, version: &str, text: &str) -> Option<Vec<String>> {
         match self {
             Runtime::Containerd => containerd::keys::unread_keys(version, text),
+        }
+    }
+
+    /// Returns with which keys of [`Facts::config`] `version` of the runtime serves no CRI, does not start, gives its
+    /// sockets away, or does not find other files of the image. A text that is not TOML has none.
+    pub(crate) fn problems(self, version: &str, text: &str, promises: Promises) -> Vec<Problem> {
+        let Ok(document) = toml::document(text) else { return Vec::new() };
+        match self {
+            Runtime::Containerd => {
+                let mut problems = containerd::validate::problems(&document, version);
+                problems.extend(containerd::promises::broken(&self.settings(text), promises));
+                problems
+            }
         }
     }
 

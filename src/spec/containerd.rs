@@ -5,8 +5,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::spec::network::{NoProxy, ProxyUrl};
 use crate::spec::package::Package;
-use crate::spec::scalar::{Directory, OneLine, Toml};
+use crate::spec::scalar::{Directory, ImageText, Toml};
 use crate::spec::value::Limit;
 
 /// The way containerd gets onto the node.
@@ -56,7 +57,7 @@ pub(crate) struct Config {
     /// minimal, default or existing
     pub base: Base,
     /// Pause image; default: the one that this containerd expects
-    pub sandbox_image: Option<OneLine>,
+    pub sandbox_image: Option<ImageText>,
     /// Let runc use the systemd cgroup driver
     pub systemd_cgroup: bool,
     /// The one directory that holds <registry>/hosts.toml
@@ -82,9 +83,9 @@ impl Default for Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Proxy {
     /// HTTP_PROXY
-    pub http: Option<OneLine>,
+    pub http: Option<ProxyUrl>,
     /// HTTPS_PROXY
-    pub https: Option<OneLine>,
+    pub https: Option<ProxyUrl>,
     /// NO_PROXY
-    pub no_proxy: Option<OneLine>,
+    pub no_proxy: Option<NoProxy>,
 }

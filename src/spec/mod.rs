@@ -3,7 +3,9 @@
 //! This module must not open a file or resolve a version: `artifact/resolve.rs` does. The doc comments of the keys
 //! are the descriptions of the JSON Schema.
 
+mod certificate;
 mod containerd;
+mod network;
 pub(crate) mod package;
 mod registry;
 mod runtime;
@@ -29,10 +31,12 @@ use crate::spec::package::Package;
 use crate::spec::scalar::{ArchName, ComponentName, ModuleName, SysctlName, VersionText};
 use crate::spec::value::{Scalar, Sha256, visit};
 
+pub(crate) use certificate::Dates;
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
+pub(crate) use network::RegistryName;
 pub(crate) use registry::{CertificateFile, Mirror, Registry};
 pub(crate) use runtime::Runtime;
-pub(crate) use scalar::{CERTS, RegistryName};
+pub(crate) use scalar::CERTS;
 
 /// A node, as the user describes it. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

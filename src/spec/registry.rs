@@ -13,9 +13,10 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Failure, Kind};
-use crate::secret;
+use crate::format::image_name::DOCKER_SITES;
 use crate::spec::Spec;
-use crate::spec::scalar::{Duration, MirrorUrl, OneLine, RegistryName};
+use crate::spec::network::{HeaderName, MirrorUrl, RegistryName};
+use crate::spec::scalar::{Duration, OneLine};
 use crate::spec::value::{Clients, Files, visit};
 
 /// Registry as images name it, with the servers that its images are really pulled from.
@@ -61,26 +62,6 @@ impl Spec {
             }
             None => Ok(()),
         }
-    }
-
-    /// Refuses a private key among authorities: it would be given to every node, and containerd does not read it.
-    pub(crate) fn check_authorities(
-        &self,
-        files: &BTreeMap<PathBuf, CertificateFile>,
-    ) -> Result<(), Failure> {
-        for (name, registry) in &self.registries {
-            let authorities = registry.mirrors.iter().flat_map(|mirror| &mirror.ca.0);
-            for path in authorities {
-                let key = files.get(path).and_then(|file| secret::private_key(&file.bytes));
-                if let Some(key) = key {
-                    let message =
-                        format!("registries.{name}: `ca: {}` has a private key ({key})", path.display());
-                    return Err(Failure::new(Kind::Invalid, message)
-                        .help("name a file that has nothing but certificates; a key belongs to `client`"));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Returns the certificates and keys that mirrors name, relative to the spec's folder, sorted.
@@ -141,7 +122,7 @@ pub(crate) struct Mirror {
     pub client: Clients,
     /// Request headers, such as Authorization
     #[serde(default)]
-    pub headers: BTreeMap<OneLine, OneLine>,
+    pub headers: BTreeMap<HeaderName, OneLine>,
     /// How long to wait for a connection, for example 5s
     pub dial_timeout: Option<Duration>,
 }
@@ -192,6 +173,60 @@ visit!(
     }
 );
 
+/// Refuses Docker's web sites: they answer a request for an image with a page.
+fn check_host(url: &MirrorUrl, key: &str) -> Result<(), String> {
+    match DOCKER_SITES.contains(&url.host()) {
+        true => Err(format!(
+            "{key} `{url}` is a web site and not Docker Hub's registry; leave it out, since containerd asks \
+             https://registry-1.docker.io by itself, or write that"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a path that is wrong once containerd has appended `/v2` (`parseHostConfig` in
+/// core/remotes/docker/config/hosts.go): it does so unless the path ends in it.
+fn check_appended(url: &MirrorUrl, shown: &str, remedy: &str) -> Result<(), String> {
+    let mut parts = url.path().rsplit('/');
+    let last = parts.next().unwrap_or_default();
+    let has_version = last == "v1" || (last != "v2" && parts.any(|part| part == "v2"));
+    match has_version {
+        true => Err(format!("{shown}: containerd appends /v2 to it and asks {url}/v2/…; {remedy}")),
+        false => Ok(()),
+    }
+}
+
+impl Mirror {
+    /// Checks the keys against each other.
+    fn check(&self) -> Result<(), String> {
+        let shown = format!("mirror `{}`", self.url);
+        if self.capabilities.is_empty() {
+            return Err(format!("{shown} has no capability; expected pull, resolve or push"));
+        }
+        check_host(&self.url, "mirror")?;
+        let end = self.url.path().rfind("/v2/").map_or("", |at| &self.url.path()[at..]);
+        match self.override_path {
+            true if self.url.path().is_empty() => {
+                return Err(format!(
+                    "{shown} has no path: with `override_path` it is that of the API, such as {}/v2",
+                    self.url
+                ));
+            }
+            true => {}
+            false => {
+                let remedy = format!("set `override_path: true`, or leave {end} out of the URL");
+                check_appended(&self.url, &shown, &remedy)?;
+            }
+        }
+        let mut names: Vec<String> = self.headers.keys().map(|name| name.to_ascii_lowercase()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("{shown} has the header `{}` twice, in other letters", pair[0])),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Registry {
     /// Checks the keys against each other.
     fn check(&self) -> Result<(), String> {
@@ -201,9 +236,12 @@ impl Registry {
         if self.strict && self.server.is_some() {
             return Err("`strict` makes the last mirror the server; leave out `server`".to_owned());
         }
-        if let Some(mirror) = self.mirrors.iter().find(|mirror| mirror.capabilities.is_empty()) {
-            return Err(format!("mirror `{}` has no capability; expected pull, resolve or push", mirror.url));
+        if let Some(server) = &self.server {
+            check_host(server, "server")?;
+            let remedy = "use `strict` with a mirror that has `override_path: true`";
+            check_appended(server, &format!("server `{server}`"), remedy)?;
         }
+        self.mirrors.iter().try_for_each(Mirror::check)?;
         let mut urls: Vec<_> = self.mirrors.iter().map(|mirror| &*mirror.url).collect();
         urls.sort_unstable();
         match urls.windows(2).find(|pair| pair[0] == pair[1]) {

@@ -12,9 +12,8 @@ use serde::de::Deserializer;
 use crate::arch::Arch;
 use crate::catalog;
 use crate::error::Failure;
-use crate::format::{toml, yaml};
+use crate::format::{go_duration, image_name, toml, yaml};
 use crate::path::ImagePath;
-use crate::redacted::redacted;
 use crate::reserved::reserved_from_registries;
 
 /// Declares a kind of string: `check` returns the text as it is kept, or what is wrong with it.
@@ -127,65 +126,6 @@ checked_text!(
 );
 
 checked_text!(
-    /// URL of a mirror: http:// or https:// with a host, without credentials, query or fragment.
-    MirrorUrl, "https://harbor.example", |text| {
-        if text.contains('@') {
-            return Err("credentials in a URL are not used by containerd; put them into `headers`".to_owned());
-        }
-        let shown = redacted(&text).escape_default().to_string();
-        if !text.contains("://") {
-            return Err(format!("`{shown}` has no scheme; expected a URL such as https://{shown}"));
-        }
-        let url = reqwest::Url::parse(&text).map_err(|error| format!("`{shown}` is not a URL: {error}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(format!("scheme `{}` is not supported; expected http or https", url.scheme()));
-        }
-        if url.query().is_some() || url.fragment().is_some() || text.chars().any(|c| c.is_control() || c.is_whitespace() || matches!(c, '"' | '\\')) {
-            return Err(format!("`{shown}` is not a plain URL of scheme, host, port and path"));
-        }
-        Ok(text.trim_end_matches('/').to_owned())
-    }
-);
-
-checked_text!(
-    /// Name of a registry in image references, `host` or `host:port`, or `_default`.
-    RegistryName, "docker.io", |text| {
-        // `[fd00::2]` without a port has colons of its own.
-        let bare = text.ends_with(']');
-        let (host, port) = text.rsplit_once(':').filter(|_| !bare).unwrap_or((&text, "0"));
-        match is_host(host) && port.parse::<u16>().is_ok() {
-            true => Ok(text),
-            false => Err(format!(
-                "`{}` is not a registry's name; expected host or host:port as in an image reference, or _default",
-                text.escape_default()
-            )),
-        }
-    }
-);
-
-/// Returns whether `text` has the alphabet of a registry's host.
-fn is_host(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '[' | ']' | ':');
-    !text.is_empty() && !text.starts_with(['.', '-']) && text.chars().all(allowed)
-}
-
-impl RegistryName {
-    /// Returns whether `name` can be what [`RegistryName::directory`] returns.
-    pub(crate) fn is_directory(name: &str) -> bool {
-        is_host(name)
-    }
-
-    /// Returns the name of the directory below config_path: `host:port` becomes `host_port_` (containerd's
-    /// core/remotes/docker/config/hosts.go, hostDirectory).
-    pub(crate) fn directory(&self) -> String {
-        match self.0.rsplit_once(':') {
-            Some((host, port)) if !self.0.ends_with(']') => format!("{host}_{port}_"),
-            _ => self.0.clone(),
-        }
-    }
-}
-
-checked_text!(
     /// Name of a kernel module.
     ModuleName, "br_netfilter", |text| {
         let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
@@ -198,27 +138,29 @@ checked_text!(
     SysctlName, "net.ipv4.ip_forward", |text| {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '*');
         let plain = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed);
-        if plain { Ok(text) } else { Err(format!("`{}` is not a kernel parameter's name", text.escape_default())) }
+        // systemd-sysctl would read a path with `..` in it.
+        let has_parts = !text.split(['.', '/']).any(str::is_empty);
+        if plain && has_parts { Ok(text) } else { Err(format!("`{}` is not a kernel parameter's name", text.escape_default())) }
     }
 );
 
 checked_text!(
     /// Duration as Go writes it.
-    Duration, "5s", |text| {
-        let units = ["ns", "us", "ms", "s", "m", "h"];
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let number = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-            let unit = rest[number..].find(|c: char| c.is_ascii_digit()).map_or(&rest[number..], |end| &rest[number..number + end]);
-            if number == 0 || !units.contains(&unit) {
-                break;
-            }
-            rest = &rest[number + unit.len()..];
-        }
-        match rest.is_empty() && !text.is_empty() {
-            true => Ok(text),
-            false => Err(format!("`{}` is not a duration; expected for example 5s or 1m30s", text.escape_default())),
-        }
+    Duration, "5s", |text| match go_duration::parse(&text) {
+        Some(_) if !text.starts_with(['-', '+']) => Ok(text),
+        _ => Err(format!("`{}` is not a duration; expected for example 5s or 1m30s", text.escape_default())),
+    }
+);
+
+checked_text!(
+    /// Name of a container image.
+    ImageText, "registry.k8s.io/pause:3.10", |text| match image_name::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(_) if text.chars().any(char::is_control) => Err("has a line break or a control character".to_owned()),
+        Err(why) => Err(format!(
+            "`{}` is not an image's name: {why}; expected for example registry.k8s.io/pause:3.10",
+            text.escape_default()
+        )),
     }
 );
 

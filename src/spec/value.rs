@@ -108,6 +108,9 @@ visit!(Scalar, "a number or a text of one line", |_| json_schema!({"type": ["int
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+        if value.is_empty() {
+            return Err(E::custom("is empty, which the kernel refuses"));
+        }
         // sysctl.d(5) strips spaces at the ends: another value would be set than the spec's.
         if value.starts_with(' ') || value.ends_with(' ') {
             return Err(E::custom("begins or ends with a space, which sysctl.d does not keep"));
@@ -130,11 +133,18 @@ visit!(
         }
 
         fn visit_str<E: de::Error>(self, value: &str) -> Result<Limit, E> {
-            let bound = |text: &str| text == "infinity" || text.parse::<u64>().is_ok();
-            let parts: Vec<&str> = value.split(':').collect();
-            match parts.len() <= 2 && parts.iter().all(|part| bound(part)) {
-                true => Ok(Limit(value.to_owned())),
-                false => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
+            let bound = |text: &str| match text {
+                "infinity" => Some(u64::MAX),
+                number => number.parse().ok().filter(|_| number.bytes().all(|byte| byte.is_ascii_digit())),
+            };
+            let bounds: Option<Vec<u64>> = value.split(':').map(bound).collect();
+            match bounds.as_deref() {
+                Some([0, ..]) => Err(E::custom("a service with a limit of 0 can open no file")),
+                Some([soft, hard]) if soft > hard => {
+                    Err(E::custom("the soft limit is above the hard one, and systemd ignores both"))
+                }
+                Some([_] | [_, _]) => Ok(Limit(value.to_owned())),
+                _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
             }
         }
     }

@@ -12,31 +12,49 @@ use crate::node::Node;
 use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::printable::printable;
-use crate::process::staged;
+use crate::process::staged::{self, Dump};
 use crate::root::Root;
-use crate::runtime::Runtime;
+use crate::runtime::{CNI_BIN, PACKAGED_CNI_BINS, Problem, Promises, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
 /// Limit of the bytes of the files of all registries: a receipt that can be read has at most 4,000 of a few hundred.
 const LONGEST_HOSTS: u64 = 2 << 20;
 
-/// Checks that config.toml is TOML and names one directory for registries.
+/// Checks that config.toml is TOML with which the installed containerd serves the CRI, to root alone, and finds the other
+/// files of the image.
 pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let Some(runtime) = Runtime::configured_in(&receipt.paths) else { return Ok(CheckResult::no_runtime()) };
     let path = ImagePath::fixed(runtime.facts().config);
     let Some(text) = text(root, &path, toml::LONGEST)? else { return Ok(missing(&path)) };
-    let problem = match text.and_then(|text| toml::document(&text).map(|_| text)) {
-        Err(why) => Some(why),
+    let found = |problem: String, help: &str| Finding::new("config", Some(&path), problem, help);
+    let findings = match text.and_then(|text| toml::document(&text).map(|_| text)) {
+        Err(why) => vec![found(why, APPLY)],
         Ok(text) => {
-            let path = runtime.settings(&text).registry_config_path;
-            path.filter(|path| path.contains(':')).map(|path| {
-                format!("config_path `{path}` is more than one directory: containerd 2.1 and later then find no hosts.toml")
-            })
+            let version = installed_version(runtime, receipt).unwrap_or_default();
+            let problems = runtime.problems(version, &text, promises(receipt));
+            problems.into_iter().map(|Problem { why, help }| found(why, &help)).collect()
         }
     };
-    let findings = problem.map(|problem| Finding::new("config", Some(&path), problem, APPLY));
-    Ok(CheckResult::of(findings.into_iter().collect(), "TOML, with one registry directory"))
+    Ok(CheckResult::of(findings, "TOML with which the CRI is loaded, and the sockets are root's"))
+}
+
+/// Returns what the files of a receipt depend on.
+fn promises(receipt: &Receipt) -> Promises<'_> {
+    let above = |path: &'_ str| path.rsplit_once('/').map(|(directory, _)| directory.len());
+    let registries = receipt.paths.keys().find(|path| is_registry_file(path)).and_then(|path| {
+        let directory = above(path.as_str())?;
+        let length = above(&path.as_str()[..directory])?;
+        Some(&path.as_str()[..length])
+    });
+    let bins = std::iter::once(CNI_BIN).chain(PACKAGED_CNI_BINS);
+    let plugins = bins.into_iter().find(|bin| {
+        receipt
+            .paths
+            .keys()
+            .any(|path| path.as_str().strip_prefix(bin).is_some_and(|rest| rest.starts_with('/')))
+    });
+    Promises { registries, plugins }
 }
 
 /// Reads the text at `path`, `None` if there is none; the inner error says in words that follow its name why it can't be
@@ -207,21 +225,40 @@ fn dumped_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure>
         ));
     };
     let Some(file) = root.file(&binary)? else { return Ok(missing(&binary)) };
-    let dump = match staged::config_dump(root, (&file, *sha256), &path) {
-        Ok(dump) => dump,
-        Err(why) => return Ok(CheckResult::Skipped(format!("`containerd config dump` can't run: {why}"))),
-    };
-    Ok(compare_keys(&path, &text, &dump))
+    Ok(match staged::config_dump(root, (&file, *sha256), &path) {
+        Ok(Dump::Effective(dump, warnings)) => compare_keys(&path, &text, &dump, &warnings),
+        Ok(Dump::Refused(why)) => {
+            let problem = format!("containerd refuses it: {why}");
+            CheckResult::Found(vec![Finding::new("effective-config", Some(&path), problem, APPLY)])
+        }
+        Err(why) => CheckResult::Skipped(format!("`containerd config dump` can't run: {why}")),
+    })
 }
 
-/// Compares the keys of config.toml at `path` with those that containerd has read.
-fn compare_keys(path: &ImagePath, text: &str, dump: &str) -> CheckResult {
+/// Compares the keys of config.toml at `path` with those that containerd has read, and takes its word for those that it
+/// has not (2.x names them in `warnings`).
+fn compare_keys(path: &ImagePath, text: &str, dump: &str, warnings: &str) -> CheckResult {
     let (Ok(written), Ok(effective)) = (toml::document(text), toml::document(dump)) else {
         return CheckResult::Skipped("`containerd config dump` printed no TOML".to_owned());
     };
     let mut lost = Vec::new();
-    if let (Some(written), Some(effective)) = (written.get("plugins"), effective.get("plugins")) {
-        compare(written, effective, "plugins", &mut lost);
+    // Of another version it has keys in other places than the file.
+    let is_same =
+        written.get("version").map(Item::to_string) == effective.get("version").map(Item::to_string);
+    for (key, item) in written.iter().filter(|(key, _)| is_same || *key == "plugins") {
+        match effective.get(key) {
+            // It has followed the imports, and prints none.
+            _ if key == "imports" => {}
+            Some(effective) => compare(item, effective, key, &mut lost),
+            None => lost.push(key.to_owned()),
+        }
+    }
+    let ignored = warnings.lines().filter_map(|line| line.split_once("Ignoring unknown key in TOML"));
+    let keys = ignored.filter_map(|(_, rest)| rest.split_once(" key=")?.1.split(' ').next());
+    for key in keys.map(|key| printable(key.trim_matches('"'))) {
+        if !lost.iter().any(|lost| lost.ends_with(&key)) {
+            lost.push(key);
+        }
     }
     lost_keys(path, lost)
 }

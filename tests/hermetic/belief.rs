@@ -262,12 +262,12 @@ fn b2_a_spec_can_not_ask_for_a_path_that_no_plan_has() {
         ("emptied at boot, by a link", "containerd: {config: {registry_config_path: /var/run/certs}}\n"),
         (
             "programs",
-            "containerd: {config: {registry_config_path: /usr}}\nregistries: {bin: {mirrors: [{url: 'https://m.example', ca: sh}]}}\n",
+            "containerd: {config: {registry_config_path: /usr}}\nregistries: {bin.example: {mirrors: [{url: 'https://m.example', ca: sh}]}}\n",
         ),
         ("boot", "containerd: {config: {registry_config_path: /boot/efi}}\n"),
         (
             "a temporary name",
-            "registries: {a: {mirrors: [{url: 'https://m.example', ca: .nodebake-hosts.toml.tmp}]}}\n",
+            "registries: {a.example: {mirrors: [{url: 'https://m.example', ca: .nodebake-hosts.toml.tmp}]}}\n",
         ),
     ] {
         let mut lab = Lab::new();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::kit;
+use crate::kit::certificates::pair;
 use crate::kit::http::{Reply, Server};
 use crate::kit::{CONTAINERD, Component, Lab, Machine, RUNC, Run, elf, make_dir, write};
 
@@ -553,8 +554,9 @@ fn l7_other_texts_of_a_root_have_a_limit() {
 
 #[test]
 fn l8_files_that_the_caller_names_are_regular_and_short() {
-    let ca = "registries: {a: {mirrors: [{url: 'https://m.example', ca: ca.pem}]}}\n";
-    let client = "registries: {a: {mirrors: [{url: 'https://m.example', client: [[c.pem, c.key]]}]}}\n";
+    let ca = "registries: {a.example: {mirrors: [{url: 'https://m.example', ca: ca.pem}]}}\n";
+    let client =
+        "registries: {a.example: {mirrors: [{url: 'https://m.example', client: [[c.pem, c.key]]}]}}\n";
     type Make = fn(&Path);
     let kinds: [(&str, Make, &str); 4] = [
         ("a FIFO", fifo, "not a regular file"),
@@ -572,8 +574,8 @@ fn l8_files_that_the_caller_names_are_regular_and_short() {
         ] {
             let mut lab = Lab::new();
             lab.spec_also(also);
-            write(&lab.dir.join("c.pem"), b"");
-            write(&lab.dir.join("c.key"), b"");
+            write(&lab.dir.join("c.pem"), pair().certificate.as_bytes());
+            write(&lab.dir.join("c.key"), pair().key.as_bytes());
             let path = lab.dir.join(name);
             let _ = fs::remove_file(&path);
             make(&path);
@@ -624,19 +626,20 @@ fn l8_package_files_are_regular() {
 
 #[test]
 fn l8_certificates_and_registries_have_a_limit_together() {
-    let pem = vec![b'x'; 1 << 20];
+    let mut pem = pair().certificate.clone().into_bytes();
+    pem.resize(1 << 20, b'x');
     for (count, copies) in [(6, 1), (1, 12)] {
         let mut lab = Lab::new();
         let mut yaml = "registries:\n".to_owned();
         for n in 0..count * copies {
             let file = n % count;
             write(&lab.dir.join(format!("{file}.pem")), &pem);
-            yaml += &format!("  r{n}: {{mirrors: [{{url: 'https://m.example', ca: {file}.pem}}]}}\n");
+            yaml += &format!("  r{n}.example: {{mirrors: [{{url: 'https://m.example', ca: {file}.pem}}]}}\n");
         }
         lab.spec_also(&yaml);
         lab.apply().exits(3).says("bytes").within(SOON);
     }
-    let many: String = (0..40_000).map(|n| format!("  r{n}: {{}}\n")).collect();
+    let many: String = (0..40_000).map(|n| format!("  r{n}.example: {{}}\n")).collect();
     let mut lab = Lab::new();
     lab.spec_also(&format!("registries:\n{many}"));
     lab.apply().exits(3).says("registries").within(SOON);

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::kit;
+use crate::kit::certificates::pair;
 use crate::kit::readers::{environment, settings};
 use crate::kit::{Lab, Run, run, skip, works};
 use serde_json::Value;
@@ -323,18 +324,24 @@ fn s3_as_many_registries_as_are_supported_cost_little() {
         ("registries", format!("registries:\n{}", registries(1001))),
         (
             "keys and values",
-            format!("registries:\n{}", (0..60_000).map(|n| format!("  r{n}: {{}}\n")).collect::<String>()),
+            format!(
+                "registries:\n{}",
+                (0..60_000).map(|n| format!("  r{n}: {{}}\n")).collect::<String>()
+            ),
         ),
-        ("mirrors", format!("registries:\n  a:\n    mirrors:\n{}", mirrors(4001))),
+        ("mirrors", format!("registries:\n  a.example:\n    mirrors:\n{}", mirrors(4001))),
         (
             "certificates",
-            format!("registries:\n  a:\n    mirrors:\n      - url: https://m\n        ca:\n{}", files(1001)),
+            format!(
+                "registries:\n  a.example:\n    mirrors:\n      - url: https://m\n        ca:\n{}",
+                files(1001)
+            ),
         ),
     ] {
         lab.spec_also(&yaml);
         lab.plan().exits(3).says("at most").says(what).says("help:");
     }
-    lab.spec_also(&format!("registries:\n{}  a:\n    mirrors:\n{}", registries(999), mirrors(3001)));
+    lab.spec_also(&format!("registries:\n{}  a.example:\n    mirrors:\n{}", registries(999), mirrors(3001)));
     lab.apply().exits(0);
     lab.apply().exits(0);
     lab.remove().exits(0);
@@ -539,7 +546,7 @@ fn s5_header_name() {
 
 #[test]
 fn s5_registry_name() {
-    hostile("registries: {VALUE: {mirrors: [{url: \"https://m\"}]}}", "", |lab, value| {
+    hostile("registries: {VALUE: {mirrors: [{url: \"https://m\"}]}}", "r.", |lab, value| {
         assert!(
             lab.exists(&format!("etc/containerd/certs.d/{value}/hosts.toml")),
             "{value:?}\n{}",
@@ -550,19 +557,19 @@ fn s5_registry_name() {
 
 #[test]
 fn s5_proxies() {
-    for (key, variable) in [("http", "HTTP_PROXY"), ("https", "HTTPS_PROXY"), ("no_proxy", "NO_PROXY")] {
-        hostile(
-            &format!("containerd: {{proxy: {{{key}: VALUE}}}}"),
-            "http://proxy:3128/",
-            move |lab, value| {
-                let text =
-                    String::from_utf8(lab.read("etc/systemd/system/containerd.service.d/10-nodebake.conf"))
-                        .unwrap();
-                let assignments = environment(&text);
-                let found = assignments.iter().find(|(name, _)| name == variable);
-                assert_eq!(found.map(|(_, value)| value), Some(&value), "{text}");
-            },
-        );
+    for (key, variable, prefix) in [
+        ("http", "HTTP_PROXY", "http://proxy:3128/"),
+        ("https", "HTTPS_PROXY", "http://proxy:3128/"),
+        ("no_proxy", "NO_PROXY", "proxy,"),
+    ] {
+        hostile(&format!("containerd: {{proxy: {{{key}: VALUE}}}}"), prefix, move |lab, value| {
+            let text =
+                String::from_utf8(lab.read("etc/systemd/system/containerd.service.d/10-nodebake.conf"))
+                    .unwrap();
+            let assignments = environment(&text);
+            let found = assignments.iter().find(|(name, _)| name == variable);
+            assert_eq!(found.map(|(_, value)| value), Some(&value), "{text}");
+        });
     }
 }
 
@@ -653,14 +660,8 @@ fn secretive() -> Lab {
          registries:\n  docker.io:\n    mirrors:\n      - url: https://mirror.corp\n        client: [[client.pem, client.key]]\n\
          \x20       headers: {Authorization: \"Basic h3ader-s3cret\"}\n",
     );
-    kit::write(
-        &lab.dir.join("client.pem"),
-        b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    );
-    kit::write(
-        &lab.dir.join("client.key"),
-        b"-----BEGIN PRIVATE KEY-----\nk3y-s3cret\n-----END PRIVATE KEY-----\n",
-    );
+    kit::write(&lab.dir.join("client.pem"), pair().certificate.as_bytes());
+    kit::write(&lab.dir.join("client.key"), format!("k3y-s3cret\n{}", pair().key).as_bytes());
     lab
 }
 

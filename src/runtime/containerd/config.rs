@@ -4,46 +4,73 @@
 
 use std::fmt::Display;
 
-use toml_edit::{Array, DocumentMut, Item, Value};
+use toml_edit::{DocumentMut, Item, Value, value};
 
 use crate::catalog;
 use crate::error::{Failure, Kind};
 use crate::format::toml::{list, merge, parse, set};
 use crate::node::Want;
 use crate::printable::printable;
+use crate::runtime::containerd::keys::{Misplaced, misplaced};
+use crate::runtime::containerd::promises::{Promises, broken};
+use crate::runtime::containerd::validate::{Problem, SOCKETS, problems};
 use crate::runtime::containerd::{CRI, DROP_INS, IMAGES, RUNTIME, Release};
-use crate::runtime::{CNI_BIN, CNI_CONF, Runtime, RuntimeInputs};
+use crate::runtime::{CNI_BIN, CNI_CONF, Runtime, RuntimeInputs, Settings};
 use crate::secret;
-use crate::spec::{Base, Config};
+use crate::spec::{Base, Config, Spec};
 
-/// Writes config.toml, for root alone if the spec has put a secret into it.
-pub(crate) fn config(config: &Config, inputs: RuntimeInputs) -> Result<Want, Failure> {
+/// Key of the plugins without which containerd does not start.
+const REQUIRED: &str = "required_plugins";
+
+/// config.toml, and what of it other files depend on.
+pub(crate) struct Written {
+    /// The file, for root alone if the spec has put a secret into it.
+    pub file: Want,
+    /// What a containerd reads from it.
+    pub settings: Settings,
+}
+
+/// Writes config.toml.
+pub(crate) fn config(spec: &Spec, inputs: RuntimeInputs) -> Result<Written, Failure> {
+    let config = &spec.containerd.config;
     let release = Release::parse(inputs.version)?;
     let mut document = match config.base {
         Base::Default => default(inputs)?,
         Base::Minimal | Base::Existing => DocumentMut::new(),
     };
-    for (path, item) in settings(config, release, inputs.cni_bin.unwrap_or(CNI_BIN)) {
+    for (path, item) in keys(config, release, inputs.cni_bin.unwrap_or(CNI_BIN)) {
         set(&mut document, &path, item)?;
     }
     let fragment = parse(&config.merge, "containerd.config.merge")?;
     merge(document.as_table_mut(), fragment.as_table()).map_err(|why| {
         refuse(why).help("write the key as this containerd's `containerd config default` has it")
     })?;
+    require_cri(&mut document);
     check(&document, release)?;
-    check_promises(&document, release)?;
     let text = format!("# Written by nodebake\n{}", document.to_string().trim_start());
     // A parser must see the document that was built.
-    parse(&text, "the generated config.toml")?;
+    let document = parse(&text, "the generated config.toml")?;
+    if let Some(Misplaced { key: (key, table), right }) = misplaced(inputs.version, &text) {
+        let why = format!("`{key}` in table `{table}` is not read by this containerd");
+        return Err(refuse(why).help(format!("put it into `{}`, as `{}`", right.1, right.0)));
+    }
+    let settings = Settings::of_file(document.as_item());
+    let mut problems = problems(&document, inputs.version);
+    problems.extend(broken(&settings, promises(spec, &inputs)));
+    if let Some(Problem { why, help }) = problems.into_iter().next() {
+        return Err(refuse(why).help(help));
+    }
     let mode = if secret::is_in_toml(document.as_table()) { 0o600 } else { 0o644 };
-    Ok(Want::text(mode, text))
+    Ok(Written { file: Want::text(mode, text), settings })
 }
 
 /// Returns the default configuration of the release: what it has printed, or else the catalogue's.
 fn default(inputs: RuntimeInputs) -> Result<DocumentMut, Failure> {
     let RuntimeInputs { version, arch, printed_default, .. } = inputs;
     if let Some(text) = printed_default {
-        return parse(text, "`containerd config default`");
+        let mut document = parse(text, "`containerd config default`")?;
+        sockets_of_root(&mut document);
+        return Ok(document);
     }
     catalog::default_config(Runtime::Containerd.component(), version, arch).ok_or_else(|| {
         let message =
@@ -54,11 +81,13 @@ fn default(inputs: RuntimeInputs) -> Result<DocumentMut, Failure> {
 }
 
 /// Returns every key that nodebake sets, at the place where this release reads it.
-fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'static str>, Value)> {
+fn keys(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'static str>, Value)> {
     let sandbox = config.sandbox_image.as_ref().map_or(release.sandbox_image(), |image| &**image);
     let registries = &*config.registry_config_path;
     let (images, runtime) = if release.is_2() { (IMAGES, RUNTIME) } else { (CRI, CRI) };
     let mut settings: Vec<(Vec<&str>, Value)> = vec![(vec!["version"], release.config_version().into())];
+    // A CRI that does not load is an error of the service: without the key containerd is up and ready without it.
+    settings.push((vec![REQUIRED], list(CRI)));
     if release.is_2() {
         // On 1.x a drop-in replaces the whole table of a plugin that it names (containerd#5837).
         settings.push((vec!["imports"], list(DROP_INS)));
@@ -79,76 +108,50 @@ fn settings(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'stat
     settings
 }
 
+/// Makes root the owner of every socket: containerd 2.3 and later print the owner of the process that asks.
+fn sockets_of_root(document: &mut DocumentMut) {
+    for path in SOCKETS {
+        let table = path.iter().try_fold(document.as_item_mut(), |item, key| item.get_mut(key));
+        let Some(table) = table.and_then(Item::as_table_like_mut) else { continue };
+        for owner in ["uid", "gid"] {
+            if table.contains_key(owner) {
+                table.insert(owner, value(0));
+            }
+        }
+    }
+}
+
+/// Adds the CRI to the plugins without which containerd does not start, where a fragment has named others.
+fn require_cri(document: &mut DocumentMut) {
+    if let Some(required) = document.get_mut(REQUIRED).and_then(Item::as_array_mut)
+        && !required.iter().any(|id| id.as_str() == Some(CRI))
+    {
+        required.push(CRI);
+    }
+}
+
 fn refuse(why: impl Display) -> Failure {
     Failure::new(Kind::Invalid, format!("containerd.config.merge: {why}"))
 }
 
-/// Refuses keys that this release ignores without a message, or that break it.
+/// Refuses another version of the configuration than the one that is written.
 fn check(document: &DocumentMut, release: Release) -> Result<(), Failure> {
     let version = document.get("version").and_then(Item::as_integer);
-    if version != Some(release.config_version()) {
-        let why =
-            format!("sets another `version` than {}, which this containerd reads", release.config_version());
-        return Err(refuse(why).help("leave `version` out of the fragment"));
+    if version == Some(release.config_version()) {
+        return Ok(());
     }
-    let plugin =
-        |id: &str| document.get("plugins").and_then(|plugins| plugins.get(id)).and_then(Item::as_table_like);
-    let misplaced: Vec<(&str, Vec<&str>)> = match release.is_2() {
-        true => vec![(CRI, vec!["sandbox_image", "registry", "containerd", "cni"])],
-        false => vec![(IMAGES, vec![]), (RUNTIME, vec![])],
-    };
-    for (id, keys) in misplaced {
-        let Some(table) = plugin(id) else { continue };
-        let all = keys.is_empty();
-        if let Some((key, _)) = table.iter().find(|(key, _)| all || keys.contains(key)) {
-            let right =
-                if release.is_2() { format!("`{IMAGES}` or `{RUNTIME}`") } else { format!("`{CRI}`") };
-            let why = format!("`{key}` in table `plugins.\"{id}\"` is not read by this containerd");
-            return Err(refuse(why).help(format!("put it into {right}")));
-        }
-    }
-    Ok(())
+    let why =
+        format!("sets another `version` than {}, which this containerd reads", release.config_version());
+    Err(refuse(why).help("leave `version` out of the fragment"))
 }
 
-/// Refuses keys with which the CRI is not loaded, while the daemon starts without it (ValidatePluginConfig in
-/// internal/cri/config/config.go), or with which it finds no hosts.toml.
-fn check_promises(document: &DocumentMut, release: Release) -> Result<(), Failure> {
-    let at = |id: &str, path: &[&str]| -> Option<&Item> {
-        path.iter().try_fold(document.get("plugins")?.get(id)?, |item, key| item.get(*key))
-    };
-    let (images, runtime) = if release.is_2() { (IMAGES, RUNTIME) } else { (CRI, CRI) };
-    let is_set = |key: &str| at(runtime, &["cni", key]).is_some_and(|item| !is_empty(item));
-    if is_set("bin_dir") && is_set("bin_dirs") {
-        let (read, other) = if release.is_2_1() { ("bin_dirs", "bin_dir") } else { ("bin_dir", "bin_dirs") };
-        let why = format!("`cni.{other}` does not go with `cni.{read}`, which nodebake sets");
-        return Err(refuse(why).help(format!("set `{read}`")));
+/// Returns what other files of the image depend on.
+fn promises<'a>(spec: &'a Spec, inputs: &RuntimeInputs) -> Promises<'a> {
+    let registries = &*spec.containerd.config.registry_config_path;
+    Promises {
+        registries: (!spec.registries.is_empty()).then_some(registries),
+        plugins: spec.wants("cni-plugins").then_some(inputs.cni_bin.unwrap_or(CNI_BIN)),
     }
-    let disabled = document.get("disabled_plugins").and_then(Item::as_array);
-    let is_cri = |id: &&str| [CRI, IMAGES, RUNTIME, "cri"].contains(id);
-    if let Some(id) = disabled.and_then(|ids| ids.iter().filter_map(Value::as_str).find(is_cri)) {
-        let why =
-            format!("`disabled_plugins` has `{id}`, without which Kubernetes can't use this containerd");
-        return Err(refuse(why).help("leave it out"));
-    }
-    let config_path = at(images, &["registry", "config_path"]).and_then(Item::as_str).unwrap_or_default();
-    let has_mirrors = at(images, &["registry", "mirrors"]).is_some_and(|mirrors| !is_empty(mirrors));
-    if has_mirrors && !config_path.is_empty() {
-        let why = "`registry.mirrors` does not go with `registry.config_path`, which nodebake sets";
-        return Err(refuse(why).help("use the spec's `registries`"));
-    }
-    if config_path.contains(':') {
-        let why = format!("config_path `{}` is more than one directory", printable(config_path));
-        return Err(
-            refuse(why).help("containerd 2.1 and later then find no hosts.toml at all (containerd#12808)")
-        );
-    }
-    Ok(())
-}
-
-/// Returns whether an item is as good as absent: `containerd config default` prints every key.
-fn is_empty(item: &Item) -> bool {
-    let table = item.as_table_like().is_some_and(|table| table.is_empty());
-    table || item.as_array().is_some_and(Array::is_empty) || item.as_str().is_some_and(str::is_empty)
 }
 
 #[cfg(test)]
@@ -158,12 +161,13 @@ mod tests {
     use crate::error::Failure;
     use crate::node::{Content, Want};
     use crate::runtime::RuntimeInputs;
-    use crate::spec::{Base, Config};
+    use crate::spec::{Base, Config, Containerd, Spec};
 
     fn config(version: &str, from: &Config, printed_default: Option<&str>) -> Result<String, Failure> {
         let inputs =
             RuntimeInputs { version, arch: Arch::Amd64, printed_default, cni_bin: None, packaged_unit: None };
-        match super::config(from, inputs)? {
+        let containerd = Containerd { config: from.clone(), ..Containerd::default() };
+        match super::config(&Spec { containerd, ..Spec::default() }, inputs)?.file {
             Want::File { content: Content::Text(bytes), .. } => Ok(String::from_utf8(bytes).unwrap()),
             other => panic!("{other:?}"),
         }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
-use crate::node::Want;
+use crate::node::{Content, Want};
 use crate::path::ImagePath;
+use crate::runtime::containerd::Release;
 use crate::spec::value::{Clients, Files};
 use crate::spec::{CertificateFile, Mirror, Registry, Spec};
 
@@ -26,6 +27,24 @@ const SECRET: u32 = 0o600;
 
 /// Mode of all other files.
 const PUBLIC: u32 = 0o644;
+
+/// Refuses mirrors that containerd `version` can't be told of: with a hosts.toml that it can't parse it asks upstream.
+pub(crate) fn check(spec: &Spec, version: &str) -> Result<(), Failure> {
+    if Release::parse(version)?.is_2() {
+        return Ok(());
+    }
+    for (name, registry) in &spec.registries {
+        // go-toml 1 takes no `]` in a table's name (containerd#10055). The last of `strict` stands in no such name.
+        let in_names = registry.mirrors.len() - usize::from(registry.strict && !registry.mirrors.is_empty());
+        let address = registry.mirrors.iter().take(in_names).find(|mirror| mirror.url.contains(['[', ']']));
+        if let Some(Mirror { url, .. }) = address {
+            let message = format!("registries.{name}: containerd {version} can't read the mirror `{url}`");
+            return Err(Failure::new(Kind::Invalid, message)
+                .help("use a host's name for the address, containerd 2, or `strict` with this one mirror"));
+        }
+    }
+    Ok(())
+}
 
 /// Returns the files below `config_path`, containerd's one directory for registries.
 pub(crate) fn entries(
@@ -52,18 +71,14 @@ pub(crate) fn entries(
             }
         }
         for (path, (bytes, mode)) in placed {
-            let text = std::str::from_utf8(bytes).map_err(|_| {
-                invalid(format!("`{}` is not PEM", path.name()))
-                    .help("convert it with openssl x509 -inform der")
-            })?;
-            length += text.len();
+            length += bytes.len();
             if length > LONGEST_COPIES {
                 let why = format!("the certificates of all registries have more than {LONGEST_COPIES} bytes");
                 return Err(
                     invalid(why).help("each registry gets copies: name the authority of each mirror alone")
                 );
             }
-            entries.push((path, Want::text(mode, text)));
+            entries.push((path, Want::File { mode, content: Content::Text(bytes.to_vec()) }));
         }
         let secret = registry.mirrors.iter().any(|mirror| !mirror.headers.is_empty());
         let text = hosts(registry, &directory)?;
@@ -105,15 +120,15 @@ fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> 
         describe(document.as_table_mut(), mirror, directory)?;
     }
     let mut tables = Table::new();
-    tables.set_implicit(true);
     for mirror in mirrors {
         let mut table = Table::new();
         describe(&mut table, mirror, directory)?;
         tables.insert(&mirror.url, Item::Table(table));
     }
-    if !mirrors.is_empty() {
-        document.insert("host", Item::Table(tables));
-    }
+    // Without a `host` table 1.6 and 1.7.0 to 1.7.31 throw the file away and ask upstream ("invalid `host` tree",
+    // containerd#10027); an empty one means the same as none to the others.
+    tables.set_implicit(!mirrors.is_empty());
+    document.insert("host", Item::Table(tables));
     Ok(format!("# Written by nodebake\n{document}"))
 }
 

@@ -7,9 +7,10 @@
 
 use toml_edit::{Item, Key, TableLike};
 
+use crate::catalog;
 use crate::format::toml;
 use crate::runtime::containerd::known::{Known, Place};
-use crate::runtime::containerd::migration::{Destination, Migration};
+use crate::runtime::containerd::migration::{Destination, Migration, other_places};
 
 /// Types of runtimes whose `options` are those of runc. Shims of other types get theirs as they are.
 const RUNC: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.runc.v1"];
@@ -29,15 +30,55 @@ pub(crate) fn unread_keys(version: &str, text: &str) -> Option<Vec<String>> {
     }
     let mut comparison = Comparison { known: &known, migration, unread: Vec::new() };
     comparison.table(document.as_table(), &mut Vec::new());
-    Some(comparison.unread)
+    let mut unread: Vec<String> = comparison.unread.iter().map(|(path, end)| shown(&path[..*end])).collect();
+    // A table that the release does not have is met once for each of its keys.
+    unread.dedup();
+    Some(unread)
+}
+
+/// A key of a file that stands where the release does not read it.
+pub(crate) struct Misplaced {
+    /// The key, and the table in which it stands.
+    pub key: (String, String),
+    /// The table in which the release reads it, and its name there.
+    pub right: (String, String),
+}
+
+/// Returns the first key of `text` that containerd `version` reads in another table only. A release that the catalogue
+/// does not know is taken for the newest that it knows.
+pub(crate) fn misplaced(version: &str, text: &str) -> Option<Misplaced> {
+    let newest = || Known::of(&catalog::versions("containerd").first()?.to_string());
+    let known = Known::of(version).or_else(newest)?;
+    let document = toml::parse(text, "config.toml").ok()?;
+    let migration = Migration::of(&known, &document);
+    let mut comparison = Comparison { known: &known, migration, unread: Vec::new() };
+    comparison.table(document.as_table(), &mut Vec::new());
+    comparison.unread.iter().find_map(|(path, _)| {
+        let is_read = |right: &Vec<&str>| !matches!(known.place(right), Place::Nothing(_));
+        let right = other_places(path).into_iter().find(is_read)?;
+        Some(Misplaced { key: key_and_table(path), right: key_and_table(&right) })
+    })
+}
+
+/// Splits a path behind its plugin, or else behind its table, and returns the words for both.
+fn key_and_table(path: &[&str]) -> (String, String) {
+    let table = if path.first() == Some(&"plugins") { 2 } else { 1 };
+    let (table, key) = path.split_at(table.min(path.len()));
+    (shown(key), shown(table))
+}
+
+fn shown(path: &[&str]) -> String {
+    let names: Vec<String> = path.iter().map(|name| Key::new(*name).display_repr().into_owned()).collect();
+    names.join(".")
 }
 
 /// Comparison of a document with the keys of a release.
 struct Comparison<'a> {
     known: &'a Known,
     migration: Migration<'a>,
-    /// The keys that are not taken over.
-    unread: Vec<String>,
+    /// The keys that are not taken over, each with the number of leading names up to the first that the release does not
+    /// have.
+    unread: Vec<(Vec<&'a str>, usize)>,
 }
 
 impl<'a> Comparison<'a> {
@@ -72,13 +113,7 @@ impl<'a> Comparison<'a> {
                 }
             }
         };
-        let names: Vec<String> =
-            path[..end].iter().map(|name| Key::new(*name).display_repr().into_owned()).collect();
-        let unread = names.join(".");
-        // A table that the release does not have is met once for each of its keys.
-        if self.unread.last() != Some(&unread) {
-            self.unread.push(unread);
-        }
+        self.unread.push((path.to_vec(), end));
     }
 
     /// Returns the number of leading names of `path` up to the first that the release does not have at `place`; none if
@@ -124,7 +159,7 @@ mod tests {
     use crate::node::{Content, Want};
     use crate::runtime::RuntimeInputs;
     use crate::runtime::containerd::config::config;
-    use crate::spec::{Base, Config};
+    use crate::spec::{Base, Config, Containerd, Spec};
 
     /// A release of each default configuration.
     const RELEASES: [&str; 25] = [
@@ -160,8 +195,10 @@ mod tests {
                     cni_bin: None,
                     packaged_unit: None,
                 };
-                let written = config(&Config { base, ..Config::default() }, inputs).unwrap();
-                let Want::File { content: Content::Text(text), .. } = written else { panic!("{written:?}") };
+                let containerd =
+                    Containerd { config: Config { base, ..Config::default() }, ..Containerd::default() };
+                let file = config(&Spec { containerd, ..Spec::default() }, inputs).unwrap().file;
+                let Want::File { content: Content::Text(text), .. } = file else { panic!("{file:?}") };
                 let text = String::from_utf8(text).unwrap();
                 assert_eq!(unread(version, &text), Vec::<String>::new(), "{version}: {text}");
             }

@@ -267,6 +267,39 @@ impl<'a> Migration<'a> {
     }
 }
 
+/// Returns where other releases have the key at `path`.
+pub(crate) fn other_places<'a>(path: &[&'a str]) -> Vec<Vec<&'a str>> {
+    let below = |id: &'a str, rest: &[&'a str]| [&["plugins", id], rest].concat();
+    match path {
+        ["plugins", id, rest @ ..] if [CRI, IMAGES, RUNTIME].contains(id) => {
+            let same = [IMAGES, RUNTIME, CRI].map(|id| below(id, rest));
+            let named = match rest {
+                ["sandbox_image"] => Some(below(IMAGES, &["pinned_images", "sandbox"])),
+                ["pinned_images", "sandbox"] => Some(below(CRI, &["sandbox_image"])),
+                ["containerd", key] if OF_SNAPSHOTS.contains(key) => Some(below(IMAGES, &[key])),
+                [key] if OF_SNAPSHOTS.contains(key) => Some(below(CRI, &["containerd", key])),
+                ["cni", "bin_dir"] => Some(below(RUNTIME, &["cni", "bin_dirs"])),
+                ["cni", "bin_dirs"] => Some(below(CRI, &["cni", "bin_dir"])),
+                _ => None,
+            };
+            same.into_iter().chain(named).collect()
+        }
+        ["plugins", id, key] => {
+            let moved = MOVED.iter().filter(|moved| moved.plugin == *id);
+            let old = moved.filter_map(|moved| {
+                let name = moved.keys.iter().find(|name| name.strip_prefix(moved.prefix) == Some(key))?;
+                Some(vec![moved.table, *name])
+            });
+            old.collect()
+        }
+        [table, key] => {
+            let moved = MOVED.iter().filter(|moved| moved.table == *table && moved.keys.contains(key));
+            moved.map(|moved| below(moved.plugin, &[key.strip_prefix(moved.prefix).unwrap_or(key)])).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Returns the name of a plugin without its type: `cri` of `io.containerd.grpc.v1.cri`.
 fn name_of(id: &str) -> Option<&str> {
     let is_version =

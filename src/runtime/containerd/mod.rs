@@ -11,17 +11,19 @@ pub(super) mod keys;
 mod known;
 pub(crate) mod lookup;
 mod migration;
+pub(super) mod promises;
 mod release;
 pub(super) mod settings;
 mod unit;
+pub(super) mod validate;
 
 use crate::error::Failure;
 use crate::node::{Shape, Want};
 use crate::path::ImagePath;
 use crate::runtime::{CNI_CONF, Facts, Places, Probe, RuntimeInputs};
-use crate::spec::Containerd;
+use crate::spec::Spec;
 
-use config::config;
+use config::{Written, config};
 pub(crate) use release::Release;
 
 const CONFIG: &str = "/etc/containerd/config.toml";
@@ -109,20 +111,21 @@ pub(crate) const FACTS: Facts = Facts {
 };
 
 /// Computes config.toml, the directories that containerd expects, the unit and what enables it.
-pub(super) fn files(
-    containerd: &Containerd,
-    inputs: RuntimeInputs,
-) -> Result<Vec<(ImagePath, Want)>, Failure> {
+pub(super) fn files(spec: &Spec, inputs: RuntimeInputs) -> Result<Vec<(ImagePath, Want)>, Failure> {
     let RuntimeInputs { version, packaged_unit, .. } = inputs;
     let release = Release::parse(version)?;
-    let config = config(&containerd.config, inputs)?;
-    let mut files = vec![
-        (ImagePath::fixed(CONFIG), config),
+    let Written { file, settings } = config(spec, inputs)?;
+    let mut files = vec![(ImagePath::fixed(CONFIG), file)];
+    // A directory that the configuration leads elsewhere is left to whoever makes that one.
+    let is = |path: &Option<String>, own: &str| path.as_deref().is_none_or(|path| path == own);
+    if is(&settings.cni_conf, CNI_CONF) {
         // Empty: the CNI add-on writes it, and the kubelet waits for that.
-        (ImagePath::fixed(CNI_CONF), Want::Directory { mode: 0o755 }),
+        files.push((ImagePath::fixed(CNI_CONF), Want::Directory { mode: 0o755 }));
+    }
+    if is(&settings.root, STORE) {
         // CVE-2024-25621: containers' files were readable by every user of the node.
-        (ImagePath::fixed(STORE), Want::Directory { mode: 0o700 }),
-    ];
-    files.extend(unit::entries(release, containerd, packaged_unit));
+        files.push((ImagePath::fixed(STORE), Want::Directory { mode: 0o700 }));
+    }
+    files.extend(unit::entries(release, &spec.containerd, packaged_unit));
     Ok(files)
 }

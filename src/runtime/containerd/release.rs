@@ -30,12 +30,14 @@ impl Release {
         self >= Release(2, 1)
     }
 
-    /// Returns the version of config.toml that is written for the release.
-    ///
-    /// 2.3 introduced version 4 and gets version 3 here: the CRI's keys are the same, and 2.3.0 to 2.3.4 abort if a
-    /// drop-in of another tool, which has version 3 at most, differs from the root file.
+    /// Returns the version of config.toml that is written for the release: the newest that it reads. 2.3.0 to 2.3.4 do
+    /// not start with a drop-in of a higher version than the file's (containerd#13995); a lower one is fine.
     pub(crate) fn config_version(self) -> i64 {
-        if self.is_2() { 3 } else { 2 }
+        match self {
+            Release(1, _) => 2,
+            Release(2, 0..=2) => 3,
+            _ => 4,
+        }
     }
 
     /// Returns the pause image that this release pulls by default.

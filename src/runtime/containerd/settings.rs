@@ -23,6 +23,10 @@ pub(crate) struct Settings {
     pub cni_bin: Option<String>,
     /// Directory in which the CNI add-on writes its configuration.
     pub cni_conf: Option<String>,
+    /// Path of the socket.
+    pub address: Option<String>,
+    /// Directory of images and containers.
+    pub root: Option<String>,
 }
 
 impl Settings {
@@ -32,7 +36,7 @@ impl Settings {
         Settings::of_file(document.as_item())
     }
 
-    /// Reads a config.toml of version 2 or 3: each key where the version has it.
+    /// Reads a config.toml of version 2, 3 or 4: each key where the version has it.
     pub(crate) fn of_file(document: &Item) -> Settings {
         let at = |path: &[&str]| -> Option<&Item> {
             let plugins = document.get("plugins")?;
@@ -49,6 +53,9 @@ impl Settings {
             registry_config_path: text(&["registry", "config_path"]),
             cni_bin: dirs.or_else(|| text(&["cni", "bin_dir"])),
             cni_conf: text(&["cni", "conf_dir"]),
+            address: text_at(document, &["plugins", "io.containerd.server.v1.grpc", "address"])
+                .or_else(|| text_at(document, &["grpc", "address"])),
+            root: text_at(document, &["root"]),
         }
     }
 
@@ -68,6 +75,8 @@ impl Settings {
                 .map(str::to_owned),
             cni_bin: dirs.or_else(|| text("/cni/binDir")),
             cni_conf: text("/cni/confDir"),
+            address: None,
+            root: None,
         }
     }
 
@@ -90,6 +99,12 @@ impl Settings {
             ("CNI conf_dir", self.cni_conf.clone()),
         ]
     }
+}
+
+/// Returns the text at `path`; none where it is empty.
+fn text_at(document: &Item, path: &[&str]) -> Option<String> {
+    let item = path.iter().try_fold(document, |item, key| item.get(key))?;
+    item.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// Tells what is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.

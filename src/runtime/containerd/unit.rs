@@ -106,8 +106,12 @@ fn unit(release: Release) -> String {
 
 /// Returns the proxy's variables that the spec sets.
 fn variables(Proxy { http, https, no_proxy }: &Proxy) -> Vec<(&'static str, &str)> {
-    let all = [("HTTP_PROXY", http), ("HTTPS_PROXY", https), ("NO_PROXY", no_proxy)];
-    all.into_iter().filter_map(|(name, value)| Some((name, &**value.as_ref()?))).collect()
+    let all = [
+        ("HTTP_PROXY", http.as_deref()),
+        ("HTTPS_PROXY", https.as_deref()),
+        ("NO_PROXY", no_proxy.as_deref()),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Writes the drop-in, with `lines` that set the environment; none if it would be empty.

@@ -3,6 +3,8 @@
 //!
 //! It asserts nothing about how nodebake works, only what a user can see from outside.
 
+#[path = "../../kit/certificates.rs"]
+pub mod certificates;
 mod costs;
 mod elf;
 mod files;
