@@ -11,6 +11,7 @@ pub(crate) mod job;
 mod prepare;
 mod publish;
 pub(crate) mod remove;
+mod requests;
 mod root;
 pub(crate) mod start;
 mod warnings;

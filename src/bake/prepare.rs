@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
-use crate::bake::warnings;
+use crate::bake::{requests, warnings};
 use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
@@ -77,6 +77,7 @@ fn plan_root(
         from_packages: bake.from_packages.as_ref(),
     };
     let plan = plan::plan(&job.spec, &inputs)?;
+    requests::show(&job.spec, &plan, &job.fetcher.progress);
     let nothing = Receipt::new(&plan.arch, Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
     let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;

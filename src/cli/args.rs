@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::cli::input::Input;
+use crate::format::image_name;
 
 /// Make a Linux root filesystem a Kubernetes-ready container node
 #[derive(Debug, Parser)]
@@ -179,7 +180,7 @@ pub(crate) struct VerifyArguments {
     #[command(flatten)]
     pub(super) execute: Execute,
     /// Pull an image through the CRI and say which host served it; implies --live
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", value_parser = image)]
     pub(super) pull: Option<String>,
 }
 
@@ -203,4 +204,9 @@ pub(crate) enum Static {
     Auto,
     Always,
     Never,
+}
+
+/// Parses the name of an image, which containerd would refuse in other words.
+fn image(text: &str) -> Result<String, String> {
+    image_name::parse(text).map(|_| text.to_owned()).map_err(|why| format!("not an image's name: {why}"))
 }

@@ -30,6 +30,7 @@ use toml_edit::{DocumentMut, Item};
 use crate::arch::Arch;
 use crate::archive;
 use crate::artifact::lockfile;
+use crate::format::image_name::split_registry;
 use crate::format::{checksums, elf};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
@@ -173,7 +174,7 @@ pub fn intent(data: &[u8]) {
 pub fn hosts(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (image, hosts) = text.split_once('\n').unwrap_or((&text, ""));
-    let registry = lookup::of_image(image);
+    let registry = split_registry(image).0;
     assert!(!lookup::directories(registry).is_empty());
     let asked = lookup::candidates(registry, Some(hosts));
     assert!(!asked.is_empty(), "nobody is asked");

@@ -10,8 +10,11 @@ pub(crate) mod containerd;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use toml_edit::DocumentMut;
+
 use crate::arch::Arch;
 use crate::error::Failure;
+use crate::format::image_name::split_registry;
 use crate::format::toml;
 use crate::node::{Node, Shape, Want};
 use crate::path::ImagePath;
@@ -185,7 +188,7 @@ impl Runtime {
     /// first that exists decides.
     pub(crate) fn registry_directories(self, image: &str) -> Vec<String> {
         match self {
-            Runtime::Containerd => lookup::directories(lookup::of_image(image)),
+            Runtime::Containerd => lookup::directories(split_registry(image).0),
         }
     }
 
@@ -193,7 +196,26 @@ impl Runtime {
     /// decides.
     pub(crate) fn hosts_asked(self, image: &str, text: Option<&str>) -> Vec<Host> {
         match self {
-            Runtime::Containerd => lookup::candidates(lookup::of_image(image), text),
+            Runtime::Containerd => lookup::candidates(split_registry(image).0, text),
+        }
+    }
+
+    /// Tells why `version` of the runtime does not read a [`Facts::registry_file`] that is TOML, in words that follow its
+    /// name.
+    pub(crate) fn unreadable_registry(self, version: &str, document: &DocumentMut) -> Option<String> {
+        match self {
+            Runtime::Containerd => containerd::hosts::unreadable(document, version),
+        }
+    }
+
+    /// Returns the URLs under which an image of `registry` is asked for, in order, by the text of its
+    /// [`Facts::registry_file`]; `_default` stands for any other.
+    pub(crate) fn apis(self, registry: &str, text: &str) -> Vec<String> {
+        let registry = if registry == "_default" { "REGISTRY" } else { registry };
+        match self {
+            Runtime::Containerd => {
+                lookup::candidates(registry, Some(text)).into_iter().map(|host| host.api).collect()
+            }
         }
     }
 

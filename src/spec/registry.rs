@@ -191,7 +191,7 @@ fn check_appended(url: &MirrorUrl, shown: &str, remedy: &str) -> Result<(), Stri
     let last = parts.next().unwrap_or_default();
     let has_version = last == "v1" || (last != "v2" && parts.any(|part| part == "v2"));
     match has_version {
-        true => Err(format!("{shown}: containerd appends /v2 to it and asks {url}/v2/…; {remedy}")),
+        true => Err(format!("{shown}: containerd appends /v2 to it and asks {url}/v2/REPOSITORY; {remedy}")),
         false => Ok(()),
     }
 }

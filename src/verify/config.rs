@@ -81,6 +81,8 @@ fn missing(path: &ImagePath) -> CheckResult {
 /// Checks that every hosts.toml is TOML, and that the certificates in it exist.
 pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count, mut left) = (Vec::new(), 0, LONGEST_HOSTS);
+    let runtime = Runtime::configured_in(&receipt.paths);
+    let installed = runtime.and_then(|runtime| Some((runtime, installed_version(runtime, receipt)?)));
     for path in receipt.paths.keys().filter(|path| is_registry_file(path)) {
         interrupt::check()?;
         let Some(text) = text(root, path, toml::LONGEST)? else { continue };
@@ -103,6 +105,12 @@ pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failu
                 continue;
             }
         };
+        if let Some(why) =
+            installed.and_then(|(runtime, version)| runtime.unreadable_registry(version, &document))
+        {
+            let problem = format!("{why}: containerd ignores it and pulls from upstream");
+            findings.push(Finding::new("hosts", Some(path), problem, APPLY));
+        }
         let mut named = Vec::new();
         certificates(document.as_item(), &mut named);
         for certificate in named {

@@ -192,8 +192,18 @@ mod tests {
 
     #[test]
     fn a_pull_past_the_mirrors_is_a_finding() {
-        let mirror = Host { url: "http://127.0.0.1:5000".to_owned(), is_mirror: true, resolves: true };
-        let upstream = Host { url: "https://127.0.0.2".to_owned(), is_mirror: false, resolves: true };
+        let mirror = Host {
+            url: "http://127.0.0.1:5000".to_owned(),
+            api: String::new(),
+            is_mirror: true,
+            resolves: true,
+        };
+        let upstream = Host {
+            url: "https://127.0.0.2".to_owned(),
+            api: String::new(),
+            is_mirror: false,
+            resolves: true,
+        };
         let judged = |candidates: &[Host], peers: &[&str]| {
             let spoken = peers.iter().map(|peer| peer.parse().unwrap()).collect();
             match judge("img", candidates, &spoken, addresses) {

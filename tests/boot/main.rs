@@ -16,6 +16,7 @@ mod kit;
 mod cloud_init;
 mod goss;
 mod keys;
+mod mirrors;
 mod nspawn;
 mod packer;
 mod qemu;

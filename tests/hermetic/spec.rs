@@ -324,10 +324,7 @@ fn s3_as_many_registries_as_are_supported_cost_little() {
         ("registries", format!("registries:\n{}", registries(1001))),
         (
             "keys and values",
-            format!(
-                "registries:\n{}",
-                (0..60_000).map(|n| format!("  r{n}: {{}}\n")).collect::<String>()
-            ),
+            format!("registries:\n{}", (0..60_000).map(|n| format!("  r{n}: {{}}\n")).collect::<String>()),
         ),
         ("mirrors", format!("registries:\n  a.example:\n    mirrors:\n{}", mirrors(4001))),
         (

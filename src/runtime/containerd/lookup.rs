@@ -4,6 +4,7 @@
 
 use toml_edit::Item;
 
+use crate::format::image_name::DOCKER_HUB;
 use crate::format::toml::document;
 
 /// A host that containerd may ask for an image.
@@ -11,21 +12,12 @@ use crate::format::toml::document;
 pub(crate) struct Host {
     /// URL of the host.
     pub url: String,
+    /// URL under which it is asked for repositories.
+    pub api: String,
     /// hosts.toml names the host in place of upstream.
     pub is_mirror: bool,
     /// The host may be asked which digest a tag has.
     pub resolves: bool,
-}
-
-/// Returns the registry of an image reference: the part before the first slash if it looks like a host, else
-/// docker.io (distribution's reference/normalize.go).
-pub(crate) fn of_image(image: &str) -> &str {
-    match image.split_once('/') {
-        // The older name of docker.io.
-        Some(("index.docker.io", _)) => "docker.io",
-        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-        _ => "docker.io",
-    }
 }
 
 /// Returns the names of the directories that containerd looks for; the first that exists decides (hostPaths in
@@ -53,14 +45,26 @@ pub(crate) fn candidates(registry: &str, hosts: Option<&str>) -> Vec<Host> {
             let can =
                 |what: &str| named.is_none_or(|named| named.iter().any(|value| value.as_str() == Some(what)));
             let asked = can("pull") || can("resolve");
-            asked.then(|| Host { url: url.to_owned(), is_mirror: true, resolves: can("resolve") })
+            let has_path = table.get("override_path").and_then(Item::as_bool) == Some(true);
+            let api = api(url, has_path);
+            asked.then(|| Host { url: url.to_owned(), api, is_mirror: true, resolves: can("resolve") })
         })
         .collect();
-    let upstream = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+    let upstream = if registry == DOCKER_HUB { "registry-1.docker.io" } else { registry };
     let server = document.get("server").and_then(Item::as_str);
     let is_upstream =
         server.is_none_or(|server| server.trim_end_matches('/').ends_with(&format!("//{upstream}")));
     let url = server.map_or_else(|| format!("https://{upstream}"), str::to_owned);
-    candidates.push(Host { url, is_mirror: !is_upstream, resolves: true });
+    let has_path = server.is_some() && document.get("override_path").and_then(Item::as_bool) == Some(true);
+    let api = api(&url, has_path);
+    candidates.push(Host { url, api, is_mirror: !is_upstream, resolves: true });
     candidates
+}
+
+/// Returns the URL under which containerd looks for the repositories of the host at `url` (`parseHostConfig` in
+/// core/remotes/docker/config/hosts.go). `has_path` tells that the URL's path is the API's already.
+fn api(url: &str, has_path: bool) -> String {
+    let url = if url.starts_with("http") { url.to_owned() } else { format!("https://{url}") };
+    let url = url.trim_end_matches('/');
+    if has_path || url.ends_with("/v2") { url.to_owned() } else { format!("{url}/v2") }
 }
