@@ -21,3 +21,4 @@ mod nspawn;
 mod packer;
 mod qemu;
 mod real;
+mod refusals;

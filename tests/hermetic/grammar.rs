@@ -33,7 +33,11 @@ fn w3_a_url_that_containerd_extends_is_refused() {
     for path in ["/v2/dockerhub", "/v2/a/b/", "//v2/x", "/api/docker/v2/hub", "/v1"] {
         let url = format!("https://m.example{path}");
         refused(&mut lab, &mirror(&url, ""), &["override_path", "/v2/REPOSITORY"]);
-        refused(&mut lab, &format!("registries: {{r.example: {{server: '{url}'}}}}"), &["strict", "/v2/REPOSITORY"]);
+        refused(
+            &mut lab,
+            &format!("registries: {{r.example: {{server: '{url}'}}}}"),
+            &["strict", "/v2/REPOSITORY"],
+        );
     }
     refused(&mut lab, &mirror("https://m.example", ", override_path: true"), &["https://m.example/v2"]);
     refused(&mut lab, &mirror("https://m.example/", ", override_path: true"), &["https://m.example/v2"]);

@@ -127,7 +127,7 @@ fn shown(path: &[Key]) -> String {
 }
 
 /// Returns the type of an item; a table has one type however it is spelled, and so has an array.
-fn kind(item: &Item) -> &'static str {
+pub(crate) fn kind(item: &Item) -> &'static str {
     match item {
         Item::None => "nothing",
         Item::Table(_) | Item::Value(Value::InlineTable(_)) => "a table",

@@ -8,7 +8,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
 
-pub(crate) use merge::merge;
+pub(crate) use merge::{kind, merge};
 
 /// Limit of a document's bytes; containerd's default configuration has 12,000.
 pub(crate) const LONGEST: u64 = 1 << 18;

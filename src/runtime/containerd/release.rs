@@ -20,6 +20,11 @@ impl Release {
         }
     }
 
+    /// Tells whether the release is 1.7 or later.
+    pub(crate) fn is_1_7(self) -> bool {
+        self >= Release(1, 7)
+    }
+
     /// Tells whether the release is 2.0 or later.
     pub(crate) fn is_2(self) -> bool {
         self >= Release(2, 0)

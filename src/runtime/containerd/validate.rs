@@ -10,7 +10,7 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::arch::Arch;
 use crate::catalog;
-use crate::format::go_duration;
+use crate::format::{go_duration, toml};
 use crate::printable::printable;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
 
@@ -47,6 +47,7 @@ pub(crate) fn problems(document: &DocumentMut, version: &str) -> Vec<Problem> {
     problems.extend(file.runtimes());
     problems.extend(file.snapshotter());
     problems.extend(file.durations());
+    problems.extend(file.types());
     problems
 }
 
@@ -211,7 +212,8 @@ impl ConfigFile<'_> {
                 format!("runtime `{name}`: `{key}` is of another type of runtime, and the CRI is not loaded");
             return Some(problem(why, "set `BinaryName` or `Root` in the runtime's `options`"));
         }
-        if is_on("privileged_without_host_devices_all_devices_allowed")
+        if self.release.is_1_7()
+            && is_on("privileged_without_host_devices_all_devices_allowed")
             && !is_on("privileged_without_host_devices")
         {
             let why = format!(
@@ -219,10 +221,9 @@ impl ConfigFile<'_> {
             );
             return Some(problem(why, "set both to true"));
         }
-        let io =
-            text("io_type").filter(|io| self.release.is_2() && !["streaming", "named_pipe"].contains(io))?;
+        let io = text("io_type").filter(|io| self.release.is_2() && !["streaming", "fifo"].contains(io))?;
         let why = format!("runtime `{name}`: `io_type` is `{}`, and the CRI is not loaded", printable(io));
-        Some(problem(why, "set it to `named_pipe` or `streaming`"))
+        Some(problem(why, "set it to `fifo` or `streaming`"))
     }
 
     /// Finds a snapshotter that is neither built in nor added in the file.
@@ -244,6 +245,20 @@ impl ConfigFile<'_> {
         })
     }
 
+    /// Finds keys whose value is of another type than the default configuration's: containerd does not start with them.
+    fn types(&self) -> Vec<Problem> {
+        let Some(default) = catalog::default_config("containerd", self.version, Arch::Amd64) else {
+            return Vec::new();
+        };
+        let of = |document: &DocumentMut| document.get("version").and_then(Item::as_integer);
+        if of(self.document) != of(&default) {
+            return Vec::new();
+        }
+        let mut wrong = Vec::new();
+        compare_types(self.document.as_table(), default.as_table(), &mut Vec::new(), &mut wrong);
+        wrong
+    }
+
     /// Finds durations that Go does not parse.
     fn durations(&self) -> Vec<Problem> {
         let keys = [
@@ -258,6 +273,32 @@ impl ConfigFile<'_> {
             go_duration::parse(text).is_none().then(|| problem(why, "write for example 5m0s"))
         });
         wrong.collect()
+    }
+}
+
+/// Adds to `wrong` the keys of `written` that `default` has with a value of another type.
+fn compare_types<'a>(
+    written: &'a dyn TableLike,
+    default: &dyn TableLike,
+    path: &mut Vec<&'a str>,
+    wrong: &mut Vec<Problem>,
+) {
+    for (name, item) in written.iter() {
+        let Some(known) = default.get(name) else { continue };
+        path.push(name);
+        let (is, needed) = (toml::kind(item), toml::kind(known));
+        match (item.as_table_like(), known.as_table_like()) {
+            (Some(written), Some(known)) => compare_types(written, known, path, wrong),
+            _ if is == needed => {}
+            _ => {
+                let why = format!(
+                    "`{}` is {is}, and {needed} is needed: containerd does not start",
+                    printable(&path.join("."))
+                );
+                wrong.push(problem(why, "write the value as `containerd config default` has it"));
+            }
+        }
+        path.pop();
     }
 }
 
@@ -294,7 +335,7 @@ mod tests {
             ("2.3.4", runtime, "cni.bin_dir = '/a'\ncni.bin_dirs = ['/b']", "bin_dir"),
             ("1.7.24", cri, "systemd_cgroup = true", "systemd_cgroup"),
             ("1.7.24", cri, "containerd.runtimes.runc.runtime_root = '/x'", "runtime_root"),
-            ("2.1.9", runtime, "containerd.runtimes.runc.io_type = 'fifo'", "io_type"),
+            ("2.1.9", runtime, "containerd.runtimes.runc.io_type = 'named_pipe'", "io_type"),
             (
                 "2.1.9",
                 runtime,
@@ -313,11 +354,27 @@ mod tests {
     }
 
     #[test]
+    fn values_have_the_types_of_the_default_configuration() {
+        for (version, text) in [
+            ("2.1.9", "version = 3\noom_score = '1'"),
+            ("1.7.24", "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nenable_selinux = 'true'"),
+            ("2.3.4", "version = 4\nimports = 'x'"),
+        ] {
+            assert!(found(version, text)[0].contains("is needed"), "{text}");
+        }
+        for version in ["1.6.39", "1.7.34", "2.0.11", "2.1.9", "2.2.7", "2.3.4"] {
+            let default =
+                crate::catalog::default_config("containerd", version, crate::arch::Arch::Amd64).unwrap();
+            assert_eq!(found(version, &default.to_string()), [""; 0], "{version}");
+        }
+    }
+
+    #[test]
     fn sockets_belong_to_root() {
         for text in [
             "[grpc]\nuid = 65534",
             "ttrpc = { gid = 1000 }",
-            "debug.uid = '1000'",
+            "debug.uid = 1000",
             "[plugins.'io.containerd.server.v1.grpc']\ngid = 65534",
             "[plugins.'io.containerd.server.v1.ttrpc']\nuid = 1",
         ] {
