@@ -184,6 +184,21 @@ impl Runtime {
         }
     }
 
+    /// Returns the problems that each of `fragments`, which [`Facts::config`] imports, adds to it, with its index.
+    pub(crate) fn fragment_problems(
+        self,
+        version: &str,
+        text: &str,
+        fragments: &[String],
+        promises: Promises,
+    ) -> Vec<(usize, Problem)> {
+        match self {
+            Runtime::Containerd => {
+                containerd::fragments::fragment_problems(version, text, fragments, promises)
+            }
+        }
+    }
+
     /// Returns the names of the directories that may have the [`Facts::registry_file`] of an image's registry; the
     /// first that exists decides.
     pub(crate) fn registry_directories(self, image: &str) -> Vec<String> {

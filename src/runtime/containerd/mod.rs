@@ -6,6 +6,7 @@
 //! Sources: containerd's docs/cri/config.md and RELEASES.md, and what the catalogue has of each release's keys.
 
 mod config;
+pub(super) mod fragments;
 pub(super) mod hosts;
 pub(super) mod keys;
 mod known;
