@@ -25,7 +25,7 @@ pub(super) fn create_bundle(
             .help("name a file; one that is there is replaced")
             .into());
     }
-    let UserInput { spec, lock, .. } = UserInput::load(input)?;
+    let UserInput { spec, lock, .. } = UserInput::load(input, progress)?;
     let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
     let gathered = pack::gather(&spec, &lock, &input::architectures(named, &spec, &lock)?, &fetcher)?;
     if spec.package().is_some() {

@@ -8,13 +8,16 @@ use std::time::Duration;
 use crate::bake::job::Job;
 use crate::cli::args::{BakeArguments, BuildArguments, Static};
 use crate::cli::input::{self, Input, UserInput};
+use crate::cli::spec::require_spec_for_baked;
 use crate::progress::Progress;
 
 /// Reads the job of `plan` and `apply`.
 pub(super) fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
+    require_spec_for_baked(&bake.input, &bake.root)?;
     let cache = input::cache_outside(&bake.input, &bake.root)?;
     let lock_timeout = Duration::from_secs(bake.wait.lock_timeout);
-    Ok(Job { lock_timeout, execute: bake.execute.execute, ..job(&bake.input, bake.build, cache, progress)? })
+    let (execute, foreign) = (bake.execute.execute, bake.foreign.foreign);
+    Ok(Job { lock_timeout, execute, foreign, ..job(&bake.input, bake.build, cache, progress)? })
 }
 
 /// Reads the job that the flags and the spec describe, with `cache` as the folder of downloads.
@@ -24,7 +27,7 @@ pub(super) fn job(
     cache: Option<PathBuf>,
     progress: &Progress,
 ) -> anyhow::Result<Job> {
-    let UserInput { mut spec, lock, certificates } = UserInput::load(input)?;
+    let UserInput { mut spec, lock, certificates } = UserInput::load(input, progress)?;
     match build.static_build {
         Static::Auto => {}
         Static::Always => spec.choose_static(true),
@@ -38,6 +41,7 @@ pub(super) fn job(
         scratch: std::env::temp_dir(),
         lock_timeout: Duration::ZERO,
         execute: false,
+        foreign: false,
         mtime: input::source_date_epoch()?,
     })
 }

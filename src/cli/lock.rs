@@ -8,13 +8,14 @@ use std::sync::Mutex;
 use crate::artifact::lockfile::Lockfile;
 use crate::cli::input::{self, Input};
 use crate::cli::output::{print, write_beside};
+use crate::cli::spec::load_spec;
 use crate::parallel::IdleProcessors;
 use crate::progress::Progress;
 use crate::trust::{self, Pinner};
 
 /// Pins every artifact of the spec in nodebake.lock, beside the spec.
 pub(super) fn lock(input: &Input, architectures: &[String], progress: &Progress) -> anyhow::Result<u8> {
-    let (spec, folder) = input::load_spec(input)?;
+    let (spec, folder) = load_spec(input, progress)?;
     let architectures = input::architectures(architectures, &spec, &Lockfile::default())?;
     let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
     let scratch = std::env::temp_dir();

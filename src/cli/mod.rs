@@ -15,6 +15,7 @@ mod lock;
 mod output;
 mod remove;
 mod report;
+mod spec;
 mod verify;
 
 use clap::CommandFactory;

@@ -34,5 +34,6 @@ mod packer;
 mod power;
 mod roots;
 mod secrets;
+mod silence;
 mod spec;
 mod supply_chain;

@@ -375,9 +375,12 @@ fn s3_an_empty_file_means_the_defaults() {
     let plan = |spec: Option<&str>| {
         let mut command = lab.command(["plan", "--root"]);
         command.arg(&lab.root).arg("--source").arg(&artifacts);
-        if let Some(text) = spec {
-            fs::write(&lab.spec, text).unwrap();
-            command.arg("--spec").arg(&lab.spec);
+        match spec {
+            Some(text) => {
+                fs::write(&lab.spec, text).unwrap();
+                command.arg("--spec").arg(&lab.spec);
+            }
+            None => drop(command.arg("--defaults")),
         }
         run(&mut command)
     };
