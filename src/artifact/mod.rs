@@ -5,6 +5,7 @@
 pub(crate) mod lockfile;
 pub(crate) mod matrix;
 pub(crate) mod resolve;
+mod version;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -29,6 +29,8 @@ pub(crate) struct Component {
     pub default: bool,
     /// Name of the component that this is another build of.
     pub build_of: Option<String>,
+    /// Minor version whose newest release is the default; none for the newest of all.
+    line: Option<String>,
     /// Pattern of upstream's URL.
     url: String,
     /// Pattern of the checksum file's name.
@@ -83,6 +85,12 @@ impl Component {
     /// Returns the rule that installs `member` and its path in the image; none if it is not installed.
     pub(crate) fn rule(&self, member: &str) -> Option<(&MemberRule, ImagePath)> {
         self.members.iter().find_map(|rule| Some((rule, rule.destination(member)?)))
+    }
+
+    /// Returns whether `version` is of the line whose newest release is the default.
+    pub(crate) fn is_in_line(&self, version: &Version) -> bool {
+        let minor = format!("{}.{}", version.major, version.minor);
+        self.line.as_ref().is_none_or(|line| *line == minor)
     }
 
     /// Returns upstream's URL.
@@ -170,6 +178,24 @@ mod tests {
             for arch in [Arch::Amd64, Arch::Arm64] {
                 assert!(digest(name, &newest.to_string(), arch).is_some(), "{name} {newest} {arch}");
             }
+        }
+    }
+
+    #[test]
+    fn every_minor_release_of_containerd_is_in_every_table() {
+        let containerd = component("containerd");
+        for version in versions("containerd") {
+            let minor = format!("{}.{}", version.major, version.minor);
+            assert!(component("runc").companions.contains_key(&minor), "runc for {minor}");
+            let needs = containerd.static_build.as_ref().unwrap().glibc.contains_key(&minor);
+            assert_eq!(needs, version >= semver::Version::new(2, 1, 0), "glibc of {minor}");
+        }
+    }
+
+    #[test]
+    fn every_line_has_a_release() {
+        for (name, component) in components() {
+            assert!(versions(name).iter().any(|version| component.is_in_line(version)), "{name}");
         }
     }
 
