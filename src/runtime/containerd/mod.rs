@@ -12,6 +12,7 @@ mod known;
 pub(crate) mod lookup;
 mod migration;
 mod release;
+pub(crate) mod sandbox;
 pub(super) mod settings;
 mod unit;
 
@@ -116,6 +117,7 @@ pub(super) fn files(
     let RuntimeInputs { version, packaged_unit, .. } = inputs;
     let release = Release::parse(version)?;
     let config = config(&containerd.config, inputs)?;
+    sandbox::check_config(version, &config)?;
     let mut files = vec![
         (ImagePath::fixed(CONFIG), config),
         // Empty: the CNI add-on writes it, and the kubelet waits for that.
