@@ -2,6 +2,7 @@
 //!
 //! This module must not fetch or open anything.
 
+pub(crate) mod doubt;
 pub(crate) mod lockfile;
 pub(crate) mod matrix;
 pub(crate) mod resolve;

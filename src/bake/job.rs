@@ -32,6 +32,8 @@ pub(crate) struct Job {
     pub foreign: bool,
     /// Modification time of installed files, seconds since 1970.
     pub mtime: i64,
+    /// Day that warnings go by, YYYY-MM-DD.
+    pub today: String,
 }
 
 /// Outcome of a bake for one root.

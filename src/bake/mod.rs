@@ -13,6 +13,7 @@ mod publish;
 pub(crate) mod remove;
 mod root;
 pub(crate) mod start;
+mod versions;
 mod warnings;
 
 use std::path::PathBuf;

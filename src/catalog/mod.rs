@@ -6,6 +6,7 @@
 
 mod defaults;
 mod keys;
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -19,6 +20,7 @@ use crate::path::ImagePath;
 
 pub(crate) use defaults::default_config;
 pub(crate) use keys::{Unprinted, unprinted};
+pub(crate) use support::ended;
 
 /// Entry of the catalogue: all that is known of a component except its digests.
 #[derive(Debug, Deserialize)]
@@ -131,6 +133,11 @@ pub(crate) fn components() -> &'static BTreeMap<String, Component> {
 /// Returns the component called `name`, which must be one of [`components`].
 pub(crate) fn component(name: &str) -> &'static Component {
     &components()[name]
+}
+
+/// Returns the component that `build`, which must be one of [`components`], is a build of.
+pub(crate) fn component_of(build: &str) -> &str {
+    component(build).build_of.as_deref().unwrap_or(build)
 }
 
 /// Returns the digest of a component's version for `arch`.

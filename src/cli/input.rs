@@ -15,7 +15,6 @@ use crate::artifact::lockfile::Lockfile;
 use crate::artifact::matrix::Architectures;
 use crate::cli::spec::load_spec;
 use crate::error::{Failure, Kind};
-use crate::printable::printable;
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::source::client::Network;
@@ -29,10 +28,6 @@ const LONGEST: u64 = 2 << 20;
 
 /// Limit of the bytes of all certificates that a spec names.
 const LONGEST_TOGETHER: u64 = 4 << 20;
-
-/// Latest modification time of an installed file, in the year 2242: the last that a tar header has digits for, and ext4
-/// and xfs can keep it as well.
-const LATEST: i64 = (1 << 33) - 1;
 
 /// Name of the lock, beside the spec.
 pub(super) const LOCK: &str = "nodebake.lock";
@@ -210,19 +205,4 @@ pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<P
             Err(Failure::new(Kind::Usage, message).help("choose a folder outside of what is baked"))
         }
     }
-}
-
-/// Returns the seconds in SOURCE_DATE_EPOCH, else 0: <https://reproducible-builds.org/specs/source-date-epoch/>.
-pub(super) fn source_date_epoch() -> Result<i64, Failure> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
-        return Ok(0);
-    };
-    let text = text.to_string_lossy();
-    let seconds = text.parse().ok().filter(|seconds| (0..=LATEST).contains(seconds));
-    seconds.ok_or_else(|| {
-        let message =
-            format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds from 0 to {LATEST}", printable(&text));
-        Failure::new(Kind::Usage, message)
-            .help("give seconds since 1970, such as `git log -1 --format=%ct` prints")
-    })
 }

@@ -9,6 +9,7 @@ use crate::bake::job::Job;
 use crate::cli::args::{BakeArguments, BuildArguments, Static};
 use crate::cli::input::{self, Input, UserInput};
 use crate::cli::spec::require_spec_for_baked;
+use crate::cli::time;
 use crate::progress::Progress;
 
 /// Reads the job of `plan` and `apply`.
@@ -28,6 +29,7 @@ pub(super) fn job(
     progress: &Progress,
 ) -> anyhow::Result<Job> {
     let UserInput { mut spec, lock, certificates } = UserInput::load(input, progress)?;
+    spec.without_effect().iter().for_each(|told| progress.warn(told));
     match build.static_build {
         Static::Auto => {}
         Static::Always => spec.choose_static(true),
@@ -42,6 +44,7 @@ pub(super) fn job(
         lock_timeout: Duration::ZERO,
         execute: false,
         foreign: false,
-        mtime: input::source_date_epoch()?,
+        mtime: time::source_date_epoch()?.unwrap_or(0),
+        today: time::today()?,
     })
 }

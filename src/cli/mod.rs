@@ -16,6 +16,7 @@ mod output;
 mod remove;
 mod report;
 mod spec;
+mod time;
 mod verify;
 
 use clap::CommandFactory;

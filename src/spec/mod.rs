@@ -4,6 +4,7 @@
 //! are the descriptions of the JSON Schema.
 
 mod containerd;
+mod effect;
 mod kernel;
 pub(crate) mod package;
 mod registry;
