@@ -33,7 +33,7 @@ variable "spec_files" {
 variable "containerd_version" {
   type        = string
   default     = ""
-  description = "Such as 2.1.9; default: the newest version that this nodebake knows. This variable and the next three are not used together with spec."
+  description = "Such as 2.3.5; default: the newest version with long-term support that this nodebake knows. This variable and the next three are not used together with spec."
 }
 
 variable "runc_version" {

@@ -4,6 +4,7 @@
 //! must not know which module fails.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
 
 use rustix::io::Errno;
 
@@ -144,10 +145,30 @@ pub fn failure(error: &anyhow::Error) -> Option<&Failure> {
     error.chain().find_map(|cause| cause.downcast_ref::<Failure>())
 }
 
-/// Returns the errno of `error`, for [`Failure::filesystem`].
+/// Returns the errno of `error`, for [`Failure::filesystem`]. An error that another one is wrapped in has only its kind.
 pub fn errno(error: &std::io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
+    Errno::from_io_error(error).unwrap_or_else(|| {
+        let known = KINDS.iter().find(|(kind, _)| *kind == error.kind());
+        known.map_or(Errno::IO, |(_, errno)| *errno)
+    })
 }
+
+/// Errno that each kind of error stands for.
+const KINDS: [(ErrorKind, Errno); 13] = [
+    (ErrorKind::NotFound, Errno::NOENT),
+    (ErrorKind::PermissionDenied, Errno::ACCESS),
+    (ErrorKind::AlreadyExists, Errno::EXIST),
+    (ErrorKind::NotADirectory, Errno::NOTDIR),
+    (ErrorKind::IsADirectory, Errno::ISDIR),
+    (ErrorKind::DirectoryNotEmpty, Errno::NOTEMPTY),
+    (ErrorKind::ReadOnlyFilesystem, Errno::ROFS),
+    (ErrorKind::StorageFull, Errno::NOSPC),
+    (ErrorKind::QuotaExceeded, Errno::DQUOT),
+    (ErrorKind::FileTooLarge, Errno::FBIG),
+    (ErrorKind::InvalidFilename, Errno::NAMETOOLONG),
+    (ErrorKind::StaleNetworkFileHandle, Errno::STALE),
+    (ErrorKind::ResourceBusy, Errno::BUSY),
+];
 
 /// Returns the system's message for an errno, in lower case and without its number.
 pub fn describe(errno: Errno) -> String {

@@ -2,9 +2,11 @@
 //!
 //! This module must not fetch or open anything.
 
+pub(crate) mod doubt;
 pub(crate) mod lockfile;
 pub(crate) mod matrix;
 pub(crate) mod resolve;
+mod version;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -5,6 +5,7 @@
 use crate::arch::Arch;
 use crate::artifact::Artifact;
 use crate::artifact::lockfile::Lockfile;
+use crate::artifact::version::open_version;
 use crate::catalog;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
@@ -67,7 +68,10 @@ pub(super) fn unpinned(spec: &Spec, lock: &Lockfile, target: Target) -> Result<V
         };
         let Some(chosen) = chosen else { continue };
         let pick = spec.pick(chosen);
-        let version = version(name, &pick, lock, target.arch, runtime_version.as_deref())?;
+        let version = match &pick.version {
+            Some(version) => version.to_string(),
+            None => open_version(name, &pick, lock, target, runtime_version.as_deref())?,
+        };
         let build = if chosen == name { build(name, &pick, &version, target) } else { catalogued(chosen) };
         if name == runtime {
             runtime_version = Some(version.clone());
@@ -115,36 +119,6 @@ fn candidate(
     Unpinned { component, build, version, arch, url, sha256 }
 }
 
-/// Returns the spec's version, else the locked one, else the companion of this containerd, else the newest.
-fn version(
-    name: &str,
-    pick: &Pick,
-    lock: &Lockfile,
-    arch: Arch,
-    containerd: Option<&str>,
-) -> Result<String, Failure> {
-    if let Some(version) = &pick.version {
-        return Ok(version.to_string());
-    }
-    let static_name = catalog::component(name).static_build.as_ref().map(|build| build.build.as_str());
-    let names = match pick.static_build {
-        Some(true) => [static_name, Some(name)],
-        _ => [Some(name), static_name],
-    };
-    if let Some(locked) = names.into_iter().flatten().find_map(|name| lock.find(name, arch.name())) {
-        return Ok(locked.version.clone());
-    }
-    let companions = &catalog::component(name).companions;
-    if let Some(version) = containerd.and_then(|version| companions.get(&minor(version))) {
-        return Ok(version.clone());
-    }
-    let newest = catalog::versions(name).into_iter().next();
-    newest.map(|version| version.to_string()).ok_or_else(|| {
-        Failure::new(Kind::Invalid, format!("components.{name}: no version is catalogued"))
-            .help(format!("add `components.{name}.version`"))
-    })
-}
-
 /// Returns `2.1` for `2.1.9`.
 pub(crate) fn minor(version: &str) -> String {
     version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
@@ -152,7 +126,7 @@ pub(crate) fn minor(version: &str) -> String {
 
 /// Chooses the build that runs on `target`: the static one if the root's glibc is too old, unless the spec says
 /// which, or has a digest or URL of its own.
-fn build(name: &str, pick: &Pick, version: &str, target: Target) -> &'static str {
+pub(super) fn build(name: &str, pick: &Pick, version: &str, target: Target) -> &'static str {
     let component = catalog::component(name);
     let Some(static_build) = &component.static_build else { return catalogued(name) };
     let own_bytes = pick.sha256.is_some() || pick.url.is_some();
@@ -231,11 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_the_newest_and_its_companions() {
-        let expected = ["containerd 2.3.4 (amd64)", "cni-plugins 1.9.1 (amd64)", "runc 1.4.3 (amd64)"];
+    fn defaults_are_the_newest_with_long_term_support_and_its_companions() {
+        let expected = ["containerd 2.3.5 (amd64)", "cni-plugins 1.9.1 (amd64)", "runc 1.4.3 (amd64)"];
         assert_eq!(names("", Some((2, 36))), expected);
         assert!(
             names("components: {containerd: {version: 2.1.9}}", None).contains(&"runc 1.3.6 (amd64)".into())
+        );
+        assert!(
+            names("components: {containerd: {version: 2.4.1}}", None).contains(&"runc 1.5.1 (amd64)".into())
         );
     }
 

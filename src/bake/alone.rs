@@ -7,6 +7,7 @@ use crate::archive::decode::{self, Destination};
 use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
 use crate::bake::root::placed;
+use crate::bake::versions;
 use crate::error::{Failure, Kind};
 use crate::parallel::IdleProcessors;
 use crate::plan::{self, Inputs, Placed, Plan};
@@ -21,6 +22,7 @@ pub(crate) fn plan_alone(job: &Job) -> anyhow::Result<Plan> {
     let arch =
         arch.ok_or_else(|| Failure::new(Kind::Invalid, "set `arch:` in the spec, for example amd64"))?;
     let artifacts = resolve::resolve(&job.spec, &job.lock, Target { arch, glibc: None })?;
+    versions::warn(job, &artifacts);
     let (mut decoded, idle) = (Vec::new(), IdleProcessors::all());
     for artifact in &artifacts {
         let _decoding = idle.work();

@@ -8,6 +8,7 @@ use crate::archive::decode::{self, Decoded, DecodedMember, Destination};
 use crate::artifact::Artifact;
 use crate::bake::job::Job;
 use crate::bake::root::{Bake, DecodedArtifacts};
+use crate::bake::versions;
 use crate::digest::Digest;
 use crate::parallel::{self, IdleProcessors};
 use crate::printable::printable;
@@ -22,6 +23,7 @@ struct Needed<'a> {
 
 /// Fetches and decodes every artifact that is missing in one of the roots, several at the same time.
 pub(super) fn decode_all<'a>(job: &'a Job, bakes: &'a [anyhow::Result<Bake<'a>>]) -> DecodedArtifacts {
+    versions::warn(job, bakes.iter().flatten().flat_map(|bake| &bake.artifacts));
     let mut needed: BTreeMap<Digest, Needed> = BTreeMap::new();
     for bake in bakes.iter().flatten() {
         for artifact in bake.artifacts.iter().filter(|artifact| !bake.in_place(artifact)) {

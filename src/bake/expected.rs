@@ -10,6 +10,7 @@ use crate::artifact::resolve::{self, Target};
 use crate::bake::job::Job;
 use crate::bake::prepare::without_default;
 use crate::bake::root::arch;
+use crate::bake::versions;
 use crate::plan::{self, Inputs, Placed};
 use crate::root::{Root, target};
 use crate::spec::Base;
@@ -20,6 +21,7 @@ pub(crate) fn expected(job: &Job, root: &Root) -> anyhow::Result<Expected> {
     let arch = arch(&job.spec, root, &job.fetcher.progress)?;
     let artifacts =
         resolve::resolve(&job.spec, &job.lock, Target { arch, glibc: target::glibc(root, arch)? })?;
+    versions::warn(job, &artifacts);
     let (mut members, mut unpinned, mut unknown) = (Vec::new(), BTreeMap::new(), Vec::new());
     for artifact in &artifacts {
         members.extend(placed(artifact));

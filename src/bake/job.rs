@@ -28,8 +28,12 @@ pub(crate) struct Job {
     pub lock_timeout: Duration,
     /// The caller allows programs of the roots to run (`--execute`).
     pub execute: bool,
+    /// The caller allows roots of another architecture than the spec's (`--foreign`).
+    pub foreign: bool,
     /// Modification time of installed files, seconds since 1970.
     pub mtime: i64,
+    /// Day that warnings go by, YYYY-MM-DD.
+    pub today: String,
 }
 
 /// Outcome of a bake for one root.

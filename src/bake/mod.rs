@@ -14,6 +14,7 @@ pub(crate) mod remove;
 mod requests;
 mod root;
 pub(crate) mod start;
+mod versions;
 mod warnings;
 
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
-use crate::bake::{requests, warnings};
+use crate::bake::{requests, versions, warnings};
 use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
@@ -83,6 +83,7 @@ fn plan_root(
     let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
     diff.packages =
         bake.from_packages.iter().flat_map(|from_packages| from_packages.changes.clone()).collect();
+    warnings.extend(versions::of_package(job, bake));
     warnings.extend(warnings::warnings(bake.root, &plan)?);
     for mount in warnings::mounts(bake.root, &diff)? {
         job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));

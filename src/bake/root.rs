@@ -119,7 +119,7 @@ pub(super) fn open_all(job: &Job, hosts: &[PathBuf]) -> Vec<anyhow::Result<Root>
     hosts
         .iter()
         .map(|host| {
-            let root = Root::open(host)?.executing(may_execute);
+            let root = Root::open(host)?.executing(may_execute).foreign(job.foreign);
             match seen.insert(root.identity()?) {
                 true => Ok(root),
                 false => {
@@ -176,15 +176,19 @@ fn survey(root: &Root, receipt: Option<&Receipt>) -> Result<Survey, Failure> {
     receipt.map_or_else(|| Ok(Survey::default()), |receipt| state::survey(root, receipt))
 }
 
-/// Returns the spec's architecture, or else that of the root's own executables.
+/// Returns the spec's architecture, or else that of the root's own executables. Where both are known and differ, this is
+/// [`Kind::Unsupported`], unless the caller allows it.
 pub(super) fn arch(spec: &Spec, root: &Root, progress: &Progress) -> Result<Arch, Failure> {
     let Some(arch) = spec.arch.as_ref().and_then(|name| name.arch()) else { return target::arch(root) };
-    match target::arch(root) {
-        Ok(own) if own != arch => progress.warn(&format!(
-            "the spec says {arch}, the executables in `{}` are for {own}",
-            root.host().display()
-        )),
-        _ => {}
+    let Some(own) = target::differing_arch(root, arch) else { return Ok(arch) };
+    let message = format!(
+        "the spec says `arch: {arch}`, and the executables of root `{}` are for {own}",
+        root.host().display()
+    );
+    if !root.may_be_foreign() {
+        let help = format!("leave out `arch:` or set `arch: {own}`; --foreign allows the difference");
+        return Err(Failure::new(Kind::Unsupported, message).help(help));
     }
+    progress.step(&message);
     Ok(arch)
 }

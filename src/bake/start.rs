@@ -62,7 +62,7 @@ fn bring_up(root: &Root, runtime: &Facts, diff: &Diff, progress: &Progress) -> R
 /// Loads modules and sets parameters as systemd does at boot. A failure is a warning only: a module may be built
 /// in, or not be needed.
 fn prepare_kernel(spec: &Spec, progress: &Progress) {
-    let modules = spec.kernel.modules.iter().map(|module| &**module);
+    let modules = spec.kernel.modules.names.iter().map(|module| &**module);
     let missing: Vec<&str> = modules.filter(|module| !running_kernel::is_loaded(module)).collect();
     if !missing.is_empty()
         && !running_kernel::is_in_container()
@@ -70,7 +70,7 @@ fn prepare_kernel(spec: &Spec, progress: &Progress) {
     {
         progress.warn(&format!("loading modules: {}", why.replace('\n', "; ")));
     }
-    if !spec.kernel.sysctl.is_empty()
+    if !spec.kernel.sysctl.values.is_empty()
         && let Err(why) = running_kernel::apply(&ImagePath::fixed(kernel::SYSCTL))
     {
         progress.warn(&format!("setting {}: {}", kernel::SYSCTL, why.replace('\n', "; ")));

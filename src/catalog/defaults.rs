@@ -6,7 +6,9 @@
 //!
 //! Sources: binaries built from the tags of containerd's repository, with the build tags of its releases, on amd64; and
 //! the differences between the tags. The texts are as root's containerd prints them: 2.3 prints the caller's uid as
-//! that of its sockets. Distributions' builds differ: Debian's look for CNI plugins in /usr/lib/cni.
+//! that of its sockets. Distributions' builds differ: Debian's look for CNI plugins in /usr/lib/cni. The text of 2.4 is
+//! that of its first beta, without what the notes of 2.4.0 say was removed: `enable_cdi`, the CRI's `cni.bin_dir`, the
+//! restoring of checkpoints by CreateContainer and the keys of tracing. The notes of 2.3.5 and 2.3.6 name no key.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -26,13 +28,14 @@ struct Minor {
     text: &'static str,
 }
 
-const CONTAINERD: [Minor; 6] = [
+const CONTAINERD: [Minor; 7] = [
     Minor { releases: ">=1.6.0, <=1.6.39", text: include_str!("containerd/default-1.6.toml") },
     Minor { releases: ">=1.7.0, <=1.7.34", text: include_str!("containerd/default-1.7.toml") },
     Minor { releases: ">=2.0.0, <=2.0.11", text: include_str!("containerd/default-2.0.toml") },
     Minor { releases: ">=2.1.0, <=2.1.9", text: include_str!("containerd/default-2.1.toml") },
     Minor { releases: ">=2.2.0, <=2.2.7", text: include_str!("containerd/default-2.2.toml") },
-    Minor { releases: ">=2.3.0, <=2.3.4", text: include_str!("containerd/default-2.3.toml") },
+    Minor { releases: ">=2.3.0, <=2.3.6", text: include_str!("containerd/default-2.3.toml") },
+    Minor { releases: ">=2.4.0, <=2.4.2", text: include_str!("containerd/default-2.4.toml") },
 ];
 
 /// How older patch releases differ in one table.

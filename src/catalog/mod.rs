@@ -6,6 +6,7 @@
 
 mod defaults;
 mod keys;
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -19,6 +20,7 @@ use crate::path::ImagePath;
 
 pub(crate) use defaults::default_config;
 pub(crate) use keys::{Unprinted, unprinted};
+pub(crate) use support::ended;
 
 /// Entry of the catalogue: all that is known of a component except its digests.
 #[derive(Debug, Deserialize)]
@@ -29,6 +31,8 @@ pub(crate) struct Component {
     pub default: bool,
     /// Name of the component that this is another build of.
     pub build_of: Option<String>,
+    /// Minor version whose newest release is the default; none for the newest of all.
+    line: Option<String>,
     /// Pattern of upstream's URL.
     url: String,
     /// Pattern of the checksum file's name.
@@ -85,6 +89,12 @@ impl Component {
         self.members.iter().find_map(|rule| Some((rule, rule.destination(member)?)))
     }
 
+    /// Returns whether `version` is of the line whose newest release is the default.
+    pub(crate) fn is_in_line(&self, version: &Version) -> bool {
+        let minor = format!("{}.{}", version.major, version.minor);
+        self.line.as_ref().is_none_or(|line| *line == minor)
+    }
+
     /// Returns upstream's URL.
     pub(crate) fn url(&self, version: &str, arch: Arch) -> String {
         self.url.replace("{version}", version).replace("{arch}", arch.name())
@@ -123,6 +133,11 @@ pub(crate) fn components() -> &'static BTreeMap<String, Component> {
 /// Returns the component called `name`, which must be one of [`components`].
 pub(crate) fn component(name: &str) -> &'static Component {
     &components()[name]
+}
+
+/// Returns the component that `build`, which must be one of [`components`], is a build of.
+pub(crate) fn component_of(build: &str) -> &str {
+    component(build).build_of.as_deref().unwrap_or(build)
 }
 
 /// Returns the digest of a component's version for `arch`.
@@ -170,6 +185,24 @@ mod tests {
             for arch in [Arch::Amd64, Arch::Arm64] {
                 assert!(digest(name, &newest.to_string(), arch).is_some(), "{name} {newest} {arch}");
             }
+        }
+    }
+
+    #[test]
+    fn every_minor_release_of_containerd_is_in_every_table() {
+        let containerd = component("containerd");
+        for version in versions("containerd") {
+            let minor = format!("{}.{}", version.major, version.minor);
+            assert!(component("runc").companions.contains_key(&minor), "runc for {minor}");
+            let needs = containerd.static_build.as_ref().unwrap().glibc.contains_key(&minor);
+            assert_eq!(needs, version >= semver::Version::new(2, 1, 0), "glibc of {minor}");
+        }
+    }
+
+    #[test]
+    fn every_line_has_a_release() {
+        for (name, component) in components() {
+            assert!(versions(name).iter().any(|version| component.is_in_line(version)), "{name}");
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! This module must not change a root itself: `bake` does.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::bake::job::{Outcome, Report};
@@ -70,10 +71,11 @@ fn print_outcomes(
 ) -> anyhow::Result<u8> {
     let (mut text, mut document, mut first) = (String::new(), Vec::new(), None);
     let several = outcomes.len() > 1;
+    let mut said = BTreeSet::new();
     for Outcome { host, result } in outcomes {
         match result {
             Ok(report) => {
-                warn(&host, &report, progress);
+                warn(&host, &report, &mut said, progress);
                 if several && !json {
                     text += &format!("{}:\n", printable(&host.display().to_string()));
                 }
@@ -102,9 +104,9 @@ fn print_outcomes(
     }
 }
 
-/// Prints the warnings about a baked root.
-fn warn(host: &Path, report: &Report, progress: &Progress) {
-    for warning in &report.warnings {
+/// Prints the warnings about a baked root, but for those in `said`: what is true of several roots is said once.
+fn warn(host: &Path, report: &Report, said: &mut BTreeSet<String>, progress: &Progress) {
+    for warning in report.warnings.iter().filter(|warning| said.insert((*warning).clone())) {
         progress.warn(warning);
     }
     if report.kept.unlabelled {

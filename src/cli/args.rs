@@ -71,7 +71,7 @@ pub(crate) enum Command {
     /// Print a goss file for what was baked into a root, or for what the spec would bake
     Goss {
         /// Root filesystem; without it the spec's plan is described
-        #[arg(long, value_name = "DIR", conflicts_with_all = ["spec", "source"])]
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["spec", "defaults", "source"])]
         root: Option<PathBuf>,
         #[command(flatten)]
         input: Input,
@@ -134,6 +134,8 @@ pub(crate) struct BakeArguments {
     #[command(flatten)]
     pub(super) execute: Execute,
     #[command(flatten)]
+    pub(super) foreign: Foreign,
+    #[command(flatten)]
     pub(super) wait: LockTimeout,
     /// Print one JSON document
     #[arg(long)]
@@ -179,6 +181,8 @@ pub(crate) struct VerifyArguments {
     pub(super) pod: bool,
     #[command(flatten)]
     pub(super) execute: Execute,
+    #[command(flatten)]
+    pub(super) foreign: Foreign,
     /// Pull an image through the CRI and say which host served it; implies --live
     #[arg(long, value_name = "IMAGE", value_parser = image)]
     pub(super) pull: Option<String>,
@@ -190,6 +194,13 @@ pub(crate) struct Execute {
     /// manager, for packages that an earlier bake has installed
     #[arg(long)]
     pub(super) execute: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Foreign {
+    /// Let the root's own executables be of another architecture than what is baked
+    #[arg(long)]
+    pub(super) foreign: bool,
 }
 
 #[derive(Debug, Args)]

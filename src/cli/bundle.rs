@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use crate::cli::input::{self, Input, UserInput};
-use crate::cli::output::{print, write_beside};
-use crate::error::{Failure, Kind};
+use crate::cli::lock::counted;
+use crate::cli::output::{Output, print};
 use crate::progress::Progress;
 use crate::source::bundle::Bundle;
 use crate::source::pack;
@@ -18,21 +18,15 @@ pub(super) fn create_bundle(
     output: &Path,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
-    // A device or a link would be replaced by a file.
-    if output.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        let message = format!("--output `{}` is not a regular file", output.display());
-        return Err(Failure::new(Kind::Usage, message)
-            .help("name a file; one that is there is replaced")
-            .into());
-    }
-    let UserInput { spec, lock, .. } = UserInput::load(input)?;
+    let file = Output::prepare(output)?;
+    let UserInput { spec, lock, .. } = UserInput::load(input, progress)?;
     let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
     let gathered = pack::gather(&spec, &lock, &input::architectures(named, &spec, &lock)?, &fetcher)?;
     if spec.package().is_some() {
         progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
     }
-    write_beside(output, |file| pack::write(&gathered, file))?;
-    progress.step(&format!("packed {} artifacts into {}", gathered.len(), output.display()));
+    file.replace(|file| pack::write(&gathered, file))?;
+    progress.step(&format!("packed {} into {}", counted(gathered.len(), "artifact"), output.display()));
     print("")
 }
 

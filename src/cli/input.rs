@@ -13,17 +13,14 @@ use clap::Args;
 use crate::arch::Arch;
 use crate::artifact::lockfile::Lockfile;
 use crate::artifact::matrix::Architectures;
+use crate::cli::spec::load_spec;
 use crate::error::{Failure, Kind};
-use crate::printable::printable;
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::source::client::Network;
 use crate::source::fetch::Fetcher;
 use crate::source::open::{self, LONGEST_CERTIFICATES};
 use crate::spec::{CertificateFile, Dates, Spec};
-
-/// Name of the spec in the working directory.
-const DEFAULT_SPEC: &str = "nodebake.yaml";
 
 /// Limit of a spec or lock in bytes, far longer than any. A shorter one may still be too long for the reader of YAML,
 /// which says so with the file's name and the line.
@@ -32,19 +29,18 @@ const LONGEST: u64 = 2 << 20;
 /// Limit of the bytes of all certificates that a spec names.
 const LONGEST_TOGETHER: u64 = 4 << 20;
 
-/// Latest modification time of an installed file, in the year 2242: the last that a tar header has digits for, and ext4
-/// and xfs can keep it as well.
-const LATEST: i64 = (1 << 33) - 1;
-
 /// Name of the lock, beside the spec.
 pub(super) const LOCK: &str = "nodebake.lock";
 
 /// Flags that `plan`, `apply` and `lock` share.
 #[derive(Debug, Args)]
 pub(crate) struct Input {
-    /// Spec; default: nodebake.yaml here if there is one, else the built-in defaults
+    /// Spec; default: nodebake.yaml here if there is one, else the built-in spec, unless a root was baked before
     #[arg(long, value_name = "FILE")]
-    spec: Option<PathBuf>,
+    pub(super) spec: Option<PathBuf>,
+    /// Take the built-in spec, whatever is here
+    #[arg(long, conflicts_with = "spec")]
+    pub(super) defaults: bool,
     /// Where artifacts come from: a directory, a bundle, or an https:// mirror that keeps upstream's paths
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
@@ -83,6 +79,7 @@ impl Input {
         let stall_timeout = 1;
         Input {
             spec: Some(spec.to_owned()),
+            defaults: false,
             source: None,
             offline: true,
             cache_dir: None,
@@ -95,8 +92,8 @@ impl Input {
 
 impl UserInput {
     /// Reads the spec, the lock and the certificates.
-    pub(super) fn load(input: &Input) -> anyhow::Result<UserInput> {
-        let (spec, folder) = load_spec(input)?;
+    pub(super) fn load(input: &Input, progress: &Progress) -> anyhow::Result<UserInput> {
+        let (spec, folder) = load_spec(input, progress)?;
         let lock_path = folder.join(LOCK);
         let lock = match read(&lock_path)? {
             Some(text) => Lockfile::parse(&text, &lock_path.display().to_string())?,
@@ -108,24 +105,8 @@ impl UserInput {
     }
 }
 
-/// Reads the spec of `--spec`, else the one in the working directory, else the defaults. Returns also its folder.
-pub(super) fn load_spec(input: &Input) -> anyhow::Result<(Spec, PathBuf)> {
-    let path = input.spec.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_SPEC));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let text = match read(&path)? {
-        Some(text) => text,
-        None if input.spec.is_none() => String::new(),
-        None => {
-            let message = format!("spec `{}` does not exist", path.display());
-            let help = "write one, or leave out --spec for the defaults";
-            return Err(Failure::new(Kind::Invalid, message).help(help).into());
-        }
-    };
-    Ok((Spec::parse(&text, &path.display().to_string(), folder)?, folder.to_owned()))
-}
-
 /// Reads a text file; none where it does not exist.
-fn read(path: &Path) -> Result<Option<String>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Option<String>, Failure> {
     let refuse = |why: String| Failure::new(Kind::Invalid, format!("`{}`: {why}", path.display()));
     match open::read(path, LONGEST) {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| refuse("is not UTF-8".to_owned())),
@@ -226,19 +207,4 @@ pub(super) fn cache_outside(input: &Input, roots: &[PathBuf]) -> Result<Option<P
             Err(Failure::new(Kind::Usage, message).help("choose a folder outside of what is baked"))
         }
     }
-}
-
-/// Returns the seconds in SOURCE_DATE_EPOCH, else 0: <https://reproducible-builds.org/specs/source-date-epoch/>.
-pub(super) fn source_date_epoch() -> Result<i64, Failure> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH").filter(|text| !text.is_empty()) else {
-        return Ok(0);
-    };
-    let text = text.to_string_lossy();
-    let seconds = text.parse().ok().filter(|seconds| (0..=LATEST).contains(seconds));
-    seconds.ok_or_else(|| {
-        let message =
-            format!("SOURCE_DATE_EPOCH `{}` is not a number of seconds from 0 to {LATEST}", printable(&text));
-        Failure::new(Kind::Usage, message)
-            .help("give seconds since 1970, such as `git log -1 --format=%ct` prints")
-    })
 }

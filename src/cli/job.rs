@@ -9,13 +9,17 @@ use crate::bake::job::Job;
 use crate::cli::args::{BakeArguments, BuildArguments, Static};
 use crate::cli::expiry;
 use crate::cli::input::{self, Input, UserInput};
+use crate::cli::spec::require_spec_for_baked;
+use crate::cli::time;
 use crate::progress::Progress;
 
 /// Reads the job of `plan` and `apply`.
 pub(super) fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
+    require_spec_for_baked(&bake.input, &bake.root)?;
     let cache = input::cache_outside(&bake.input, &bake.root)?;
     let lock_timeout = Duration::from_secs(bake.wait.lock_timeout);
-    Ok(Job { lock_timeout, execute: bake.execute.execute, ..job(&bake.input, bake.build, cache, progress)? })
+    let (execute, foreign) = (bake.execute.execute, bake.foreign.foreign);
+    Ok(Job { lock_timeout, execute, foreign, ..job(&bake.input, bake.build, cache, progress)? })
 }
 
 /// Reads the job that the flags and the spec describe, with `cache` as the folder of downloads.
@@ -25,8 +29,10 @@ pub(super) fn job(
     cache: Option<PathBuf>,
     progress: &Progress,
 ) -> anyhow::Result<Job> {
-    let UserInput { mut spec, lock, certificates, dates } = UserInput::load(input)?;
-    expiry::warn_of_dates(&dates, progress);
+    let UserInput { mut spec, lock, certificates, dates } = UserInput::load(input, progress)?;
+    let today = time::today()?;
+    expiry::warn_of_dates(&dates, &today, progress);
+    spec.without_effect().iter().for_each(|told| progress.warn(told));
     match build.static_build {
         Static::Auto => {}
         Static::Always => spec.choose_static(true),
@@ -40,6 +46,8 @@ pub(super) fn job(
         scratch: std::env::temp_dir(),
         lock_timeout: Duration::ZERO,
         execute: false,
-        mtime: input::source_date_epoch()?,
+        foreign: false,
+        mtime: time::source_date_epoch()?.unwrap_or(0),
+        today,
     })
 }

@@ -16,6 +16,8 @@ mod lock;
 mod output;
 mod remove;
 mod report;
+mod spec;
+mod time;
 mod verify;
 
 use clap::CommandFactory;

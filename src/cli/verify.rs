@@ -20,14 +20,14 @@ use crate::verify::{self, Expected};
 /// Verifies the root at `host` and prints the verdict; the exit code is [`Kind::Drift`]'s where it has findings.
 pub(super) fn verify(
     host: &Path,
-    VerifyArguments { spec, build, live, pod, execute, pull }: VerifyArguments,
+    VerifyArguments { spec, build, live, pod, execute, foreign, pull }: VerifyArguments,
     json: bool,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
     let root = Root::open(host)?;
     // The programs of the running system have root's rights on this host already.
     let may_execute = execute.execute || service::is_running_system(&root)?;
-    let root = root.executing(may_execute);
+    let root = root.executing(may_execute).foreign(foreign.foreign);
     let expected = spec.map(|spec| expected(&spec, build, &root, progress)).transpose()?;
     let live = (live || pod || pull.is_some()).then_some(Live { pod, pull });
     let verdict = verify::verify(&root, live.as_ref(), expected.as_ref())?;

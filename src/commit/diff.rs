@@ -86,12 +86,12 @@ impl Change {
     }
 
     /// Treats the found node as installed, because a package that nodebake installed brought it: no original
-    /// is kept.
+    /// is kept. Before the bake nothing was there, as a plan says.
     fn forget_original(&mut self) {
         if let Some(new) = &mut self.new {
             new.before = Before::Nothing;
             let same = self.found.as_ref() == Some(&new.node);
-            self.action = if same { Action::Keep } else { Action::Update };
+            self.action = if same { Action::Keep } else { Action::Create };
         }
     }
 

@@ -70,13 +70,17 @@ const REACHED: [Reached; 16] = [
         let lines = files["10-nodebake.conf"].lines();
         lines.filter_map(|line| line.strip_prefix("LimitNOFILE=")).map(str::to_owned).collect()
     }),
-    reached("kernel: {sysctl: {VALUE: 1}}", "vm.", |files| {
-        settings(&files["90-nodebake.conf"]).into_iter().map(|(name, _)| name).collect()
-    }),
-    reached("kernel: {sysctl: {kernel.core_pattern: VALUE}}", "", |files| {
-        settings(&files["90-nodebake.conf"]).into_iter().map(|(_, value)| value).collect()
-    }),
-    reached("kernel: {modules: [VALUE]}", "", |files| {
+    reached(
+        "kernel: {sysctl: {net.bridge.bridge-nf-call-ip6tables: null, net.bridge.bridge-nf-call-iptables: null, net.ipv4.ip_forward: null, VALUE: 1}}",
+        "vm.",
+        |files| settings(&files["90-nodebake.conf"]).into_iter().map(|(name, _)| name).collect(),
+    ),
+    reached(
+        "kernel: {sysctl: {net.bridge.bridge-nf-call-ip6tables: null, net.bridge.bridge-nf-call-iptables: null, net.ipv4.ip_forward: null, kernel.core_pattern: VALUE}}",
+        "",
+        |files| settings(&files["90-nodebake.conf"]).into_iter().map(|(_, value)| value).collect(),
+    ),
+    reached("kernel: {modules: {overlay: null, br_netfilter: null, VALUE: true}}", "", |files| {
         let lines = files["nodebake.conf"].lines();
         lines.filter(|line| !line.starts_with(['#', ';'])).map(str::to_owned).collect()
     }),

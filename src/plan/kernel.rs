@@ -16,14 +16,14 @@ pub(crate) const SYSCTL: &str = "/etc/sysctl.d/90-nodebake.conf";
 /// br_netfilter is loaded.
 pub(crate) fn entries(kernel: &Kernel) -> Vec<(ImagePath, Want)> {
     let mut entries = Vec::new();
-    if !kernel.modules.is_empty() {
-        let lines: String = kernel.modules.iter().map(|module| format!("{module}\n")).collect();
+    if !kernel.modules.names.is_empty() {
+        let lines: String = kernel.modules.names.iter().map(|module| format!("{module}\n")).collect();
         let path = ImagePath::fixed(MODULES);
         entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
     }
-    if !kernel.sysctl.is_empty() {
+    if !kernel.sysctl.values.is_empty() {
         let lines: String =
-            kernel.sysctl.iter().map(|(name, value)| format!("{name} = {}\n", value.0)).collect();
+            kernel.sysctl.values.iter().map(|(name, value)| format!("{name} = {}\n", value.0)).collect();
         let path = ImagePath::fixed(SYSCTL);
         entries.push((path, Want::text(0o644, format!("# Written by nodebake\n{lines}"))));
     }

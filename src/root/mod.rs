@@ -51,6 +51,8 @@ pub(crate) struct Root {
     resolver: Resolver,
     /// The caller allows programs of the root to run.
     may_execute: bool,
+    /// The caller allows what is installed to be of another architecture than the root's own executables.
+    may_be_foreign: bool,
     /// Labels by the root's policy, which is read when the first file is created.
     labels: OnceLock<Labels>,
     /// Bytes of files that this run has hashed in the root.
@@ -70,6 +72,7 @@ impl Root {
             Ok(directory) => Ok(Root {
                 resolver: Resolver::new(directory, host),
                 may_execute: false,
+                may_be_foreign: false,
                 labels: OnceLock::new(),
                 hashed: AtomicU64::new(0),
                 mounts: Mounts::default(),
@@ -84,6 +87,17 @@ impl Root {
     /// it decides this.
     pub(crate) fn executing(self, may_execute: bool) -> Root {
         Root { may_execute, ..self }
+    }
+
+    /// Returns this root with the caller's word whether what is installed may be of another architecture than the root's
+    /// own executables.
+    pub(crate) fn foreign(self, may_be_foreign: bool) -> Root {
+        Root { may_be_foreign, ..self }
+    }
+
+    /// Returns whether what is installed may be of another architecture than the root's own executables.
+    pub(crate) fn may_be_foreign(&self) -> bool {
+        self.may_be_foreign
     }
 
     /// Fails with [`Kind::Unsupported`] unless the caller allows programs of the root to run.

@@ -42,6 +42,12 @@ pub(crate) fn arch(root: &Root) -> Result<Arch, Failure> {
     Err(Failure::new(Kind::Unsupported, message).help("set `arch:` in the spec, for example amd64"))
 }
 
+/// Returns the architecture of the root's own executables, where it is not `installed`. Executables that can't be read,
+/// and a root without any, tell nothing.
+pub(crate) fn differing_arch(root: &Root, installed: Arch) -> Option<Arch> {
+    arch(root).ok().filter(|own| *own != installed)
+}
+
 /// Returns the version of the root's glibc for `arch`; `None` if it has none of that architecture.
 pub(crate) fn glibc(root: &Root, arch: Arch) -> Result<Option<Glibc>, Failure> {
     for pattern in LIBRARIES {

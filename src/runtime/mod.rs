@@ -215,6 +215,13 @@ impl Runtime {
         }
     }
 
+    /// Returns a message for each key of the spec's registries that `version` of the runtime does not read.
+    pub(crate) fn without_effect(self, spec: &Spec, version: &str) -> Vec<String> {
+        match self {
+            Runtime::Containerd => containerd::hosts::without_effect(spec, version),
+        }
+    }
+
     /// Tells why `version` of the runtime does not read a [`Facts::registry_file`] that is TOML, in words that follow its
     /// name.
     pub(crate) fn unreadable_registry(self, version: &str, document: &DocumentMut) -> Option<String> {

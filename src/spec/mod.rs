@@ -5,6 +5,8 @@
 
 mod certificate;
 mod containerd;
+mod effect;
+mod kernel;
 mod network;
 pub(crate) mod package;
 mod registry;
@@ -28,11 +30,12 @@ use crate::format::yaml;
 use crate::printable::printable;
 use crate::reserved::reserved;
 use crate::spec::package::Package;
-use crate::spec::scalar::{ArchName, ComponentName, ModuleName, SysctlName, VersionText};
-use crate::spec::value::{Scalar, Sha256, visit};
+use crate::spec::scalar::{ArchName, ComponentName, VersionText};
+use crate::spec::value::{Sha256, visit};
 
 pub(crate) use certificate::Dates;
 pub(crate) use containerd::{Base, Config, Containerd, Install, Proxy};
+pub(crate) use kernel::Kernel;
 pub(crate) use network::RegistryName;
 pub(crate) use registry::{CertificateFile, Mirror, Registry};
 pub(crate) use runtime::Runtime;
@@ -53,7 +56,7 @@ pub(crate) struct Spec {
     pub containerd: Containerd,
     /// One certs.d/<name>/hosts.toml for each registry; `_default` is for all others
     pub registries: BTreeMap<RegistryName, Registry>,
-    /// Kernel modules and parameters
+    /// Kernel modules and parameters, beside those that Kubernetes needs; `null` takes these away
     pub kernel: Kernel,
     /// Images to preload
     pub images: Vec<String>,
@@ -84,31 +87,6 @@ pub(crate) struct Pick {
     /// Use the static build (true) or the dynamic one (false); default: as the root's glibc demands
     #[serde(rename = "static")]
     pub static_build: Option<bool>,
-}
-
-/// Kernel modules and parameters that Kubernetes needs.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Kernel {
-    /// Loaded at boot
-    pub modules: Vec<ModuleName>,
-    /// Set at boot
-    pub sysctl: BTreeMap<SysctlName, Scalar>,
-}
-
-impl Default for Kernel {
-    fn default() -> Self {
-        let modules = ["overlay", "br_netfilter"];
-        let sysctl = [
-            "net.bridge.bridge-nf-call-ip6tables",
-            "net.bridge.bridge-nf-call-iptables",
-            "net.ipv4.ip_forward",
-        ];
-        Kernel {
-            modules: modules.map(|name| ModuleName(name.to_owned())).to_vec(),
-            sysctl: sysctl.into_iter().map(|name| (SysctlName(name.to_owned()), Scalar::one())).collect(),
-        }
-    }
 }
 
 visit!(

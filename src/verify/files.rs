@@ -91,7 +91,7 @@ pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<CheckResult, 
         )));
     };
     let glibc = target::glibc(root, arch)?;
-    let (mut findings, mut count) = (Vec::new(), 0);
+    let (mut findings, mut count) = (other_architecture(root, arch), 0);
     for (path, _) in receipt.paths.iter().filter(|(_, owned)| owned.artifact.is_some()) {
         interrupt::check()?;
         count += 1;
@@ -114,4 +114,15 @@ pub(crate) fn executable(root: &Root, receipt: &Receipt) -> Result<CheckResult, 
         }
     }
     Ok(CheckResult::of(findings, format!("{count} executables for {arch}")))
+}
+
+/// Returns a finding if the root's own executables are not for `arch`, unless the caller allows that.
+fn other_architecture(root: &Root, arch: Arch) -> Vec<Finding> {
+    let own = target::differing_arch(root, arch).filter(|_| !root.may_be_foreign());
+    let finding = |own: Arch| {
+        let problem = format!("the root's own executables are for {own}, what is installed is for {arch}");
+        let help = format!("bake the root with `arch: {own}`; --foreign allows the difference");
+        Finding::new("executable", None, problem, &help)
+    };
+    own.map(finding).into_iter().collect()
 }

@@ -38,7 +38,9 @@ fn refused(version: &'static str, fragment: &str, says: &[&str]) {
     lab.spec_also(&merge(fragment));
     let run = lab.plan();
     run.exits(3).says("containerd.config.merge").says("help:");
-    says.iter().for_each(|word| drop(run.says(word)));
+    for word in says {
+        run.says(word);
+    }
 }
 
 // ---------------------------------------------------------------- W1: sockets

@@ -488,7 +488,7 @@ fn c6_a_directory_in_a_temporary_files_place_stays_and_nothing_else() {
         // An upgrade keeps what it found.
         kit::write(&lab.path(place).join("of-somebody"), b"x");
         let mut lab = lab;
-        lab.spec_also("kernel: {modules: [overlay]}\n");
+        lab.spec_also("kernel: {modules: [nf_conntrack]}\n");
         let before = lab.tree();
         lab.apply().exits(0);
         assert_ne!(before, lab.tree());

@@ -379,9 +379,12 @@ fn s3_an_empty_file_means_the_defaults() {
     let plan = |spec: Option<&str>| {
         let mut command = lab.command(["plan", "--root"]);
         command.arg(&lab.root).arg("--source").arg(&artifacts);
-        if let Some(text) = spec {
-            fs::write(&lab.spec, text).unwrap();
-            command.arg("--spec").arg(&lab.spec);
+        match spec {
+            Some(text) => {
+                fs::write(&lab.spec, text).unwrap();
+                command.arg("--spec").arg(&lab.spec);
+            }
+            None => drop(command.arg("--defaults")),
         }
         run(&mut command)
     };
@@ -570,17 +573,25 @@ fn s5_proxies() {
     }
 }
 
+/// Takes the default parameters away.
+const NO_PARAMETER: &str = "net.bridge.bridge-nf-call-ip6tables: null, \
+     net.bridge.bridge-nf-call-iptables: null, net.ipv4.ip_forward: null";
+
 #[test]
 fn s5_sysctl_value() {
-    hostile("kernel: {sysctl: {kernel.core_pattern: VALUE}}", "", |lab, value| {
-        let text = String::from_utf8(lab.read("etc/sysctl.d/90-nodebake.conf")).unwrap();
-        assert_eq!(settings(&text), [("kernel.core_pattern".to_owned(), value)], "{text}");
-    });
+    hostile(
+        &format!("kernel: {{sysctl: {{{NO_PARAMETER}, kernel.core_pattern: VALUE}}}}"),
+        "",
+        |lab, value| {
+            let text = String::from_utf8(lab.read("etc/sysctl.d/90-nodebake.conf")).unwrap();
+            assert_eq!(settings(&text), [("kernel.core_pattern".to_owned(), value)], "{text}");
+        },
+    );
 }
 
 #[test]
 fn s5_sysctl_name() {
-    hostile("kernel: {sysctl: {VALUE: 1}}", "vm.", |lab, value| {
+    hostile(&format!("kernel: {{sysctl: {{{NO_PARAMETER}, VALUE: 1}}}}"), "vm.", |lab, value| {
         let text = String::from_utf8(lab.read("etc/sysctl.d/90-nodebake.conf")).unwrap();
         assert_eq!(settings(&text), [(value, "1".to_owned())], "{text}");
     });
@@ -592,7 +603,7 @@ fn s5_module() {
         let text = String::from_utf8(lab.read("etc/modules-load.d/nodebake.conf")).unwrap();
         let modules: Vec<&str> =
             text.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect();
-        assert_eq!(modules, [value.as_str()], "{text}");
+        assert_eq!(modules, ["overlay", "br_netfilter", value.as_str()], "{text}");
     });
 }
 

@@ -1,5 +1,6 @@
 //! Repositories that can not be reached, are cut or fall silent.
 
+use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,21 @@ fn a_repository_that_can_not_be_reached_is_exit_4() {
         write_spec(&node, &at(&nothing.url()), "");
         refused(&node, 4, &["--retries", "0"]);
     }
+}
+
+/// A root that is pinned to a minor release, and a repository of major ones, as Docker's is.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn a_release_that_a_repository_does_not_have_is_told_with_its_variable() {
+    let server = serve();
+    let file = key("key.asc").display().to_string();
+    let package = format!("repository: {{url: '{}/el/$releasever/rpm', key: '{file}'}}", server.url());
+    let node = node("rocky", &package, "");
+    fs::create_dir_all(node.path("/etc/dnf/vars")).unwrap();
+    fs::write(node.path("/etc/dnf/vars/releasever"), "9.4\n").unwrap();
+    let said = refused(&node, 4, &["--retries", "0"]);
+    assert!(said.contains("`$releasever` is 9.4 in this root"), "{said}");
+    assert!(said.contains("`/9/` in place of `$releasever`"), "{said}");
 }
 
 /// The line goes dead in the middle of a list or of a package; the next run finishes.

@@ -182,6 +182,27 @@ fn a_version_is_upstreams_the_packages_own_or_the_newest() {
     assert_quiet(&node);
 }
 
+/// What will be there after the package's files is no change of them.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn a_plan_and_its_bake_name_the_same_changes() {
+    let server = serve();
+    for (root, repository) in [("bookworm", suites(&server)), ("rocky", rpms(&server, "rpm"))] {
+        let node = node(root, &format!("repository: {repository}, version: 1.7.24"), "");
+        let changes = |said: &str| -> Vec<String> {
+            let is_change = |line: &&str| line.starts_with(['+', '~', '-']);
+            let mut changes: Vec<String> = said.lines().filter(is_change).map(str::to_owned).collect();
+            let counts = said.lines().last().unwrap_or_default();
+            changes.push(counts.replace("to create", "created").replace("to change", "changed"));
+            changes
+        };
+        let planned = changes(&text(expect(0, node.nodebake("plan", &[])))).join("\n");
+        let baked = changes(&text(node.apply())).join("\n");
+        assert_same(root, &planned.replace("to remove", "removed"), &baked);
+        assert!(baked.contains("\n+ /etc/containerd/config.toml "), "{baked}");
+    }
+}
+
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn dependencies_come_from_the_roots_own_sources() {

@@ -12,6 +12,9 @@ use crate::root::{LONGEST_TEXT, Root};
 /// Paths of os-release, the preferred one first.
 const OS_RELEASE: [&str; 2] = ["/etc/os-release", "/usr/lib/os-release"];
 
+/// Paths of the file with the value of dnf's variable `$releasever`.
+const RELEASEVER: [&str; 2] = ["/etc/dnf/vars/releasever", "/etc/yum/vars/releasever"];
+
 /// Package manager of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manager {
@@ -34,6 +37,8 @@ pub(crate) struct Distribution {
     pub codename: String,
     /// Package manager of the distribution.
     pub manager: Manager,
+    /// Value that the root gives to dnf's variable `$releasever`; empty where dnf finds it out.
+    pub releasever: String,
 }
 
 impl Distribution {
@@ -46,7 +51,8 @@ impl Distribution {
         };
         for path in OS_RELEASE.map(ImagePath::fixed) {
             let Some(text) = root.linked_text(&path, LONGEST_TEXT)? else { continue };
-            return parse(&text).map_err(|why| refuse(&why));
+            let distribution = parse(&text).map_err(|why| refuse(&why))?;
+            return Ok(Distribution { releasever: releasever(root)?, ..distribution });
         }
         Err(refuse("has no /etc/os-release to tell its package manager"))
     }
@@ -55,6 +61,16 @@ impl Distribution {
     pub(crate) fn is(&self, id: &str) -> bool {
         self.id == id || self.like.iter().any(|like| like == id)
     }
+}
+
+/// Reads the value of `$releasever` that the root's dnf is told; empty where it is not.
+fn releasever(root: &Root) -> Result<String, Failure> {
+    for path in RELEASEVER.map(ImagePath::fixed) {
+        if let Some(text) = root.linked_text(&path, LONGEST_TEXT)? {
+            return Ok(text.lines().next().unwrap_or_default().trim().to_owned());
+        }
+    }
+    Ok(String::new())
 }
 
 fn parse(text: &str) -> Result<Distribution, String> {
@@ -70,6 +86,7 @@ fn parse(text: &str) -> Result<Distribution, String> {
         version: field("VERSION_ID"),
         codename: field("VERSION_CODENAME"),
         manager: Manager::Apt,
+        releasever: String::new(),
     };
     // A derivative of Ubuntu names the Ubuntu release whose packages it uses.
     if let Some(codename) = fields.get("UBUNTU_CODENAME") {

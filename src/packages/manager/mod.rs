@@ -10,6 +10,7 @@ pub(crate) mod dnf;
 pub(crate) mod dpkg;
 mod failure;
 pub(crate) mod options;
+mod releasever;
 pub(crate) mod repository;
 pub(crate) mod rpm;
 mod session;

@@ -10,6 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::format::openpgp::{self, Fingerprint};
 use crate::node::{Content, Want};
 use crate::packages::manager::distribution::{Distribution, Manager};
+use crate::packages::manager::releasever;
 use crate::path::ImagePath;
 use crate::printable::printable;
 use crate::spec::package::{Repository, Site, Word};
@@ -65,7 +66,9 @@ fn docker(distribution: &Distribution) -> Result<Origin, Failure> {
     };
     let url = match distribution.manager {
         Manager::Apt => format!("{DOCKER}/{folder}"),
-        Manager::Dnf => format!("{DOCKER}/{folder}/$releasever/$basearch/stable"),
+        Manager::Dnf => {
+            format!("{DOCKER}/{folder}/{}/$basearch/stable", releasever::of_major(distribution))
+        }
     };
     Ok(Origin {
         name: "docker",
@@ -221,7 +224,8 @@ mod tests {
 
     fn distribution(id: &str, like: &[&str], codename: &str, manager: Manager) -> Distribution {
         let like = like.iter().map(|&id| id.to_owned()).collect();
-        Distribution { id: id.into(), like, version: String::new(), codename: codename.into(), manager }
+        let (version, releasever) = (String::new(), String::new());
+        Distribution { id: id.into(), like, version, codename: codename.into(), manager, releasever }
     }
 
     fn sources(repository: &str, distribution: &Distribution) -> String {
@@ -251,6 +255,22 @@ mod tests {
         let flat = "{url: 'http://mirror.example/packages', key: packages.asc, suite: ./}";
         insta::assert_snapshot!("flat_repository", sources(flat, &debian));
         insta::assert_snapshot!("rpm_repository", sources(flat, &rocky));
+    }
+
+    #[test]
+    fn dockers_repository_is_that_of_the_major_version() {
+        let rhel = distribution("rhel", &["fedora"], "", Manager::Dnf);
+        let url = |version: &str, releasever: &str| {
+            let (version, releasever) = (version.to_owned(), releasever.to_owned());
+            let sources = sources("docker", &Distribution { version, releasever, ..rhel.clone() });
+            sources.split("/linux/rhel/").last().unwrap().split('/').next().unwrap().to_owned()
+        };
+        assert_eq!(url("9.4", ""), "9");
+        assert_eq!(url("9.4", "9.2"), "9");
+        assert_eq!(url("10.1", "9.2"), "9");
+        assert_eq!(url("9.4", "9"), "$releasever");
+        assert_eq!(url("9", ""), "$releasever");
+        assert_eq!(url("", ""), "$releasever");
     }
 
     #[test]

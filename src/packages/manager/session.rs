@@ -13,7 +13,7 @@ use crate::packages::manager::distribution::{Distribution, Manager};
 use crate::packages::manager::options::Options;
 use crate::packages::manager::repository::Origin;
 use crate::packages::manager::transaction::Transaction;
-use crate::packages::manager::{apt, dnf, dpkg, rpm};
+use crate::packages::manager::{apt, dnf, dpkg, releasever, rpm};
 use crate::path::ImagePath;
 use crate::process::protocol::{Access, Answer, Call, FILES, HostFile, OWN, Setup};
 use crate::process::sandbox::Sandbox;
@@ -29,6 +29,8 @@ pub(crate) struct Session<'a> {
     pub(super) sandbox: Sandbox,
     /// Paths of package files inside the sandbox.
     pub(super) files: Vec<String>,
+    /// What the URLs of dnf's repositories have before `$releasever`.
+    before_releasever: Vec<String>,
 }
 
 impl<'a> Session<'a> {
@@ -54,7 +56,9 @@ impl<'a> Session<'a> {
             files.into_iter().map(|(path, sha256)| package_file(path, sha256)).collect();
         let inside = files.iter().map(|file| format!("{FILES}/{}", file.name)).collect();
         let sandbox = Sandbox::open(root, &Setup { access, offline, files })?;
-        let mut session = Session { root, manager, program, options, sandbox, files: inside };
+        let before_releasever = Vec::new();
+        let mut session =
+            Session { root, manager, program, options, sandbox, files: inside, before_releasever };
         session.write_settings()?;
         Ok(session)
     }
@@ -104,6 +108,7 @@ impl<'a> Session<'a> {
         for name in self.root.names(&directory, |name| endings.iter().any(|end| name.ends_with(end)))? {
             let text = self.root.linked_text(&directory.join(&name)?, left)?.unwrap_or_default();
             left -= text.len() as u64;
+            self.before_releasever.extend(releasever::before_variable(&text));
             self.sandbox.write(&format!("sources/{name}"), text)?;
         }
         Ok(())
@@ -114,6 +119,7 @@ impl<'a> Session<'a> {
         let name = origin.key_path(self.manager, key)?.name().to_owned();
         self.sandbox.write(&name, key)?;
         let text = origin.sources(self.manager, arch, &format!("{OWN}/{name}"));
+        self.before_releasever.extend(releasever::before_variable(&text));
         self.sandbox.write(&format!("sources/{}", origin.sources_path(self.manager)?.name()), text)
     }
 
@@ -151,7 +157,7 @@ impl<'a> Session<'a> {
                 let answer = self.sandbox.run(dnf::simulate(&self.options, self.program, targets))?;
                 match dnf::was_simulated(&answer) {
                     true => Ok(dnf::read_transaction(&answer)),
-                    false => Err(dnf::failure(DOING, &answer)),
+                    false => Err(self.failure(DOING, &answer)),
                 }
             }
         }
@@ -177,7 +183,7 @@ impl<'a> Session<'a> {
         };
         let answer = self.succeed("installing packages", call)?;
         match self.manager == Manager::Dnf && dnf::has_failed_script(&answer) {
-            true => Err(dnf::failure("installing packages", &answer)),
+            true => Err(self.failure("installing packages", &answer)),
             false => Ok(()),
         }
     }
@@ -212,10 +218,16 @@ impl<'a> Session<'a> {
     /// Runs `call`; the failure of another exit status than 0 says that it happened while `doing`.
     pub(super) fn succeed(&mut self, doing: &str, call: Call) -> Result<Answer, Failure> {
         let answer = self.sandbox.run(call)?;
-        match (answer.code, self.manager) {
-            (Some(0), _) => Ok(answer),
-            (_, Manager::Apt) => Err(apt::failure(doing, &answer)),
-            (_, Manager::Dnf) => Err(dnf::failure(doing, &answer)),
+        if answer.code == Some(0) { Ok(answer) } else { Err(self.failure(doing, &answer)) }
+    }
+
+    /// Returns the failure that the package manager's messages mean.
+    fn failure(&self, doing: &str, answer: &Answer) -> Failure {
+        match self.manager {
+            Manager::Apt => apt::failure(doing, answer),
+            Manager::Dnf => {
+                releasever::explained(dnf::failure(doing, answer), answer, &self.before_releasever)
+            }
         }
     }
 }

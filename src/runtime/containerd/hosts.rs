@@ -48,6 +48,22 @@ pub(crate) fn check(spec: &Spec, version: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Returns a message for each registry with a key that containerd `version` does not read.
+pub(crate) fn without_effect(spec: &Spec, version: &str) -> Vec<String> {
+    // 2.0.7 brought `dial_timeout` (core/remotes/docker/config/hosts.go).
+    if version.parse::<Version>().is_ok_and(|version| version >= Version::new(2, 0, 7)) {
+        return Vec::new();
+    }
+    let has_timeout =
+        |registry: &Registry| registry.mirrors.iter().any(|mirror| mirror.dial_timeout.is_some());
+    let named = spec.registries.iter().filter(|(_, registry)| has_timeout(registry));
+    named
+        .map(|(name, _)| {
+            format!("`dial_timeout` in registries.{name} has no effect: containerd 2.0.7 and later read it, this is {version}")
+        })
+        .collect()
+}
+
 /// Tells why containerd `version` throws a hosts.toml away and asks upstream, though it is TOML.
 pub(crate) fn unreadable(document: &DocumentMut, version: &str) -> Option<String> {
     let version: Version = version.parse().ok()?;
@@ -210,7 +226,7 @@ mod tests {
     use std::path::Path;
     use std::path::PathBuf;
 
-    use super::{entries, unreadable};
+    use super::{entries, unreadable, without_effect};
 
     use crate::node::{Content, Want};
     use crate::path::ImagePath;
@@ -246,6 +262,15 @@ mod tests {
         );
         insta::assert_snapshot!("hosts_strict", files["/etc/containerd/certs.d/docker.io/hosts.toml"].1);
         assert!(files.contains_key("/etc/containerd/certs.d/docker.io/ca.pem"));
+    }
+
+    #[test]
+    fn w2_a_timeout_that_a_release_does_not_know_is_told() {
+        let yaml =
+            "registries: {docker.io: {mirrors: [{url: 'https://m.example', dial_timeout: 5s}]}, quay.io: {}}";
+        let spec = Spec::parse(yaml, "nodebake.yaml", Path::new(".")).unwrap();
+        let told = ["1.7.24", "2.0.6", "2.0.7", "2.1.9"].map(|version| without_effect(&spec, version).len());
+        assert_eq!(told, [1, 1, 0, 0]);
     }
 
     #[test]

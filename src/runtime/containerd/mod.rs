@@ -14,6 +14,7 @@ pub(crate) mod lookup;
 mod migration;
 pub(super) mod promises;
 mod release;
+mod sandbox;
 pub(super) mod settings;
 mod unit;
 pub(super) mod validate;
@@ -116,6 +117,7 @@ pub(super) fn files(spec: &Spec, inputs: RuntimeInputs) -> Result<Vec<(ImagePath
     let RuntimeInputs { version, packaged_unit, .. } = inputs;
     let release = Release::parse(version)?;
     let Written { file, settings } = config(spec, inputs)?;
+    settings.sandbox_image.as_ref().map_or(Ok(()), |image| sandbox::check(version, image))?;
     let mut files = vec![(ImagePath::fixed(CONFIG), file)];
     // A directory that the configuration leads elsewhere is left to whoever makes that one.
     let is = |path: &Option<String>, own: &str| path.as_deref().is_none_or(|path| path == own);
