@@ -6,7 +6,12 @@
 pub(crate) mod checksums;
 pub(crate) mod elf;
 pub(crate) mod file_contexts;
+pub(crate) mod fstab;
+mod lines;
+pub(crate) mod modprobe;
 pub(crate) mod openpgp;
+pub(crate) mod sysctl;
 pub(crate) mod systemd;
 pub(crate) mod toml;
+pub(crate) mod unit;
 pub(crate) mod yaml;
