@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
-use crate::bake::warnings;
+use crate::bake::{conflicts, warnings};
 use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
@@ -82,7 +82,8 @@ fn plan_root(
     let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
     diff.packages =
         bake.from_packages.iter().flat_map(|from_packages| from_packages.changes.clone()).collect();
-    warnings.extend(warnings::warnings(bake.root, &plan)?);
+    warnings.extend(warnings::warnings(bake.root)?);
+    warnings.extend(conflicts::warnings(bake.root, &plan, bake.receipt.as_ref())?);
     for mount in warnings::mounts(bake.root, &diff)? {
         job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
     }

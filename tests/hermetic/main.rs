@@ -32,6 +32,7 @@ mod matrix;
 mod packages;
 mod packer;
 mod power;
+mod precedence;
 mod roots;
 mod secrets;
 mod spec;
