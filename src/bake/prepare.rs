@@ -67,16 +67,13 @@ fn plan_root(
     let members = members(bake, decoded)?;
     let mut warnings = check_glibc(bake, decoded)?;
     let printed = printed_default(job, bake, decoded)?;
+    if let Some(runtime) = job.spec.package().and_then(|_| job.spec.runtime()) {
+        // Before a package changes the root.
+        let plan = plan::plan(&job.spec, &inputs(job, bake, &members, printed.as_deref()))?;
+        conflicts::refuse_mounts(bake.root, plan, runtime)?;
+    }
     ensure_packages(job, bake)?;
-    let inputs = Inputs {
-        artifacts: &bake.artifacts,
-        arch: bake.target.arch,
-        members: &members,
-        certificates: &job.certificates,
-        printed_default: printed.as_deref(),
-        from_packages: bake.from_packages.as_ref(),
-    };
-    let plan = plan::plan(&job.spec, &inputs)?;
+    let plan = plan::plan(&job.spec, &inputs(job, bake, &members, printed.as_deref()))?;
     let nothing = Receipt::new(&plan.arch, Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
     let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
@@ -88,6 +85,23 @@ fn plan_root(
         job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
     }
     Ok((plan, diff, warnings))
+}
+
+/// Returns everything that a plan depends on, as far as `bake` knows it by now.
+fn inputs<'a>(
+    job: &'a Job,
+    bake: &'a Bake,
+    members: &'a [Placed],
+    printed_default: Option<&'a str>,
+) -> Inputs<'a> {
+    Inputs {
+        artifacts: &bake.artifacts,
+        arch: bake.target.arch,
+        members,
+        certificates: &job.certificates,
+        printed_default,
+        from_packages: bake.from_packages.as_ref(),
+    }
 }
 
 /// Returns the members of all artifacts: of those in place from the receipt, of the others as decoded.

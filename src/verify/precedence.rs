@@ -37,7 +37,7 @@ pub(super) fn modules(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fai
     let ours = Ours::Owned(receipt);
     let mut found = findings("modules", modprobe::conflicts(root, &ours)?);
     found.extend(findings("modules", kernels::conflicts(root, &ours)?));
-    Ok(CheckResult::of(found, "in every installed kernel, and nothing keeps them from being loaded"))
+    Ok(CheckResult::of(found, "no installed kernel lacks one, and nothing keeps them from being loaded"))
 }
 
 /// Checks that no mount of the boot hides what was installed, or brings it too late.

@@ -149,7 +149,7 @@ fn what_can_not_be_read_stops_neither_a_bake_nor_a_check() {
     link("../systemd/system.control", &lab.path("etc/systemd/system.control"));
     link("missing", &lab.path("etc/sysctl.d/99-dangling.conf"));
     link("99-loop.conf", &lab.path("etc/sysctl.d/99-loop.conf"));
-    lab.apply().exits(0).says("/etc/modprobe.d is not read");
+    lab.apply().exits(0).says("/etc/modprobe.d` is not read");
     lab.verify().exits(10).mentions("/etc/modprobe.d: is not read");
     lab.remove().exits(0);
 }

@@ -31,7 +31,7 @@ fn a_mount_that_hides_what_is_baked_is_refused() {
     ] {
         is_refused(
             &fstab(&format!("# a\n{line}\n")),
-            &["/etc/fstab:2 ", &format!("{point} "), "hides", "help: "],
+            &["/etc/fstab:2` ", &format!("{point} "), "hides", "help: "],
         );
     }
     let help = |lab: &Lab| format!("mount it at {} while baking", lab.root.join("opt").display());
