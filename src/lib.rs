@@ -16,7 +16,8 @@
 //! cli                             one file for each command: arguments in, results out
 //! bake                            what is baked: many roots on their way through the pipeline
 //! commit    verify    trust       changes one root safely · checks it · says who vouches for a digest
-//! archive   packages  live        reads archives · asks apt and dnf · asks the running system
+//! archive   packages              reads archives · asks apt and dnf
+//! live      precedence            asks the running system · finds which other files of a root decide after ours
 //! process   source    state       starts processes · fetches bytes · keeps the receipt in the root
 //! root                            the only code that touches a target
 //! ------------------------------- below this line nothing opens a file, a socket or a process
@@ -52,6 +53,7 @@ mod packages;
 mod parallel;
 mod path;
 mod plan;
+mod precedence;
 mod printable;
 mod process;
 mod progress;

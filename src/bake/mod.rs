@@ -6,6 +6,7 @@
 mod abandon;
 mod alone;
 mod artifacts;
+mod conflicts;
 mod expected;
 pub(crate) mod job;
 mod prepare;

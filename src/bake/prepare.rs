@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
-use crate::bake::{requests, versions, warnings};
+use crate::bake::{conflicts, requests, versions, warnings};
 use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
@@ -67,28 +67,46 @@ fn plan_root(
     let members = members(bake, decoded)?;
     let mut warnings = check_glibc(bake, decoded)?;
     let printed = printed_default(job, bake, decoded)?;
+    if let Some(runtime) = job.spec.package().and_then(|_| job.spec.runtime()) {
+        // Before a package changes the root.
+        let plan = plan::plan(&job.spec, &inputs(job, bake, &members, printed.as_deref()))?;
+        conflicts::refuse_mounts(bake.root, plan, runtime)?;
+    }
     ensure_packages(job, bake)?;
-    let inputs = Inputs {
-        artifacts: &bake.artifacts,
-        arch: bake.target.arch,
-        members: &members,
-        certificates: &job.certificates,
-        printed_default: printed.as_deref(),
-        from_packages: bake.from_packages.as_ref(),
-    };
-    let plan = plan::plan(&job.spec, &inputs)?;
+    let plan = plan::plan(&job.spec, &inputs(job, bake, &members, printed.as_deref()))?;
     requests::show(&job.spec, &plan, &job.fetcher.progress);
+    let runtime = job.spec.runtime().unwrap_or_default();
+    let version = plan.runtime_version.as_deref();
+    warnings.extend(version.into_iter().flat_map(|version| runtime.without_effect(&job.spec, version)));
     let nothing = Receipt::new(&plan.arch, Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
     let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;
     diff.packages =
         bake.from_packages.iter().flat_map(|from_packages| from_packages.changes.clone()).collect();
     warnings.extend(versions::of_package(job, bake));
-    warnings.extend(warnings::warnings(bake.root, &plan)?);
+    warnings.extend(warnings::warnings(bake.root)?);
+    warnings.extend(conflicts::warnings(bake.root, &plan, bake.receipt.as_ref())?);
     for mount in warnings::mounts(bake.root, &diff)? {
         job.fetcher.progress.step(&format!("{mount} is a mount point of another filesystem"));
     }
     Ok((plan, diff, warnings))
+}
+
+/// Returns everything that a plan depends on, as far as `bake` knows it by now.
+fn inputs<'a>(
+    job: &'a Job,
+    bake: &'a Bake,
+    members: &'a [Placed],
+    printed_default: Option<&'a str>,
+) -> Inputs<'a> {
+    Inputs {
+        artifacts: &bake.artifacts,
+        arch: bake.target.arch,
+        members,
+        certificates: &job.certificates,
+        printed_default,
+        from_packages: bake.from_packages.as_ref(),
+    }
 }
 
 /// Returns the members of all artifacts: of those in place from the receipt, of the others as decoded.

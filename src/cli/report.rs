@@ -118,8 +118,9 @@ pub(super) fn verdict(host: &Path, verdict: &Verdict) -> String {
     for Skipped { check, why } in &verdict.skipped {
         row(check, "not checked", why);
     }
-    for Finding { check, path, problem, help } in &verdict.findings {
-        let place = path.as_deref().map(|path| format!("{path}: ")).unwrap_or_default();
+    for Finding { check, path, line, problem, help } in &verdict.findings {
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        let place = path.as_deref().map(|path| format!("{path}{line}: ")).unwrap_or_default();
         row(check, "FAILED", &format!("{place}{problem}\n  help: {help}"));
     }
     let _ = match verdict.findings.len() {

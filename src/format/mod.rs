@@ -6,11 +6,16 @@
 pub(crate) mod checksums;
 pub(crate) mod elf;
 pub(crate) mod file_contexts;
+pub(crate) mod fstab;
 pub(crate) mod go_duration;
 pub(crate) mod go_url;
 pub(crate) mod image_name;
+mod lines;
+pub(crate) mod modprobe;
 pub(crate) mod openpgp;
 pub(crate) mod pem;
+pub(crate) mod sysctl;
 pub(crate) mod systemd;
 pub(crate) mod toml;
+pub(crate) mod unit;
 pub(crate) mod yaml;

@@ -14,6 +14,8 @@ use readers::{environment, environment_file, settings};
 
 use crate::arch::Arch;
 use crate::error::{Failure, Kind};
+use crate::format::sysctl::Parameters;
+use crate::format::{fstab, modprobe, unit};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::{crictl, kernel};
@@ -211,5 +213,23 @@ proptest! {
         if let Ok(files) = spec.and_then(|spec| written(&spec)) {
             prop_assert_eq!(at(&files, "config.toml", &["extra", &key]), [text]);
         }
+    }
+
+    /// Checks that the readers of a root's own configuration take any text.
+    #[test]
+    fn any_file_of_a_root_is_read(
+        text in r#"(net/ipv4|\.ip_forward|alias |install |overlay|\[Service\]|ExecStart=|/opt|\\040|\\x2|[ -~]|\PC|[=\-*"'\\\n\t;#:]){0,40}"#,
+    ) {
+        let mut parameters = Parameters::default();
+        parameters.read(0, &text);
+        parameters.deciding("net.ipv4.ip_forward");
+        prop_assert!(modprobe::commands(&text).all(|command| command.line > 0));
+        prop_assert!(modprobe::indexed(&text).all(|(_, path)| text.contains(path)));
+        prop_assert!(fstab::lines(&text).all(|line| line.point.starts_with('/')));
+        prop_assert!(unit::settings(&text).all(|setting| !setting.key.contains('=')));
+        prop_assert!(unit::environment(&text).all(|(line, _, _)| line > 0));
+        prop_assert!(unit::words(&text).iter().all(|word| text.len() >= word.len()));
+        let point = unit::mount_point(&format!("{text}.mount"));
+        prop_assert!(point.is_some_and(|point| point.starts_with('/')));
     }
 }

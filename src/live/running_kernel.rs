@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::format::sysctl;
 use crate::path::ImagePath;
 use crate::process;
 
@@ -46,25 +47,9 @@ pub(crate) fn load<'a>(modules: impl IntoIterator<Item = &'a str>) -> Result<(),
 
 /// Reads the value of a parameter. The error says why it can't be read.
 pub(crate) fn parameter(name: &str) -> Result<String, String> {
-    let value = fs::read_to_string(Path::new("/proc/sys").join(relative(name)));
+    let value = fs::read_to_string(Path::new("/proc/sys").join(sysctl::path(name)));
     let value = value.map_err(|error| error.to_string())?;
     Ok(value.split_whitespace().collect::<Vec<_>>().join(" "))
-}
-
-/// Returns the path of a parameter below /proc/sys. By sysctl.d(5), components are separated by the first of
-/// `.` and `/` in the name, and the other character stands for what it is in a component.
-fn relative(name: &str) -> String {
-    match name.find(['.', '/']).map(|at| &name[at..=at]) {
-        Some(".") => name
-            .chars()
-            .map(|c| match c {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            })
-            .collect(),
-        _ => name.to_owned(),
-    }
 }
 
 /// Sets the parameters of a sysctl.d file, as systemd does at boot.
@@ -74,20 +59,4 @@ pub(crate) fn apply(path: &ImagePath) -> Result<(), String> {
     let program = programs.into_iter().find(|program| Path::new(program).is_file());
     let program = program.ok_or("systemd-sysctl is missing")?;
     process::output(Command::new(program).arg(path.as_str()), LIMIT).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::relative;
-
-    #[test]
-    fn parameters_are_found_as_systemd_finds_them() {
-        for (name, path) in [
-            ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
-            ("net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"),
-            ("net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"),
-        ] {
-            assert_eq!(relative(name), path);
-        }
-    }
 }

@@ -43,6 +43,8 @@ const CRI: &str = "cri";
 pub(crate) struct Plan {
     /// The artifacts that files come from.
     pub artifacts: Vec<Artifact>,
+    /// X.Y.Z of the runtime; none where no runtime is installed.
+    pub runtime_version: Option<String>,
     /// The packages that install the rest.
     pub packages: Vec<Installed>,
     /// Files that are as a package of this bake has installed them, so no original is kept of them.
@@ -116,6 +118,7 @@ pub(crate) fn plan(spec: &Spec, inputs: &Inputs) -> Result<Plan, Failure> {
     }
     let staged = inputs.artifacts.iter().find(|artifact| artifact.component == runtime.component());
     let version = packaged.map(|packaged| &packaged.version).or(staged.map(|artifact| &artifact.version));
+    plan.runtime_version = version.cloned();
     let version = version.map(String::as_str);
     if let Some(version) = version {
         let inputs = RuntimeInputs {

@@ -2,6 +2,8 @@
 //!
 //! This module must not mount anything.
 
+use crate::format::fstab::unescaped;
+
 /// Mount in a mountinfo file.
 struct Mount<'text> {
     id: &'text str,
@@ -38,19 +40,6 @@ pub(super) fn mounts(mountinfo: &str, top: &str) -> Vec<(String, String)> {
     }
     let restricted = all.into_iter().filter(|mount| ids.contains(&mount.id) && !mount.is_automount);
     restricted.map(|mount| (mount.path, mount.options.to_owned())).collect()
-}
-
-/// Reads a path in which space, tab, newline and backslash are written as three octal digits after a backslash.
-fn unescaped(path: &str) -> String {
-    let mut parts = path.split('\\');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => text.extend([char::from(byte).to_string().as_str(), &part[3..]]),
-            None => text.extend(["\\", part]),
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -112,6 +112,19 @@ impl Root {
         self.file(path)?.map(|file| self.read(path, file, limit)).transpose()
     }
 
+    /// Reads a file as [`Root::linked_text`] does, with a mark in place of every byte that is no text: a comment in another
+    /// encoding does not keep other programs from reading the file. An error if it is longer than `limit` bytes.
+    pub(crate) fn any_text(&self, path: &ImagePath, limit: u64) -> Result<Option<String>, Failure> {
+        let Some(file) = self.file(path)? else { return Ok(None) };
+        match self.read_bytes(path, file, limit)? {
+            Some(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            None => {
+                let message = format!("`{}` has more than {limit} bytes", self.shown(path));
+                Err(Failure::new(Kind::Invalid, message))
+            }
+        }
+    }
+
     /// Reads the regular file at `path`, no link followed at the last component; `None` if there is none or
     /// it is longer than `limit` bytes.
     pub(crate) fn bytes(&self, path: &ImagePath, limit: u64) -> Result<Option<Vec<u8>>, Failure> {

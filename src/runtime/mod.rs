@@ -50,8 +50,8 @@ pub(crate) struct Facts {
     pub member: &'static str,
     /// Paths of the unit.
     pub unit: Places,
-    /// Path of a unit that wins over [`Facts::unit`]; a link to /dev/null there masks the service.
-    pub override_unit: &'static str,
+    /// Path of the drop-in of the unit.
+    pub drop_in: &'static str,
     /// Path of the link that enables the service.
     pub wants: &'static str,
     /// Path of the preset that enables the service.

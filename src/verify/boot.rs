@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use crate::error::{Failure, Kind};
 use crate::format::systemd::glob;
-use crate::node::Node;
 use crate::path::ImagePath;
 use crate::root::Root;
 use crate::runtime::{Daemon, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
+use crate::verify::precedence::hiding;
 
 /// Directories of systemd's presets. A file hides files of the same name in later directories, systemd.preset(5).
 const PRESETS: [&str; 4] = [
@@ -40,21 +40,7 @@ pub(crate) fn enabled(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fai
             findings.push(Finding::new("enabled", Some(&path), what, APPLY));
         }
     }
-    let hiding = ImagePath::fixed(facts.override_unit);
-    if let Some(node) = root.node(&hiding)? {
-        let problem = match node {
-            Node::Link { target } if target == "/dev/null" => {
-                format!("{} is masked: it will not start", facts.service)
-            }
-            _ => "hides the unit that was installed".to_owned(),
-        };
-        findings.push(Finding::new(
-            "enabled",
-            Some(&hiding),
-            problem,
-            &format!("remove it, for example with systemctl --root=DIR unmask {}", facts.service),
-        ));
-    }
+    findings.extend(hiding(root, receipt)?);
     Ok(CheckResult::of(findings, "the link leads to the unit, the unit to the binary"))
 }
 

@@ -21,6 +21,9 @@ pub(crate) struct Finding {
     /// Path in the image; none where the problem is about the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Number of the line in the file at the path, from 1; none where the problem is about the whole file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
     /// Problem in one line.
     pub problem: String,
     /// Remedy.
@@ -95,6 +98,7 @@ impl Finding {
         Finding {
             check,
             path: path.map(ToString::to_string),
+            line: None,
             problem: printable(problem.as_ref()),
             help: help.to_owned(),
         }

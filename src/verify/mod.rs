@@ -13,6 +13,7 @@ mod labels;
 pub(crate) mod live;
 mod packages;
 mod pod;
+mod precedence;
 mod pull;
 
 use crate::error::Failure;
@@ -26,6 +27,7 @@ use crate::verify::finding::{CheckResult, Finding, Verdict};
 use crate::verify::labels::labels;
 use crate::verify::live::Live;
 use crate::verify::packages::packages;
+use crate::verify::precedence::{drop_ins, modules, mounts, networks, sysctl};
 
 pub(crate) use crate::verify::expected::Expected;
 
@@ -36,10 +38,15 @@ type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
 const OF_RECEIPT: [(&str, Check); 2] = [("receipt", drift), ("packages", packages)];
 
 /// Checks of everything that should be in the root by its receipt, or by the caller's word.
-const CHECKS: [(&str, Check); 7] = [
+const CHECKS: [(&str, Check); 12] = [
     ("labels", labels),
     ("enabled", enabled),
     ("preset", preset),
+    ("drop-ins", drop_ins),
+    ("mounts", mounts),
+    ("sysctl", sysctl),
+    ("modules", modules),
+    ("cni", networks),
     ("executable", executable),
     ("config", config),
     ("hosts", hosts),

@@ -34,6 +34,7 @@ mod matrix;
 mod packages;
 mod packer;
 mod power;
+mod precedence;
 mod refresh;
 mod roots;
 mod secrets;

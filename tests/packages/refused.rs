@@ -108,6 +108,33 @@ fn a_root_without_a_known_package_manager_is_refused() {
     assert!(said.contains("alpine") && said.contains("install: archive"), "{said}");
 }
 
+/// A bake that would be futile ends before a package is installed.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn a_mount_that_hides_what_is_baked_is_refused_before_the_packages() {
+    let server = serve();
+    let node = node("trixie", &format!("repository: {}", suites(&server)), "");
+    fs::write(node.path("/etc/fstab"), "/dev/sdb1 /etc/systemd ext4 defaults 0 2\n").unwrap();
+    let said = refused(&node, 9, &[]);
+    assert!(said.contains("/etc/fstab:1") && said.contains("while baking"), "{said}");
+    fs::write(node.path("/etc/fstab"), "/dev/sdb1 /srv ext4 defaults 0 2\n").unwrap();
+    node.apply();
+    assert_packaged(&node, "2.1.9");
+    // Another unit before the package's, and a drop-in of all services.
+    for (path, words) in [
+        ("/usr/local/lib/systemd/system/containerd.service", "hides the unit"),
+        ("/usr/local/lib/systemd/system/service.d/90.conf", "in place of /usr/bin/containerd"),
+    ] {
+        fs::create_dir_all(node.path(path).parent().unwrap()).unwrap();
+        fs::write(node.path(path), "[Service]\nExecStart=\nExecStart=/usr/bin/true\n").unwrap();
+        assert!(errors(&node.apply()).contains(words), "no warning of {path}");
+        let found = text(expect(10, node.nodebake("verify", &[])));
+        assert!(found.contains(path) && found.contains(words), "{found}");
+        fs::remove_file(node.path(path)).unwrap();
+    }
+    expect(0, node.nodebake("verify", &[]));
+}
+
 #[test]
 #[ignore = "needs tests/lab/prepare"]
 fn another_architecture_is_refused() {

@@ -56,7 +56,7 @@ pub(crate) const FACTS: Facts = Facts {
     binary: Places { own: BINARY, packaged: &PACKAGED },
     member: "bin/containerd",
     unit: Places { own: unit::UNIT, packaged: &unit::PACKAGED },
-    override_unit: "/etc/systemd/system/containerd.service",
+    drop_in: unit::DROP_IN,
     wants: unit::WANTS,
     preset: unit::PRESET,
     config: CONFIG,
