@@ -13,6 +13,7 @@ pub(crate) mod image_name;
 mod lines;
 pub(crate) mod modprobe;
 pub(crate) mod openpgp;
+pub(crate) mod package_version;
 pub(crate) mod pem;
 pub(crate) mod sysctl;
 pub(crate) mod systemd;

@@ -9,14 +9,15 @@ use std::path::PathBuf;
 use crate::artifact::Installed;
 use crate::digest::Digest;
 use crate::error::{Failure, Kind};
+use crate::format::package_version;
 use crate::interrupt;
 use crate::packages::files::pinned_files;
 use crate::packages::inputs::PackageInputs;
+use crate::packages::manager::Session;
 use crate::packages::manager::database::Database;
 use crate::packages::manager::options::Options;
 use crate::packages::manager::repository::Origin;
 use crate::packages::manager::transaction::Transaction;
-use crate::packages::manager::{Session, version};
 use crate::packages::{conflicts, recovery};
 use crate::plan::from_packages::PackageChange;
 use crate::process::protocol::Access;
@@ -44,7 +45,7 @@ impl Installation<'_> {
             |name: &str| self.before.get(name).is_some_and(|record| record.is_whole && record.is_intact);
         let mut ours = self.earlier.iter().filter(|package| !package.found);
         let has_version = self.before.get(self.name()).is_some_and(|record| {
-            wanted.as_deref().is_none_or(|wanted| version::satisfies(&record.version, wanted))
+            wanted.as_deref().is_none_or(|wanted| package_version::satisfies(&record.version, wanted))
         });
         has_version && is_whole(self.name()) && ours.all(|package| is_whole(&package.name))
     }

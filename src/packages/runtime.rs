@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Failure, Kind};
+use crate::format::package_version;
 use crate::format::systemd;
 use crate::node::Node;
 use crate::packages::inputs::PackageInputs;
 use crate::packages::manager::database::{self, Database};
-use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::from_packages::PackagedRuntime;
 use crate::printable::printable;
@@ -25,7 +25,7 @@ pub(super) fn packaged_runtime(
 ) -> anyhow::Result<PackagedRuntime> {
     let facts = inputs.runtime();
     let record = database.get(name).cloned().unwrap_or_default();
-    let version = version::upstream(&record.version).ok_or_else(|| {
+    let version = package_version::upstream(&record.version).ok_or_else(|| {
         Failure::new(
             Kind::Unsupported,
             format!("package {name} has version `{}`, not X.Y.Z", printable(&record.version)),

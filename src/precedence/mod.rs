@@ -1,5 +1,5 @@
 //! Finds the other files of a root that decide after nodebake's own: files of sysctl.d and modprobe.d, the indexes of
-//! each kernel's modules, units and drop-ins, mounts, and networks of the CNI.
+//! each kernel's modules, units and drop-ins, mounts, networks of the CNI, and files that config.toml imports.
 //!
 //! Each rule is that of the program which reads the files at boot, whatever the architecture. This module must not
 //! change the root, run a program of it or ask the running system. To add a rule: a file like `parameters.rs` with a
@@ -7,6 +7,7 @@
 
 pub(crate) mod drop_ins;
 mod files;
+pub(crate) mod fragments;
 pub(crate) mod kernels;
 pub(crate) mod modules;
 pub(crate) mod mounts;
@@ -26,13 +27,14 @@ pub(crate) use ours::Ours;
 type Rule = fn(&Root, &Ours) -> Result<Vec<Conflict>, Failure>;
 
 /// All rules, in the order in which their conflicts are told.
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     mounts::conflicts,
     units::conflicts,
     parameters::conflicts,
     modules::conflicts,
     kernels::conflicts,
     networks::conflicts,
+    fragments::conflicts,
 ];
 
 /// Another file of the root that decides after one of nodebake's.

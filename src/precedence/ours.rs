@@ -7,7 +7,7 @@ use crate::node::{Content, Node, Want};
 use crate::path::ImagePath;
 use crate::plan::Plan;
 use crate::root::{LONGEST_TEXT, Root};
-use crate::runtime::{Daemon, Runtime};
+use crate::runtime::{CNI_BIN, Daemon, PACKAGED_CNI_BINS, Promises, Runtime};
 use crate::state::Receipt;
 
 /// Files of a bake.
@@ -70,6 +70,28 @@ impl<'a> Ours<'a> {
             Ours::Planned(plan, _) => Runtime::configured_in(&plan.entries),
             Ours::Owned(receipt) => Runtime::configured_in(&receipt.paths),
         }
+    }
+
+    /// Returns the version of the runtime.
+    pub(super) fn version(&self, runtime: Runtime) -> Option<&'a str> {
+        match *self {
+            Ours::Planned(plan, _) => plan.runtime_version.as_deref(),
+            Ours::Owned(receipt) => receipt.version_of(runtime),
+        }
+    }
+
+    /// Returns what the files depend on.
+    pub(crate) fn promises(&self) -> Promises<'a> {
+        let paths: Vec<&'a str> = self.paths().into_iter().map(|(path, _)| path.as_str()).collect();
+        let above = |path: &'a str| path.rsplit_once('/').map(|(directory, _)| directory);
+        let is_registry = |path: &&&str| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            Runtime::ALL.iter().any(|runtime| runtime.facts().registry_file == name)
+        };
+        let registries = paths.iter().find(is_registry).and_then(|path| above(above(path)?));
+        let has = |bin: &&str| paths.iter().any(|path| above(path) == Some(*bin));
+        let plugins = std::iter::once(CNI_BIN).chain(PACKAGED_CNI_BINS).find(has);
+        Promises { registries, plugins }
     }
 
     /// Returns the text at `path` once the bake is done: the planned one, or else that in the root. None if there is no

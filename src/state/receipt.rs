@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Artifact, Installed};
 use crate::digest::Digest;
 use crate::error::Failure;
+use crate::format::package_version;
 use crate::node::{Node, Octal, Owner};
 use crate::path::ImagePath;
+use crate::runtime::Runtime;
 use crate::state::{json, validate};
 
 /// The node that was at a path before the first bake.
@@ -160,6 +162,18 @@ impl Receipt {
         let receipt = json::parse(text, shown, measure, "it has more paths than any receipt")?;
         validate::receipt(&receipt).map_err(|why| json::unreadable(shown, &why.to_string()))?;
         Ok(receipt)
+    }
+
+    /// Returns the version of the runtime: its artifact's, or upstream's part of its package's.
+    pub(crate) fn version_of(&self, runtime: Runtime) -> Option<&str> {
+        let artifact = self.artifacts.iter().find(|artifact| artifact.component == runtime.component());
+        let packaged = || {
+            let nodes = self.paths.iter().map(|(path, owned)| (path, &owned.node));
+            let (_, brought) = runtime.facts().binary.packaged_in(nodes)?;
+            let package = self.packages.iter().find(|package| package.name == brought)?;
+            package_version::upstream(&package.version)
+        };
+        artifact.map(|artifact| artifact.version.as_str()).or_else(packaged)
     }
 
     /// Returns the text of `receipt.json`.

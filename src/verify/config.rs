@@ -9,12 +9,12 @@ use crate::error::{Failure, Kind};
 use crate::format::toml::{self, compare};
 use crate::interrupt;
 use crate::node::Node;
-use crate::packages::manager::version;
 use crate::path::ImagePath;
+use crate::precedence::Ours;
 use crate::printable::printable;
 use crate::process::staged::{self, Dump};
 use crate::root::Root;
-use crate::runtime::{CNI_BIN, PACKAGED_CNI_BINS, Problem, Promises, Runtime};
+use crate::runtime::{Problem, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
 
@@ -31,30 +31,12 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
     let findings = match text.and_then(|text| toml::document(&text).map(|_| text)) {
         Err(why) => vec![found(why, APPLY)],
         Ok(text) => {
-            let version = installed_version(runtime, receipt).unwrap_or_default();
-            let problems = runtime.problems(version, &text, promises(receipt));
+            let version = receipt.version_of(runtime).unwrap_or_default();
+            let problems = runtime.problems(version, &text, Ours::Owned(receipt).promises());
             problems.into_iter().map(|Problem { why, help }| found(why, &help)).collect()
         }
     };
     Ok(CheckResult::of(findings, "TOML with which the CRI is loaded, and the sockets are root's"))
-}
-
-/// Returns what the files of a receipt depend on.
-fn promises(receipt: &Receipt) -> Promises<'_> {
-    let above = |path: &'_ str| path.rsplit_once('/').map(|(directory, _)| directory.len());
-    let registries = receipt.paths.keys().find(|path| is_registry_file(path)).and_then(|path| {
-        let directory = above(path.as_str())?;
-        let length = above(&path.as_str()[..directory])?;
-        Some(&path.as_str()[..length])
-    });
-    let bins = std::iter::once(CNI_BIN).chain(PACKAGED_CNI_BINS);
-    let plugins = bins.into_iter().find(|bin| {
-        receipt
-            .paths
-            .keys()
-            .any(|path| path.as_str().strip_prefix(bin).is_some_and(|rest| rest.starts_with('/')))
-    });
-    Promises { registries, plugins }
 }
 
 /// Reads the text at `path`, `None` if there is none; the inner error says in words that follow its name why it can't be
@@ -82,7 +64,7 @@ fn missing(path: &ImagePath) -> CheckResult {
 pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let (mut findings, mut count, mut left) = (Vec::new(), 0, LONGEST_HOSTS);
     let runtime = Runtime::configured_in(&receipt.paths);
-    let installed = runtime.and_then(|runtime| Some((runtime, installed_version(runtime, receipt)?)));
+    let installed = runtime.and_then(|runtime| Some((runtime, receipt.version_of(runtime)?)));
     for path in receipt.paths.keys().filter(|path| is_registry_file(path)) {
         interrupt::check()?;
         let Some(text) = text(root, path, toml::LONGEST)? else { continue };
@@ -166,8 +148,7 @@ pub(crate) fn effective_config(root: &Root, receipt: &Receipt) -> Result<CheckRe
 /// Checks the keys of config.toml by those that the catalogue has of the installed release.
 fn known_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
     let runtime = Runtime::configured_in(&receipt.paths);
-    let Some((runtime, version)) =
-        runtime.and_then(|runtime| Some((runtime, installed_version(runtime, receipt)?)))
+    let Some((runtime, version)) = runtime.and_then(|runtime| Some((runtime, receipt.version_of(runtime)?)))
     else {
         return Ok(CheckResult::no_runtime());
     };
@@ -180,17 +161,6 @@ fn known_config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> 
             printable(version)
         )),
     })
-}
-
-/// Returns the version of the runtime that the receipt names: its artifact's, or upstream's part of its package's.
-fn installed_version(runtime: Runtime, receipt: &Receipt) -> Option<&str> {
-    let Node::Present { package } = &receipt.paths.get(&runtime.facts().binary.among(&receipt.paths)?)?.node
-    else {
-        let artifact = receipt.artifacts.iter().find(|artifact| artifact.component == runtime.component())?;
-        return Some(&artifact.version);
-    };
-    let package = receipt.packages.iter().find(|installed| installed.name == *package)?;
-    Some(version::upstream(&package.version).unwrap_or(&package.version))
 }
 
 /// Returns the result of the check for the keys of config.toml at `path` that containerd does not take over.

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::artifact::{Artifact, Installed};
 use crate::catalog;
 use crate::error::{Failure, Kind};
+use crate::format::package_version;
 use crate::node::{Content, Node, Owner, Want};
-use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::{Plan, kernel};
 use crate::root::{LONGEST_TEXT, Root};
@@ -149,8 +149,10 @@ fn commands(expected: &Expected, running: Option<&Facts>) -> BTreeMap<String, Go
         artifacts.iter().filter_map(|artifact| version(artifact, paths)).collect();
     if let Some((binary, brought, facts)) = packaged_daemon(paths) {
         let version = packages.iter().find(|package| package.name == brought).map(|package| &package.version);
-        let said =
-            version.and_then(|version| version::upstream(version)).map(version_pattern).unwrap_or_default();
+        let said = version
+            .and_then(|version| package_version::upstream(version))
+            .map(version_pattern)
+            .unwrap_or_default();
         let run = GossCommand::new(&format!("{binary} --version"), &[&said]);
         command.insert(format!("{} --version", facts.name), run);
     }

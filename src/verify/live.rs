@@ -8,7 +8,6 @@ use crate::format::systemd;
 use crate::live::cri::{Condition, Cri};
 use crate::live::running_kernel;
 use crate::live::service::{self, Service};
-use crate::packages::manager::version;
 use crate::path::ImagePath;
 use crate::plan::kernel;
 use crate::root::{LONGEST_TEXT, Root};
@@ -211,7 +210,7 @@ fn answering_runtime(
     };
     let mut findings = Vec::new();
     if let Some(version) =
-        installed(receipt, runtime).filter(|version| !is_version(&answers.version, version))
+        receipt.version_of(runtime).filter(|version| !is_version(&answers.version, version))
     {
         let problem = format!("{} {} answers, {version} was installed", answers.name, answers.version);
         findings.push(Finding::new("cri", None, problem, RESTART));
@@ -220,18 +219,6 @@ fn answering_runtime(
         findings.push(Finding::new("cri", None, format!("RuntimeReady is false: {why}"), LOG));
     }
     CheckResult::of(findings, format!("{} {}, RuntimeReady", answers.name, answers.version))
-}
-
-/// Returns the upstream version of the installed containerd, from an archive or a package.
-fn installed(receipt: &Receipt, runtime: Runtime) -> Option<&str> {
-    let artifact = receipt.artifacts.iter().find(|artifact| artifact.component == runtime.component());
-    let packaged = || {
-        let nodes = receipt.paths.iter().map(|(path, owned)| (path, &owned.node));
-        let (_, brought) = runtime.facts().binary.packaged_in(nodes)?;
-        let package = receipt.packages.iter().find(|package| package.name == brought)?;
-        version::upstream(&package.version)
-    };
-    artifact.map(|artifact| artifact.version.as_str()).or_else(packaged)
 }
 
 /// Returns whether containerd, which calls its version `said`, is of `version`: `v2.1.9`, or a distribution's

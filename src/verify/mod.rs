@@ -27,7 +27,7 @@ use crate::verify::finding::{CheckResult, Finding, Verdict};
 use crate::verify::labels::labels;
 use crate::verify::live::Live;
 use crate::verify::packages::packages;
-use crate::verify::precedence::{drop_ins, modules, mounts, networks, sysctl};
+use crate::verify::precedence::{drop_ins, imports, modules, mounts, networks, sysctl};
 
 pub(crate) use crate::verify::expected::Expected;
 
@@ -38,7 +38,7 @@ type Check = fn(&Root, &Receipt) -> Result<CheckResult, Failure>;
 const OF_RECEIPT: [(&str, Check); 2] = [("receipt", drift), ("packages", packages)];
 
 /// Checks of everything that should be in the root by its receipt, or by the caller's word.
-const CHECKS: [(&str, Check); 12] = [
+const CHECKS: [(&str, Check); 13] = [
     ("labels", labels),
     ("enabled", enabled),
     ("preset", preset),
@@ -49,6 +49,7 @@ const CHECKS: [(&str, Check); 12] = [
     ("cni", networks),
     ("executable", executable),
     ("config", config),
+    ("imports", imports),
     ("hosts", hosts),
     ("effective-config", effective_config),
 ];

@@ -4,7 +4,7 @@
 
 use crate::error::Failure;
 use crate::precedence::{
-    Conflict, Ours, Weight, drop_ins as changes, kernels, modules as modprobe, mounts as boot,
+    Conflict, Ours, Weight, drop_ins as changes, fragments, kernels, modules as modprobe, mounts as boot,
     networks as cni, parameters, units,
 };
 use crate::root::Root;
@@ -24,6 +24,16 @@ pub(super) fn drop_ins(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fa
     }
     let found = findings("drop-ins", changes::conflicts(root, &ours)?);
     Ok(CheckResult::of(found, "none changes what was installed"))
+}
+
+/// Checks that no file that config.toml imports breaks what it says.
+pub(super) fn imports(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failure> {
+    let ours = Ours::Owned(receipt);
+    if ours.runtime().is_none() {
+        return Ok(CheckResult::no_runtime());
+    }
+    let found = findings("imports", fragments::conflicts(root, &ours)?);
+    Ok(CheckResult::of(found, "no file that config.toml imports breaks it"))
 }
 
 /// Checks that no other file sets a kernel parameter to another value.

@@ -1,7 +1,7 @@
 //! config.toml as the installed containerd reads it (rows W1 and W9 to W11): whose its sockets are, whether the CRI is
 //! loaded, and whether it finds the other files of the image. Nothing is run: any architecture is judged alike.
 
-use crate::kit::{Component, Lab, containerd_members, gzip, tar};
+use crate::kit::{Component, Lab, containerd_members, gzip, tar, write};
 
 /// A lab whose containerd is of `version`.
 fn lab_of(version: &'static str) -> Lab {
@@ -253,4 +253,65 @@ fn w11_what_keeps_the_cri_from_loading_is_refused_and_found() {
         refused(version, &fragment, &[says]);
         found_in(version, &fragment, says);
     }
+}
+
+// ---------------------------------------------------------------- W9: files that config.toml imports
+
+/// They are read after nodebake's file: a bake warns of what they break, and verify finds it.
+#[test]
+fn w9_an_imported_file_that_breaks_the_configuration_is_told_and_found() {
+    let runtime = "plugins.'io.containerd.cri.v1.runtime'";
+    for (version, fragment, says) in [
+        (
+            "2.1.9",
+            "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = '/other'\n"
+                .to_owned(),
+            "/other",
+        ),
+        (
+            "2.1.9",
+            format!("version = 3\n[{runtime}.containerd]\ndefault_runtime_name = 'nvidia'\n"),
+            "nvidia",
+        ),
+        ("2.1.9", "version = 3\n[grpc]\ngid = 1000\n".to_owned(), "root on the node"),
+        ("2.1.9", "version = 3\n[grpc\n".to_owned(), "does not start"),
+        ("2.1.9", "version = 4\n".to_owned(), "does not start"),
+        (
+            "2.2.7",
+            "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nsandbox_image = 'x'\n".to_owned(),
+            "dropped",
+        ),
+        ("2.3.4", "version = 5\n".to_owned(), "does not start"),
+    ] {
+        let mut lab = lab_of(version);
+        lab.spec_also("registries: {docker.io: {strict: true, mirrors: [{url: 'https://m.example'}]}}\n");
+        write(&lab.path("etc/containerd/conf.d/50-other.toml"), fragment.as_bytes());
+        lab.apply().exits(0).says("50-other.toml").says(says);
+        lab.verify().exits(10).mentions("50-other.toml").mentions(says);
+    }
+    let lab = lab_of("2.1.9");
+    std::fs::create_dir_all(lab.path("etc/containerd/conf.d/.hidden.toml")).unwrap();
+    lab.apply().exits(0).says(".hidden.toml");
+    lab.verify().exits(10).mentions(".hidden.toml");
+}
+
+#[test]
+fn w9_an_imported_file_that_adds_to_the_configuration_is_no_finding() {
+    let runtime = "plugins.'io.containerd.cri.v1.runtime'.containerd";
+    let nvidia = format!(
+        "version = 3\n[{runtime}]\ndefault_runtime_name = 'nvidia'\n[{runtime}.runtimes.nvidia]\nruntime_type = 'io.containerd.runc.v2'\n"
+    );
+    for version in ["2.1.9", "2.2.7", "2.3.4"] {
+        let lab = lab_of(version);
+        write(&lab.path("etc/containerd/conf.d/99-nvidia.toml"), nvidia.as_bytes());
+        write(&lab.path("etc/containerd/conf.d/README"), b"no TOML");
+        let run = lab.apply();
+        assert!(!run.exits(0).errors().contains("conf.d"), "{run}");
+        lab.verify().exits(0);
+    }
+    // 1.x gets no `imports`.
+    let lab = lab_of("1.7.24");
+    write(&lab.path("etc/containerd/conf.d/50-other.toml"), b"[grpc]\nuid = 1\n");
+    lab.apply().exits(0);
+    lab.verify().exits(0);
 }

@@ -269,7 +269,7 @@ fn w4_certificates_that_are_not_valid_today_are_named_with_their_dates() {
         with_certificates(ca.as_bytes(), both.as_bytes(), (new.certificate.as_bytes(), new.key.as_bytes()));
     let run = lab.apply();
     run.exits(0).says("`ca.pem` expired on 2002-01-01").says("`c.crt` is valid from 3001-01-01 on");
-    assert_eq!(run.errors().matches("warning:").count(), 2, "{run}");
+    assert_eq!(run.errors().matches("the certificate of").count(), 2, "{run}");
 }
 
 /// The bytes between a certificate's lines.

@@ -36,7 +36,7 @@ fn tested() -> BTreeSet<String> {
 /// `c1_c2_every_…` names C1 and C2.
 fn rows_of(name: &str) -> Vec<String> {
     let is_row = |part: &&str| {
-        part.strip_prefix(['r', 't', 'c', 'h', 'v', 's', 'x', 'b', 'l', 'k'])
+        part.strip_prefix(['r', 't', 'c', 'h', 'v', 's', 'x', 'b', 'l', 'k', 'w'])
             .is_some_and(|number| !number.is_empty() && number.chars().all(|c| c.is_ascii_digit()))
     };
     name.split('_').take_while(is_row).map(str::to_uppercase).collect()

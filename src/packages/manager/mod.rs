@@ -16,6 +16,5 @@ pub(crate) mod rpm;
 mod session;
 mod targets;
 pub(crate) mod transaction;
-pub(crate) mod version;
 
 pub(crate) use session::Session;

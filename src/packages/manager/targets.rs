@@ -3,10 +3,11 @@
 //! This module must not change the root.
 
 use crate::error::{Failure, Kind};
+use crate::format::package_version;
 use crate::packages::manager::database::{Database, Record};
 use crate::packages::manager::distribution::Manager;
 use crate::packages::manager::session::Session;
-use crate::packages::manager::{apt, dnf, version};
+use crate::packages::manager::{apt, dnf};
 
 impl Session<'_> {
     /// Returns the arguments that name `name` in the version `wanted`, or the package files; also the broken packages
@@ -24,7 +25,7 @@ impl Session<'_> {
         let broken = before.records.iter().filter(|(_, record)| !record.is_whole || !record.is_intact);
         let broken: Vec<String> = broken.map(|(other, _)| other.clone()).collect();
         let is_same = |record: &&Record| {
-            record.is_whole && wanted.is_none_or(|wanted| version::satisfies(&record.version, wanted))
+            record.is_whole && wanted.is_none_or(|wanted| package_version::satisfies(&record.version, wanted))
         };
         match self.manager {
             Manager::Apt if !broken.is_empty() => {
@@ -67,7 +68,7 @@ impl Session<'_> {
                 dnf::read_versions(&self.sandbox.run(call)?, name)
             }
         };
-        let found = known.iter().find(|version| version::satisfies(version, wanted)).cloned();
+        let found = known.iter().find(|version| package_version::satisfies(version, wanted)).cloned();
         found.ok_or_else(|| no_version(name, wanted, &known))
     }
 }
