@@ -13,7 +13,7 @@ use crate::root::Root;
 pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failure> {
     let Some(daemon) = ours.daemon() else { return Ok(Vec::new()) };
     let facts = daemon.runtime.facts();
-    let files = files::read(root, ours, &directories(root, facts.service)?, ".conf")?;
+    let files = files::read(root, ours, &directories(root, ours, facts.service)?, ".conf")?;
     let mut found = files.unread;
     let own = ImagePath::fixed(facts.drop_in);
     let is_planned = ours.has(facts.drop_in);
@@ -40,8 +40,8 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
 
 /// Returns the directories whose drop-ins belong to `service`, the first of most weight: by the name of the directory,
 /// then by where it is.
-fn directories(root: &Root, service: &str) -> Result<Vec<ImagePath>, Failure> {
-    let above = files::searched(root, &units::DIRECTORIES)?;
+fn directories(root: &Root, ours: &Ours, service: &str) -> Result<Vec<ImagePath>, Failure> {
+    let above = units::directories(root, ours)?;
     let names = drop_in_directories(service);
     names.iter().flat_map(|name| above.iter().map(move |above| above.join(name))).collect()
 }

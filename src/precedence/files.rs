@@ -28,9 +28,16 @@ pub(super) struct Files {
 /// Returns the `directories` that are read at boot, in their order. A /run that is mounted below the root is that of the
 /// host.
 pub(super) fn searched(root: &Root, directories: &[&'static str]) -> Result<Vec<ImagePath>, Failure> {
-    let is_hosts = if_safe(root.is_mount_point(&ImagePath::fixed("/run")))? && !root.is_own()?;
-    let counts = |path: &&&str| !is_hosts || !path.starts_with("/run/");
-    Ok(directories.iter().filter(counts).map(|path| ImagePath::fixed(path)).collect())
+    let (run, mut searched) = (ImagePath::fixed("/run"), Vec::new());
+    for path in directories.iter().map(|path| ImagePath::fixed(path)) {
+        let counts = !path.is_below(&run)
+            || (if_safe(root.is_directory(&path))?
+                && (!if_safe(root.is_mount_point(&run))? || root.is_own()?));
+        if counts {
+            searched.push(path);
+        }
+    }
+    Ok(searched)
 }
 
 /// Reads the files in `directories` whose names end with `suffix`, as they are once the bake is done. One that leads to

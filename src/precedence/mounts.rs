@@ -59,9 +59,12 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
         return Ok(Vec::new());
     }
     baked.paths.push((&state, true));
-    baked.linked = linked(root, &baked.paths)?;
     let mut mounts = of_fstab(root)?;
     mounts.extend(of_units(root, ours)?);
+    if mounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    baked.linked = linked(root, &baked.paths)?;
     let mut found = Vec::new();
     for mount in &mounts {
         found.extend(mount.judge(root, &baked)?);
@@ -162,10 +165,10 @@ fn of_fstab(root: &Root) -> Result<Vec<Mount>, Failure> {
         // What is mounted on itself, or over itself, hides nothing.
         let is_itself =
             (line.has("bind") || line.has("rbind")) && line.source.trim_end_matches('/') == point.as_str();
+        // The initrd sees the root at /sysroot.
+        let is_own = |lower: &str| lower.strip_prefix("/sysroot").unwrap_or(lower) == point.as_str();
         let is_overlay = line.kind == "overlay"
-            && line
-                .value("lowerdir")
-                .is_some_and(|lower| lower.split(':').any(|lower| lower == point.as_str()));
+            && line.value("lowerdir").is_some_and(|lower| lower.split(':').any(is_own));
         (is_mounted && !is_itself && !is_overlay).then(|| Mount {
             in_initrd: line.has("x-initrd.mount") || point.as_str() == "/usr",
             is_volatile: matches!(line.kind, "tmpfs" | "ramfs"),

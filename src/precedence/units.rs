@@ -13,7 +13,7 @@ use crate::root::Root;
 use crate::runtime::Daemon;
 
 /// Directories of units, the first of most weight (systemd.unit(5), systemd's src/libsystemd/sd-path/path-lookup.c).
-pub(super) const DIRECTORIES: [&str; 13] = [
+const DIRECTORIES: [&str; 13] = [
     "/etc/systemd/system.control",
     "/run/systemd/system.control",
     "/run/systemd/transient",
@@ -29,6 +29,18 @@ pub(super) const DIRECTORIES: [&str; 13] = [
     "/run/systemd/generator.late",
 ];
 
+/// Directories above those of units.
+const ABOVE: [&str; 5] =
+    ["/etc/systemd", "/run/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd", "/lib/systemd"];
+
+/// Directories in which systemd's own units are masked.
+const OF_MASKS: [&str; 4] = [
+    "/etc/systemd/system.control",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+];
+
 /// Finds the unit that hides the daemon's, and the drop-ins that change it.
 pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failure> {
     let mut found: Vec<Conflict> = hiding(root, ours)?.into_iter().collect();
@@ -40,7 +52,7 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
 pub(crate) fn hiding(root: &Root, ours: &Ours) -> Result<Option<Conflict>, Failure> {
     let Some(Daemon { runtime, unit, .. }) = ours.daemon() else { return Ok(None) };
     let service = runtime.facts().service;
-    for directory in files::searched(root, &DIRECTORIES)? {
+    for directory in directories(root, ours)? {
         let path = directory.join(service)?;
         if is_same_unit(path.as_str(), unit.as_str()) {
             break;
@@ -64,9 +76,25 @@ pub(crate) fn hiding(root: &Root, ours: &Ours) -> Result<Option<Conflict>, Failu
     Ok(None)
 }
 
+/// Returns the directories of units that there are once the bake is done, the first of most weight.
+pub(super) fn directories(root: &Root, ours: &Ours) -> Result<Vec<ImagePath>, Failure> {
+    let own = ours.paths();
+    let mut found = Vec::new();
+    for above in ABOVE.map(ImagePath::fixed) {
+        let names = if_safe(root.names(&above, |name| !name.starts_with('.')))?;
+        found.extend(names.iter().filter_map(|name| above.join(name).ok()));
+    }
+    let exists = |path: &&'static str| {
+        let path = ImagePath::fixed(path);
+        found.contains(&path) || own.iter().any(|(own, _)| own.is_below(&path))
+    };
+    let directories: Vec<&str> = DIRECTORIES.into_iter().filter(exists).collect();
+    files::searched(root, &directories)
+}
+
 /// Finds the mask of a unit that belongs to systemd itself.
 pub(super) fn masked(root: &Root, unit: &str) -> Result<Option<Conflict>, Failure> {
-    for directory in files::searched(root, &DIRECTORIES)? {
+    for directory in files::searched(root, &OF_MASKS)? {
         let path = directory.join(unit)?;
         if if_safe(root.has(&path))? {
             let help = format!("remove it, for example with systemctl --root=DIR unmask {unit}");

@@ -9,6 +9,7 @@ fn while_mounted(lab: &Lab, point: &str, words: &str) -> Run {
     let script = format!(
         "mkdir -p \"$ROOT{point}\" && mount -t tmpfs tmpfs \"$ROOT{point}\" && \
          for step in {words}; do case $step in verify) \"$0\" verify --root \"$ROOT\";; \
+         fstab) echo '/dev/sdb1 {point} ext4 nofail' > \"$ROOT/etc/fstab\";; \
          *) \"$0\" $step --root \"$ROOT\" --spec \"$SPEC\";; esac || exit; done"
     );
     let mut command = lab.wrapped(["unshare", "-m", "sh", "-c", &script, NODEBAKE]);
@@ -68,6 +69,7 @@ fn a_mount_beside_what_is_baked_is_not_noticed() {
          UUID=6 /opt ext4 noauto 0 0\n\
          /opt /opt none bind,ro 0 0\n\
          overlay /etc overlay lowerdir=/etc,upperdir=/x,workdir=/y 0 0\n\
+         overlay /etc overlay lowerdir=/sysroot/x:/sysroot/etc,upperdir=/sysroot/y,x-initrd.mount 0 0\n\
          proc /proc proc defaults 0 0\n",
     ));
 }
@@ -95,6 +97,8 @@ fn a_unit_on_a_mount_that_comes_after_systemd_is_refused() {
         let run = while_mounted(&lab, "/usr/local", words);
         run.exits(9).says("/etc/fstab:1").says("x-initrd.mount").says("containerd.service");
     }
+    let run = while_mounted(&Lab::new(), "/usr/local", "apply fstab verify");
+    run.exits(10).mentions("mounts            FAILED       /etc/fstab:1: mounts /usr/local only after");
     // The initrd mounts it, or nothing of the unit is on it.
     for (line, point) in [
         ("/dev/sdb1 /usr/local ext4 x-initrd.mount 0 2\n", "/usr/local"),
