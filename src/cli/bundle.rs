@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use crate::artifact::doubt;
 use crate::cli::input::{self, Input, UserInput};
 use crate::cli::lock::counted;
 use crate::cli::output::{Output, print};
@@ -20,8 +21,11 @@ pub(super) fn create_bundle(
 ) -> anyhow::Result<u8> {
     let file = Output::prepare(output)?;
     let UserInput { spec, lock, .. } = UserInput::load(input, progress)?;
+    spec.without_effect().iter().for_each(|told| progress.warn(told));
     let fetcher = input::fetcher(input, &spec, input::cache(input), progress)?;
     let gathered = pack::gather(&spec, &lock, &input::architectures(named, &spec, &lock)?, &fetcher)?;
+    let unused = gathered.iter().filter_map(|fetched| doubt::of_lock(&lock, &fetched.artifact));
+    unused.for_each(|told| progress.warn(&told));
     if spec.package().is_some() {
         progress.warn("packages are not in a bundle: give them by `containerd.package.repository.path`");
     }

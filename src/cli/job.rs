@@ -12,6 +12,7 @@ use crate::cli::input::{self, Input, UserInput};
 use crate::cli::spec::require_spec_for_baked;
 use crate::cli::time;
 use crate::progress::Progress;
+use crate::spec::Spec;
 
 /// Reads the job of `plan` and `apply`.
 pub(super) fn bake_job(bake: &BakeArguments, progress: &Progress) -> anyhow::Result<Job> {
@@ -33,11 +34,7 @@ pub(super) fn job(
     let today = time::today()?;
     expiry::warn_of_dates(&dates, &today, progress);
     spec.without_effect().iter().for_each(|told| progress.warn(told));
-    match build.static_build {
-        Static::Auto => {}
-        Static::Always => spec.choose_static(true),
-        Static::Never => spec.choose_static(false),
-    }
+    choose_build(&mut spec, build.static_build, progress);
     Ok(Job {
         fetcher: input::fetcher(input, &spec, cache, progress)?,
         spec,
@@ -50,4 +47,16 @@ pub(super) fn job(
         mtime: time::source_date_epoch()?.unwrap_or(0),
         today,
     })
+}
+
+/// Sets which build of the runtime is used, if the flag says it.
+fn choose_build(spec: &mut Spec, static_build: Static, progress: &Progress) {
+    if static_build != Static::Auto && (spec.package().is_some() || spec.runtime().is_none()) {
+        progress.warn("`--static` has no effect: containerd does not come from an archive");
+    }
+    match static_build {
+        Static::Auto => {}
+        Static::Always => spec.choose_static(true),
+        Static::Never => spec.choose_static(false),
+    }
 }

@@ -39,6 +39,14 @@ pub(crate) struct Modules {
     pub absent: Vec<ModuleName>,
 }
 
+/// What a map of modules says of one.
+enum Wish {
+    /// The module is loaded.
+    Load,
+    /// The module is not loaded.
+    TakeAway,
+}
+
 /// Parameters that are set at boot.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameters {
@@ -159,7 +167,7 @@ visit!(
         json_schema!({
             "type": ["array", "object", "null"],
             "items": name,
-            "additionalProperties": {"type": ["boolean", "null"]},
+            "additionalProperties": generator.subschema_for::<Wish>(),
             "examples": [["nf_conntrack"], {"br_netfilter": null}]
         })
     },
@@ -179,14 +187,38 @@ visit!(
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Modules, A::Error> {
             let (mut modules, mut added) = (Modules::default(), Vec::new());
-            while let Some((name, is_loaded)) = map.next_entry::<ModuleName, Option<bool>>()? {
-                match is_loaded {
-                    Some(true) => added.push(name),
-                    Some(false) | None => modules.take_away(name),
+            while let Some((name, wish)) = map.next_entry::<ModuleName, Wish>()? {
+                match wish {
+                    Wish::Load => added.push(name),
+                    Wish::TakeAway => modules.take_away(name),
                 }
             }
             modules.add(added);
             Ok(modules)
+        }
+    }
+);
+
+visit!(
+    Wish,
+    "`true` to load the module, or `null` to take it away",
+    |_| json_schema!({"type": ["boolean", "object", "null"], "maxProperties": 0}),
+    {
+        fn visit_bool<E: de::Error>(self, is_loaded: bool) -> Result<Wish, E> {
+            Ok(if is_loaded { Wish::Load } else { Wish::TakeAway })
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Wish, E> {
+            Ok(Wish::TakeAway)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wish, A::Error> {
+            match map.next_key::<String>()? {
+                Some(key) => {
+                    Err(de::Error::custom(format_args!("unknown field `{key}`, a module has no keys")))
+                }
+                None => Ok(Wish::Load),
+            }
         }
     }
 );
@@ -251,6 +283,7 @@ mod tests {
             ("{modules: [nf_conntrack]}", "overlay br_netfilter nf_conntrack"),
             ("{modules: [br-netfilter, overlay, ip_vs, ip_vs]}", "overlay br_netfilter ip_vs"),
             ("{modules: {br_netfilter: null, ip_vs: true}}", "overlay ip_vs"),
+            ("{modules: {br_netfilter: ~, ip_vs: {}}}", "overlay ip_vs"),
             ("{modules: {br-netfilter: false}}", "overlay"),
             ("{modules: null}", ""),
             ("null", ""),

@@ -77,7 +77,7 @@ fn is_absent() -> bool {
 }
 
 #[test]
-fn a_new_release_is_added_and_told() {
+fn w12_a_new_release_is_added_and_told() {
     if is_absent() {
         return;
     }
@@ -97,7 +97,7 @@ fn a_new_release_is_added_and_told() {
 }
 
 #[test]
-fn a_digest_that_has_changed_is_refused_and_nothing_is_written() {
+fn w12_a_digest_that_has_changed_is_refused_and_nothing_is_written() {
     if is_absent() {
         return;
     }
@@ -112,7 +112,7 @@ fn a_digest_that_has_changed_is_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn what_upstream_lacks_is_told_and_never_dropped() {
+fn w12_what_upstream_lacks_is_told_and_never_dropped() {
     if is_absent() {
         return;
     }
@@ -128,7 +128,7 @@ fn what_upstream_lacks_is_told_and_never_dropped() {
 }
 
 #[test]
-fn what_is_no_checksum_file_and_no_list_is_refused() {
+fn w12_what_is_no_checksum_file_and_no_list_is_refused() {
     if is_absent() {
         return;
     }
@@ -147,7 +147,7 @@ fn what_is_no_checksum_file_and_no_list_is_refused() {
 }
 
 #[test]
-fn a_server_is_read_as_a_folder_is() {
+fn w12_a_server_is_read_as_a_folder_is() {
     if is_absent() {
         return;
     }
@@ -167,7 +167,7 @@ fn read(folder: &Path, path: &str) -> Reply {
 }
 
 #[test]
-fn the_catalogue_is_written_as_the_script_writes_it() {
+fn w12_the_catalogue_is_written_as_the_script_writes_it() {
     if is_absent() {
         return;
     }

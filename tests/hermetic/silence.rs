@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::kit::upstream::publish;
-use crate::kit::{Lab, NODEBAKE, Run, assert_same, mode, run};
+use crate::kit::{CNI, Lab, NODEBAKE, Run, assert_same, mode, run, sha256};
 
 /// `nodebake WORDS` with the laboratory's root, in a folder of its own that has `files`.
 fn beside<const N: usize>(lab: &Lab, words: [&str; N], files: &[&str]) -> Run {
@@ -26,7 +26,7 @@ fn published(text: &str) -> Lab {
 // ---------------------------------------------------------------- no spec
 
 #[test]
-fn without_a_spec_a_root_that_was_baked_is_refused() {
+fn w13_without_a_spec_a_root_that_was_baked_is_refused() {
     let mut lab = Lab::new();
     lab.spec_also("registries: {docker.io: {mirrors: [{url: \"https://mirror.example\"}]}}\n");
     lab.apply().exits(0);
@@ -52,7 +52,7 @@ fn without_a_spec_a_root_that_was_baked_is_refused() {
 }
 
 #[test]
-fn without_a_spec_a_root_whose_first_bake_was_killed_is_refused() {
+fn w13_without_a_spec_a_root_whose_first_bake_was_killed_is_refused() {
     let lab = Lab::new();
     lab.apply().exits(0);
     let state = lab.path("var/lib/nodebake");
@@ -63,7 +63,7 @@ fn without_a_spec_a_root_whose_first_bake_was_killed_is_refused() {
 }
 
 #[test]
-fn without_a_spec_a_file_that_is_named_like_one_is_named() {
+fn w13_without_a_spec_a_file_that_is_named_like_one_is_named() {
     let lab = Lab::new();
     let root = lab.root.to_str().unwrap();
     for name in
@@ -80,7 +80,7 @@ fn without_a_spec_a_file_that_is_named_like_one_is_named() {
 }
 
 #[test]
-fn the_built_in_spec_is_named() {
+fn w13_the_built_in_spec_is_named() {
     let lab = Lab::new();
     let root = lab.root.to_str().unwrap();
     beside(&lab, ["plan", "--offline", "--root", root], &[]).exits(4).says("the built-in spec is used");
@@ -101,7 +101,7 @@ fn on_root(lab: &Lab, words: &[&str], with_spec: bool) -> Run {
 }
 
 #[test]
-fn a_root_of_another_architecture_than_the_specs_needs_foreign() {
+fn w13_a_root_of_another_architecture_than_the_specs_needs_foreign() {
     let lab = published("arch: arm64\n");
     let before = lab.tree();
     for words in [&["plan"][..], &["apply"], &["verify"]] {
@@ -118,7 +118,7 @@ fn a_root_of_another_architecture_than_the_specs_needs_foreign() {
 }
 
 #[test]
-fn a_root_of_the_specs_architecture_or_of_none_that_can_be_told_needs_no_foreign() {
+fn w13_a_root_of_the_specs_architecture_or_of_none_that_can_be_told_needs_no_foreign() {
     let lab = published("arch: x86_64\n");
     lab.apply().exits(0);
     lab.verify().exits(0);
@@ -131,7 +131,7 @@ fn a_root_of_the_specs_architecture_or_of_none_that_can_be_told_needs_no_foreign
 // ---------------------------------------------------------------- versions
 
 #[test]
-fn a_release_past_its_end_of_life_is_told_with_the_date() {
+fn w13_a_release_past_its_end_of_life_is_told_with_the_date() {
     for (version, day, told) in [
         ("2.1.9", None, "2.1 reached its end of life on 2026-07-03"),
         ("2.2.7", None, "2.2 reached its end of life on 2026-11-06"),
@@ -159,7 +159,7 @@ fn a_release_past_its_end_of_life_is_told_with_the_date() {
 }
 
 #[test]
-fn what_is_true_of_several_roots_is_told_once() {
+fn w13_what_is_true_of_several_roots_is_told_once() {
     let lab = published("components: {containerd: {version: 2.1.9}}\n");
     let other = lab.another_root("other");
     let both = lab.run(["plan", "--root", other.to_str().unwrap()], &lab.root);
@@ -167,7 +167,7 @@ fn what_is_true_of_several_roots_is_told_once() {
 }
 
 #[test]
-fn a_lock_that_is_not_used_is_told() {
+fn w13_a_lock_that_is_not_used_is_told() {
     let lab = published("components: {runc: {version: 1.3.5}}\n");
     let lock = lab.dir.join("nodebake.lock");
     let text = fs::read_to_string(&lock).unwrap();
@@ -190,7 +190,7 @@ fn a_lock_that_is_not_used_is_told() {
 }
 
 #[test]
-fn a_sandbox_image_that_the_release_cannot_run_is_refused() {
+fn w13_a_sandbox_image_that_the_release_cannot_run_is_refused() {
     let image = format!("registry.k8s.io/pause:3.10@sha256:{}", "0".repeat(64));
     let images = [
         format!("sandbox_image: \"{image}\""),
@@ -213,7 +213,7 @@ fn a_sandbox_image_that_the_release_cannot_run_is_refused() {
 // ---------------------------------------------------------------- keys and outputs
 
 #[test]
-fn a_key_without_effect_is_told() {
+fn w13_a_key_without_effect_is_told() {
     let lab = published("containerd: {package: {version: 1.7.24}}\nkernel: {modules: {ip_vs: null}}\n");
     for command in ["plan", "apply"] {
         let run = lab.run([command], &lab.root);
@@ -223,7 +223,7 @@ fn a_key_without_effect_is_told() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_told_before_anything_is_read() {
+fn w13_a_folder_that_cannot_be_written_is_told_before_anything_is_read() {
     let lab = published("arch: amd64\n");
     fs::write(lab.dir.join("file"), "").unwrap();
     let spec = lab.spec.to_str().unwrap();
@@ -242,7 +242,7 @@ fn a_folder_that_cannot_be_written_is_told_before_anything_is_read() {
 }
 
 #[test]
-fn a_folder_of_somebody_else_is_told_before_anything_is_read() {
+fn w13_a_folder_of_somebody_else_is_told_before_anything_is_read() {
     let lab = published("arch: amd64\n");
     fs::remove_file(lab.dir.join("nodebake.lock")).unwrap();
     mode(&lab.dir, 0o755);
@@ -251,4 +251,44 @@ fn a_folder_of_somebody_else_is_told_before_anything_is_read() {
     let run = run(lab.wrapped(nobody).args([NODEBAKE, "lock", "--spec", spec]));
     run.exits(7).says("permission denied").says("you can't write to the folder");
     assert!(!run.errors().contains("reading"), "{run}");
+}
+
+#[test]
+fn w13_a_build_that_is_not_chosen_is_told() {
+    let lab = published("components: {containerd: false}\n");
+    lab.run(["plan", "--static"], &lab.root).exits(0).says("warning: `--static` has no effect");
+    let spec = lab.spec.to_str().unwrap();
+    let output = lab.dir.join("bundle.tar");
+    let output = output.to_str().unwrap();
+    let create = |lab: &Lab| run(&mut lab.command(["bundle", "create", "--spec", spec, "--output", output]));
+    create(&lab).exits(0).says("packed 4 artifacts into");
+    let lock = lab.dir.join("nodebake.lock");
+    let text = fs::read_to_string(&lock).unwrap();
+    fs::write(&lock, text.replace("component: runc, version: 1.3.6", "component: runc, version: 1.3.5"))
+        .unwrap();
+    let pinned = fs::read(lab.artifacts.join("runc.amd64")).unwrap();
+    let yaml = format!(
+        "arch: amd64\nsource: ./artifacts\ncomponents: {{containerd: false, runc: {{version: 1.3.6, sha256: {}}}}}\n",
+        sha256(&pinned)
+    );
+    fs::write(&lab.spec, yaml).unwrap();
+    create(&lab).exits(0).says("has runc 1.3.5 (amd64), and 1.3.6 is wanted");
+}
+
+#[test]
+fn w13_what_is_pinned_is_counted() {
+    let lab = Lab::new();
+    fs::create_dir(lab.dir.join("packages")).unwrap();
+    for name in ["containerd.io.deb", "needed.deb"] {
+        fs::write(lab.dir.join("packages").join(name), name).unwrap();
+    }
+    let cni = sha256(&fs::read(lab.artifacts.join(CNI.file)).unwrap());
+    let yaml = format!(
+        "arch: amd64\nsource: ./artifacts\ncomponents: {{cni-plugins: {{version: {}, sha256: {cni}}}}}\n\
+         containerd: {{install: package, package: {{repository: {{path: packages}}}}}}\n",
+        CNI.version
+    );
+    fs::write(&lab.spec, yaml).unwrap();
+    let run = run(&mut lab.command(["lock", "--spec", lab.spec.to_str().unwrap()]));
+    run.exits(0).says("pinned 1 artifact and 2 package files in");
 }

@@ -34,7 +34,7 @@ fn a_repository_that_can_not_be_reached_is_exit_4() {
 /// A root that is pinned to a minor release, and a repository of major ones, as Docker's is.
 #[test]
 #[ignore = "needs tests/lab/prepare"]
-fn a_release_that_a_repository_does_not_have_is_told_with_its_variable() {
+fn w14_a_release_that_a_repository_does_not_have_is_told_with_its_variable() {
     let server = serve();
     let file = key("key.asc").display().to_string();
     let package = format!("repository: {{url: '{}/el/$releasever/rpm', key: '{file}'}}", server.url());

@@ -11,7 +11,7 @@ use crate::kit::{link, write};
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_parameter_that_a_later_file_sets_is_noticed() {
+fn w5_a_parameter_that_a_later_file_sets_is_noticed() {
     for (file, line) in [
         ("etc/sysctl.d/99-cis.conf", "net.ipv4.ip_forward = 0"),
         ("etc/sysctl.d/99-cis.conf", "net/ipv4/ip_forward=0"),
@@ -31,7 +31,7 @@ fn a_parameter_that_a_later_file_sets_is_noticed() {
 }
 
 #[test]
-fn a_parameter_that_is_ours_at_last_is_not_noticed() {
+fn w5_a_parameter_that_is_ours_at_last_is_not_noticed() {
     is_silent(&[
         ("etc/sysctl.d/10-early.conf", "net.ipv4.ip_forward = 0\nnet.ipv4.conf.all.forwarding = 0\n"),
         ("etc/sysctl.d/99-same.conf", "net/ipv4/ip_forward=1\n"),
@@ -48,14 +48,14 @@ fn a_parameter_that_is_ours_at_last_is_not_noticed() {
 
 /// systemd does not read /etc/sysctl.conf, but `sysctl --system` does.
 #[test]
-fn a_parameter_of_sysctl_conf_alone_is_told_and_no_finding() {
+fn w5_a_parameter_of_sysctl_conf_alone_is_told_and_no_finding() {
     let lab = with(&[("etc/sysctl.conf", "\nnet.ipv4.ip_forward=0\n")]);
     lab.apply().exits(0).says("/etc/sysctl.conf:2").says("sysctl --system");
     lab.verify().exits(0);
 }
 
 #[test]
-fn a_finding_has_its_line_in_json() {
+fn w5_a_finding_has_its_line_in_json() {
     let lab = with(&[("etc/sysctl.d/99-cis.conf", "\nnet.ipv4.ip_forward=0\n")]);
     lab.apply().exits(0);
     let finding = document(&lab)["findings"][0].clone();
@@ -64,7 +64,7 @@ fn a_finding_has_its_line_in_json() {
 }
 
 #[test]
-fn a_module_that_modprobe_does_not_load_is_noticed() {
+fn w5_a_module_that_modprobe_does_not_load_is_noticed() {
     for (file, line) in [
         ("etc/modprobe.d/overlay.conf", "install overlay /bin/false"),
         ("usr/lib/modprobe.d/cis.conf", "install overlay \\\n /usr/sbin/nologin"),
@@ -87,7 +87,7 @@ fn a_module_that_modprobe_does_not_load_is_noticed() {
 
 /// depmod writes modules.dep, the kernel's build modules.builtin.
 #[test]
-fn a_kernel_without_a_module_is_noticed() {
+fn w5_a_kernel_without_a_module_is_noticed() {
     const DEP: &str = "usr/lib/modules/6.1.0-1/modules.dep";
     const BUILTIN: &str = "usr/lib/modules/6.1.0-1/modules.builtin";
     let overlay = ("usr/lib/modules/6.1.0-1/kernel/fs/overlay.ko.xz", "");
@@ -110,7 +110,7 @@ fn a_kernel_without_a_module_is_noticed() {
 }
 
 #[test]
-fn a_mask_of_what_sets_the_kernel_up_is_noticed() {
+fn w5_a_mask_of_what_sets_the_kernel_up_is_noticed() {
     for unit in ["systemd-sysctl.service", "systemd-modules-load.service"] {
         let lab = with(&[(&format!("usr/lib/systemd/system/{unit}"), "[Service]\n")]);
         link("/dev/null", &lab.path(&format!("etc/systemd/system/{unit}")));
@@ -120,7 +120,7 @@ fn a_mask_of_what_sets_the_kernel_up_is_noticed() {
 
 /// Time and memory are those of every run of a test; see `kit::MEMORY`.
 #[test]
-fn hostile_files_of_the_kernel_take_no_time() {
+fn w5_hostile_files_of_the_kernel_take_no_time() {
     let lab = with(&[("etc/sysctl.d/99.conf", &"net.ipv4.conf.*?*?*?.forwarding = 1\n".repeat(20_000))]);
     fs::write(lab.path("etc/sysctl.d/a\u{1b}[2Jb.conf"), "net.ipv4.ip_forward=0\n").unwrap();
     lab.apply().exits(0).is_printable();
@@ -142,7 +142,7 @@ fn hostile_files_of_the_kernel_take_no_time() {
 
 /// Directories and files that no boot could read either.
 #[test]
-fn what_can_not_be_read_stops_neither_a_bake_nor_a_check() {
+fn w5_what_can_not_be_read_stops_neither_a_bake_nor_a_check() {
     let lab = with(&[("etc/modprobe.d", "a file\n"), ("usr/local/lib/systemd/x", ""), ("etc/fstab/x", "")]);
     link("loop", &lab.path("usr/lib/sysctl.d/loop"));
     link("loop", &lab.path("usr/lib/modules"));

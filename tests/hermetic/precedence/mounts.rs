@@ -21,7 +21,7 @@ fn fstab(text: &str) -> Lab {
 }
 
 #[test]
-fn a_mount_that_hides_what_is_baked_is_refused() {
+fn w7_a_mount_that_hides_what_is_baked_is_refused() {
     for (line, point) in [
         ("/dev/sdb1 /opt ext4 defaults 0 2", "/opt"),
         ("/dev/sdb1 /usr/local/ btrfs subvol=/@/usr/local,nofail 0 0", "/usr/local"),
@@ -46,7 +46,7 @@ fn a_mount_that_hides_what_is_baked_is_refused() {
 }
 
 #[test]
-fn verify_finds_a_mount_that_hides_what_is_baked() {
+fn w7_verify_finds_a_mount_that_hides_what_is_baked() {
     let lab = Lab::new();
     lab.apply().exits(0);
     write(&lab.path("etc/fstab"), b"\n/dev/sdb1 /opt ext4 defaults 0 2\n");
@@ -55,7 +55,7 @@ fn verify_finds_a_mount_that_hides_what_is_baked() {
 }
 
 #[test]
-fn a_mount_beside_what_is_baked_is_not_noticed() {
+fn w7_a_mount_beside_what_is_baked_is_not_noticed() {
     silent(&fstab(
         "LABEL=cloudimg-rootfs / ext4 discard,commit=30,errors=remount-ro 0 1\n\
          LABEL=BOOT /boot ext4 defaults 0 2\n\
@@ -76,7 +76,7 @@ fn a_mount_beside_what_is_baked_is_not_noticed() {
 
 /// A disk of its own for images, or for /var, is common.
 #[test]
-fn a_data_disk_is_told_and_no_finding() {
+fn w7_a_data_disk_is_told_and_no_finding() {
     for point in ["/var", "/var/lib", "/var/lib/containerd"] {
         let lab = fstab(&format!("UUID=1 {point} xfs defaults 0 0\n"));
         for run in [lab.plan(), lab.apply()] {
@@ -87,7 +87,7 @@ fn a_data_disk_is_told_and_no_finding() {
 }
 
 #[test]
-fn a_unit_on_a_mount_that_comes_after_systemd_is_refused() {
+fn w7_a_unit_on_a_mount_that_comes_after_systemd_is_refused() {
     if !works(["unshare", "-m", "true"]) {
         return skip("unshare -m does not work here");
     }
@@ -110,7 +110,7 @@ fn a_unit_on_a_mount_that_comes_after_systemd_is_refused() {
 }
 
 #[test]
-fn a_mount_unit_counts_if_something_wants_it() {
+fn w7_a_mount_unit_counts_if_something_wants_it() {
     let unit = ("etc/systemd/system/opt.mount", "[Mount]\nWhat=/dev/sdb1\nWhere=/opt\n");
     silent(&with(&[unit]));
     let lab = with(&[unit]);
@@ -125,7 +125,7 @@ fn a_mount_unit_counts_if_something_wants_it() {
 
 /// What a bake is refused for does not keep it from being taken back.
 #[test]
-fn remove_does_not_look_at_mounts() {
+fn w7_remove_does_not_look_at_mounts() {
     let lab = Lab::new();
     let before = lab.tree();
     lab.apply().exits(0);

@@ -14,7 +14,7 @@ fn with_drop_in(path: &str, lines: &str) -> Lab {
 }
 
 #[test]
-fn a_drop_in_that_starts_something_else_is_noticed() {
+fn w6_a_drop_in_that_starts_something_else_is_noticed() {
     for (lines, line, words) in [
         ("ExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/config.toml", 3, "not there"),
         ("ExecStart=\nExecStart=/usr/bin/sh -c containerd", 3, "in place of /usr/local/bin/containerd"),
@@ -40,7 +40,7 @@ fn a_drop_in_that_starts_something_else_is_noticed() {
 }
 
 #[test]
-fn a_drop_in_that_decides_over_ours_is_noticed_in_every_directory() {
+fn w6_a_drop_in_that_decides_over_ours_is_noticed_in_every_directory() {
     const PROXY: &str = "Environment=\"A=b\" \"HTTPS_PROXY=http://old.example:3128\"";
     for path in [
         "etc/systemd/system/containerd.service.d/http-proxy.conf",
@@ -62,7 +62,7 @@ fn a_drop_in_that_decides_over_ours_is_noticed_in_every_directory() {
 }
 
 #[test]
-fn a_drop_in_that_decides_nothing_of_ours_is_not_noticed() {
+fn w6_a_drop_in_that_decides_nothing_of_ours_is_not_noticed() {
     for (path, lines) in [
         (
             "etc/systemd/system/containerd.service.d/05-old.conf",
@@ -92,7 +92,7 @@ fn a_drop_in_that_decides_nothing_of_ours_is_not_noticed() {
 }
 
 #[test]
-fn a_unit_that_hides_ours_is_noticed_in_every_directory_before_it() {
+fn w6_a_unit_that_hides_ours_is_noticed_in_every_directory_before_it() {
     const SERVICE: &str = "containerd.service";
     for above in ["etc/systemd/system.control", "etc/systemd/system", "run/systemd/system"] {
         let path = format!("{above}/{SERVICE}");
@@ -112,7 +112,7 @@ fn a_unit_that_hides_ours_is_noticed_in_every_directory_before_it() {
 }
 
 #[test]
-fn hostile_drop_ins_take_no_time() {
+fn w6_hostile_drop_ins_take_no_time() {
     let lab = Lab::new();
     let large: String = (0..40_000).map(|n| format!("V{n}=x\n")).collect();
     write(&lab.path("etc/large"), large.as_bytes());
@@ -128,7 +128,7 @@ fn hostile_drop_ins_take_no_time() {
 
 /// On a node that has joined a cluster, the CNI add-on's file is right.
 #[test]
-fn a_network_that_is_there_is_told_and_no_finding() {
+fn w8_a_network_that_is_there_is_told_and_no_finding() {
     for name in ["87-podman-bridge.conflist", "10-x.conf", "00.json"] {
         let lab = with(&[(&format!("etc/cni/net.d/{name}"), "{}\n")]);
         for run in [lab.plan(), lab.apply()] {
@@ -140,7 +140,7 @@ fn a_network_that_is_there_is_told_and_no_finding() {
 }
 
 #[test]
-fn a_network_is_looked_for_where_the_configuration_says() {
+fn w8_a_network_is_looked_for_where_the_configuration_says() {
     let merge = "containerd: {config: {merge: \"[plugins.'io.containerd.cri.v1.runtime'.cni]\\nconf_dir = '/etc/net.d'\\n\"}}\n";
     let mut lab = with(&[("etc/net.d/10-x.conflist", "{}\n"), ("etc/cni/net.d/20-y.conflist", "{}\n")]);
     lab.spec_also(merge);
@@ -151,7 +151,7 @@ fn a_network_is_looked_for_where_the_configuration_says() {
 
 /// A root without the service has no use for its drop-ins and networks.
 #[test]
-fn without_the_service_only_what_is_there_is_judged() {
+fn w6_without_the_service_only_what_is_there_is_judged() {
     let lab = with(&[(OVERRIDE, "[Service]\nExecStart=/bin/false\n"), ("etc/cni/net.d/10-x.conf", "{}\n")]);
     let spec = std::fs::read_to_string(&lab.spec).unwrap();
     let without = |line: &str| match line.starts_with("  containerd:") {
