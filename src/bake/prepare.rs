@@ -7,7 +7,7 @@ use crate::artifact::Artifact;
 use crate::bake::abandon::{abandon, repeat};
 use crate::bake::job::{Job, Report};
 use crate::bake::root::{Bake, DecodedArtifacts, placed};
-use crate::bake::{conflicts, requests, versions, warnings};
+use crate::bake::{conflicts, read_back, versions, warnings};
 use crate::catalog;
 use crate::commit::SavedEdits;
 use crate::commit::diff::{self, Diff};
@@ -74,10 +74,8 @@ fn plan_root(
     }
     ensure_packages(job, bake)?;
     let plan = plan::plan(&job.spec, &inputs(job, bake, &members, printed.as_deref()))?;
-    requests::show(&job.spec, &plan, &job.fetcher.progress);
-    let runtime = job.spec.runtime().unwrap_or_default();
-    let version = plan.runtime_version.as_deref();
-    warnings.extend(version.into_iter().flat_map(|version| runtime.without_effect(&job.spec, version)));
+    read_back::show_requests(&job.spec, &plan, &job.fetcher.progress);
+    warnings.extend(read_back::warnings(&job.spec, &plan));
     let nothing = Receipt::new(&plan.arch, Vec::new());
     let receipt = bake.receipt.as_ref().unwrap_or(&nothing);
     let mut diff = diff::diff(&plan, receipt, &bake.found, bake.root)?;

@@ -123,6 +123,17 @@ impl SysctlName {
     }
 }
 
+/// Tells why the kernel refuses the value of a parameter that Kubernetes needs: these are numbers.
+fn refused_value(name: &SysctlName, Scalar(value): &Scalar) -> Option<String> {
+    let is_ours = PARAMETERS.iter().any(|ours| path_of(ours) == name.path());
+    (is_ours && value.parse::<i32>().is_err()).then(|| {
+        format!(
+            "`{}` of {name} is no number, and the kernel refuses it; expected 0 or 1",
+            value.escape_default()
+        )
+    })
+}
+
 /// Returns the path of a parameter. By sysctl.d(5), components are separated by the first of `.` and `/` in the name, and
 /// the other stands for what it is in a component.
 fn path_of(name: &str) -> String {
@@ -246,7 +257,11 @@ visit!(
                     let message = format_args!("duplicate key `{name}`: `{other}` is the same parameter");
                     return Err(de::Error::custom(message));
                 }
-                parameters.change(name, map.next_value()?);
+                let value: Option<Scalar> = map.next_value()?;
+                if let Some(why) = value.as_ref().and_then(|value| refused_value(&name, value)) {
+                    return Err(de::Error::custom(why));
+                }
+                parameters.change(name, value);
             }
             Ok(parameters)
         }

@@ -202,6 +202,21 @@ fn w10_a_key_in_another_releases_table_is_refused_with_the_right_one() {
     lab.apply().exits(0);
 }
 
+/// Nothing is run to find it, so that another architecture's root gets the same findings.
+#[test]
+fn w10_a_key_that_the_release_does_not_have_is_told_and_found() {
+    for (version, table, key) in [
+        ("2.1.9", "plugins.'io.containerd.cri.v1.runtime'", "enable_selinx"),
+        ("1.7.24", "plugins.'io.containerd.grpc.v1.cri'", "enable_selinx"),
+        ("2.3.4", "debug", "levle"),
+    ] {
+        let mut lab = lab_of(version);
+        lab.spec_also(&merge(&format!("[{table}]\n{key} = true\n")));
+        lab.apply().exits(0).says(key).says("has no effect");
+        lab.verify().exits(10).mentions(key);
+    }
+}
+
 // ---------------------------------------------------------------- W11: a CRI that does not load
 
 #[test]

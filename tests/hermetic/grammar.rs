@@ -180,6 +180,10 @@ fn w3_numbers_and_names_that_their_readers_refuse_are_refused() {
     }
     refused(&mut lab, "kernel: {sysctl: {vm.max_map_count: ''}}", &["empty"]);
     refused(&mut lab, "kernel: {sysctl: {vm..max: 1}}", &["vm..max"]);
+    for value in ["'yes'", "'1.0'", "'0x1'", "'1 0'"] {
+        refused(&mut lab, &format!("kernel: {{sysctl: {{net.ipv4.ip_forward: {value}}}}}"), &["number"]);
+        refused(&mut lab, &format!("kernel: {{sysctl: {{net/ipv4/ip_forward: {value}}}}}"), &["number"]);
+    }
     for image in ["https://x/y", "r.example/A"] {
         let mut command = lab.command(["verify", "--pull", image, "--root"]);
         crate::kit::run(command.arg(&lab.root)).exits(2).says("image's name");
