@@ -92,7 +92,7 @@ impl Mount {
         }
         let what = match files.len() + directories.len() {
             1 => format!("{first}"),
-            count => format!("{first} and {} more paths of the bake", count - 1),
+            count => format!("{first} and {} more of the bake", count - 1),
         };
         let (problem, help) = match self.is_volatile {
             true => (

@@ -234,7 +234,7 @@ impl ConfigFile<'_> {
             .and_then(Item::as_str)
             .filter(|name| !name.is_empty())?;
         let default = catalog::default_config("containerd", self.version, Arch::Amd64)?;
-        let built_in = default.get("plugins")?.get(&format!("{SNAPSHOTTER}{named}")).is_some();
+        let built_in = default.get("plugins")?.get(format!("{SNAPSHOTTER}{named}")).is_some();
         let is_added = self.at(&["proxy_plugins", named]).is_some();
         (!built_in && !is_added).then(|| {
             let why = format!(
