@@ -217,7 +217,7 @@ fn w4_an_authority_without_a_certificate_is_refused() {
         (broken.into_bytes(), "no certificate"),
         (other.into_bytes(), "no certificate"),
         (certificate.replace('\n', "\r").into_bytes(), "no certificate"),
-        (certificate[..certificate.len() / 2].as_bytes().to_vec(), "no certificate"),
+        (certificate.as_bytes()[..certificate.len() / 2].to_vec(), "no certificate"),
         (format!("junk {certificate}").into_bytes(), "no certificate"),
         (wide, "no certificate"),
         (der, "DER"),
