@@ -3,6 +3,9 @@
 //! `tests/lab/prepare` and `make dist`. `make test` runs what proves most; `make test-all` the other pairs of root and
 //! containerd, a first boot with presets, and `make boot`.
 
+use std::fs;
+
+use crate::kit::command::{expect, text};
 use crate::kit::guest::{
     Layer, PULLS, Report, assert_pulled, boot, boot_beside_registry, carry_cni_configuration, carry_nodebake,
     mirror,
@@ -52,6 +55,42 @@ fn s8_trixie_boots_ready_with_containerd_2_1_and_pulls_through_the_mirror() {
     assert_ready(&report);
     assert_pulled(Layer::MACHINE, &report, &requests);
     assert!(report.output("images").contains("docker.io/library/nginx:alpine"), "{report}");
+}
+
+/// What `verify` finds offline in other files of the root is what the boot does, and each finding names its file.
+#[test]
+#[ignore = "needs tests/lab/prepare"]
+fn w5_w6_w7_what_is_found_in_a_root_is_what_its_boot_does() {
+    let node = node("trixie-vm", "2.1", "");
+    let files = [
+        ("/etc/sysctl.d/99-cis.conf", "# required\nnet.ipv4.ip_forward = 0\n"),
+        ("/etc/modprobe.d/hardening.conf", "install br_netfilter /bin/false\n"),
+        (
+            "/etc/systemd/system/containerd.service.d/override.conf",
+            "[Service]\nExecStart=\nExecStart=/usr/bin/containerd --config /etc/containerd/config.toml\n",
+        ),
+        ("/etc/fstab", "tmpfs /opt/cni tmpfs defaults 0 0\n"),
+    ];
+    for (path, text) in files {
+        fs::create_dir_all(node.path(path).parent().unwrap()).unwrap();
+        let old = fs::read_to_string(node.path(path)).unwrap_or_default();
+        fs::write(node.path(path), format!("{old}{text}")).unwrap();
+    }
+    let verified = text(expect(10, node.nodebake("verify", &[])));
+    for (path, _) in files {
+        assert!(verified.contains(path), "{path} is not named\n{verified}");
+    }
+    let script = "
+        t forward sysctl -n net.ipv4.ip_forward
+        t modules lsmod
+        t active systemctl is-active containerd
+        t plugins ls /opt/cni
+    ";
+    let report = &boot(&node, Layer::MACHINE, &[], &[], script)[0];
+    assert_eq!(report.output("forward"), "0", "{report}");
+    assert!(!report.expect("modules", 0).contains("br_netfilter"), "{report}");
+    assert_ne!(report.output("active"), "active", "{report}");
+    assert_eq!(report.expect("plugins", 0), "", "{report}");
 }
 
 mod slow {
