@@ -5,8 +5,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::spec::network::{NoProxy, ProxyUrl};
 use crate::spec::package::Package;
+use crate::spec::proxy::{NoProxy, ProxyUrl};
 use crate::spec::scalar::{Directory, ImageText, Toml};
 use crate::spec::value::Limit;
 

@@ -9,6 +9,7 @@ mod effect;
 mod kernel;
 mod network;
 pub(crate) mod package;
+mod proxy;
 mod registry;
 mod runtime;
 mod scalar;

@@ -94,6 +94,17 @@ fn table_in<'a>(table: &'a mut Table, name: &str) -> Option<&'a mut Table> {
     Some(table)
 }
 
+/// Returns what is at `path` below an item. Readers in Go take a key's name in any case, if there is none in its own.
+pub(crate) fn find<'a>(item: &'a Item, path: &[&str]) -> Option<&'a Item> {
+    path.iter().try_fold(item, |item, name| {
+        let in_any_case = || {
+            let mut entries = item.as_table_like()?.iter();
+            entries.find_map(|(key, item)| key.eq_ignore_ascii_case(name).then_some(item))
+        };
+        item.get(name).or_else(in_any_case)
+    })
+}
+
 /// Adds to `lost` the keys of `written` that `effective` lacks or has with another value.
 pub(crate) fn compare(written: &Item, effective: &Item, key: &str, lost: &mut Vec<String>) {
     let Some(table) = written.as_table_like() else {

@@ -39,8 +39,8 @@ impl Settings {
     /// Reads a config.toml of version 2, 3 or 4: each key where the version has it.
     pub(crate) fn of_file(document: &Item) -> Settings {
         let at = |path: &[&str]| -> Option<&Item> {
-            let plugins = document.get("plugins")?;
-            let in_plugin = |id| path.iter().try_fold(plugins.get(id)?, |item, key| item.get(*key));
+            let plugins = toml::find(document, &["plugins"])?;
+            let in_plugin = |id| toml::find(plugins.get(id)?, path);
             [IMAGES, RUNTIME, CRI].into_iter().find_map(in_plugin)
         };
         let text = |path: &[&str]| at(path).and_then(Item::as_str).map(str::to_owned);
@@ -103,8 +103,7 @@ impl Settings {
 
 /// Returns the text at `path`; none where it is empty.
 fn text_at(document: &Item, path: &[&str]) -> Option<String> {
-    let item = path.iter().try_fold(document, |item, key| item.get(key))?;
-    item.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+    toml::find(document, path)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// Tells what is wrong with a package's own config.toml for a Kubernetes node, in words that follow its name.

@@ -6,6 +6,8 @@
 //! `ValidateRuntimeConfig` and `ValidateServerConfig` in internal/cri/config/config.go of 2.0.11 to 2.3.4; `ValidateV2` in
 //! services/server/config/config.go.
 
+mod runtimes;
+
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::arch::Arch;
@@ -72,7 +74,7 @@ struct ConfigFile<'a> {
 impl ConfigFile<'_> {
     /// Returns what is at `path`.
     fn at(&self, path: &[&str]) -> Option<&Item> {
-        path.iter().try_fold(self.document.as_item(), |item, key| item.get(key))
+        toml::find(self.document.as_item(), path)
     }
 
     /// Returns what the CRI has at `path`: in the table of `id`, or in the one table of 1.x, which 2.x takes over too.
@@ -100,7 +102,7 @@ impl ConfigFile<'_> {
     /// Finds plugins that are switched off or named as only version 1 has it.
     fn plugins(&self) -> Vec<Problem> {
         let ids = |key: &str| {
-            self.document.get(key).and_then(Item::as_array).into_iter().flatten().filter_map(Value::as_str)
+            self.at(&[key]).and_then(Item::as_array).into_iter().flatten().filter_map(Value::as_str)
         };
         let is_cri = |id: &&str| [CRI, IMAGES, RUNTIME, "cri"].contains(id);
         let disabled = ids("disabled_plugins").find(is_cri).map(|id| {
@@ -166,64 +168,6 @@ impl ConfigFile<'_> {
             )],
             false => Vec::new(),
         }
-    }
-
-    /// Finds runtimes that the CRI does not take.
-    fn runtimes(&self) -> Vec<Problem> {
-        let table = |key: &str| self.in_cri(RUNTIME, &["containerd", key]).and_then(Item::as_table_like);
-        let default = self.in_cri(RUNTIME, &["containerd", "default_runtime_name"]).and_then(Item::as_str);
-        // containerd's own default has runc, which a file adds to.
-        let is_known =
-            |name: &str| name == "runc" || table("runtimes").is_some_and(|all| all.contains_key(name));
-        let replaced =
-            table("default_runtime").is_some_and(|table| !table.is_empty()) && !self.release.is_2();
-        let mut problems = Vec::new();
-        if let Some(name) = default.filter(|name| !is_known(name) && !replaced) {
-            let why = format!(
-                "`default_runtime_name` is `{}`, and there is no such runtime: the CRI is not loaded",
-                printable(name)
-            );
-            problems.push(problem(why, "add its table below containerd.runtimes, or name another"));
-        }
-        let all = table("runtimes").into_iter().flat_map(|all| all.iter());
-        problems.extend(all.filter_map(|(name, item)| self.runtime(name, item.as_table_like()?)));
-        let old = ["systemd_cgroup", "no_pivot"].into_iter().filter(|_| !self.release.is_2());
-        let on = old.filter(|key| self.in_cri(RUNTIME, &[key]).and_then(Item::as_bool) == Some(true));
-        problems.extend(on.map(|key| {
-            let why = format!(
-                "`{key}` is of the runtime io.containerd.runtime.v1.linux alone, and the CRI is not loaded"
-            );
-            problem(why, "set `SystemdCgroup` or `NoPivotRoot` in the runtime's `options`")
-        }));
-        problems
-    }
-
-    /// Finds what is wrong with one runtime.
-    fn runtime(&self, name: &str, table: &dyn TableLike) -> Option<Problem> {
-        let is_on = |key: &str| table.get(key).and_then(Item::as_bool) == Some(true);
-        let text = |key: &str| table.get(key).and_then(Item::as_str).filter(|text| !text.is_empty());
-        let of_linux = ["runtime_engine", "runtime_root"].into_iter();
-        let old = of_linux
-            .filter(|key| !self.release.is_2() && text(key).is_some())
-            .find(|_| text("runtime_type") != Some("io.containerd.runtime.v1.linux"));
-        let name = printable(name);
-        if let Some(key) = old {
-            let why =
-                format!("runtime `{name}`: `{key}` is of another type of runtime, and the CRI is not loaded");
-            return Some(problem(why, "set `BinaryName` or `Root` in the runtime's `options`"));
-        }
-        if self.release.is_1_7()
-            && is_on("privileged_without_host_devices_all_devices_allowed")
-            && !is_on("privileged_without_host_devices")
-        {
-            let why = format!(
-                "runtime `{name}`: `privileged_without_host_devices_all_devices_allowed` needs `privileged_without_host_devices`"
-            );
-            return Some(problem(why, "set both to true"));
-        }
-        let io = text("io_type").filter(|io| self.release.is_2() && !["streaming", "fifo"].contains(io))?;
-        let why = format!("runtime `{name}`: `io_type` is `{}`, and the CRI is not loaded", printable(io));
-        Some(problem(why, "set it to `fifo` or `streaming`"))
     }
 
     /// Finds a snapshotter that is neither built in nor added in the file.
@@ -377,6 +321,7 @@ mod tests {
             "debug.uid = 1000",
             "[plugins.'io.containerd.server.v1.grpc']\ngid = 65534",
             "[plugins.'io.containerd.server.v1.ttrpc']\nuid = 1",
+            "[GRPC]\nUid = 1",
         ] {
             assert!(found("2.3.4", text)[0].contains("root on the node"), "{text}");
         }
