@@ -16,6 +16,7 @@ use crate::arch::Arch;
 use crate::error::{Failure, Kind};
 use crate::format::sysctl::Parameters;
 use crate::format::{fstab, modprobe, unit};
+use crate::format::{go_duration, go_url, image_name, pem};
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::plan::{crictl, kernel};
@@ -231,5 +232,13 @@ proptest! {
         prop_assert!(unit::words(&text).iter().all(|word| text.len() >= word.len()));
         let point = unit::mount_point(&format!("{text}.mount"));
         prop_assert!(point.is_some_and(|point| point.starts_with('/')));
+    }
+
+    /// Checks that the readers in Go's manner end for any text.
+    #[test]
+    fn s5_any_text_is_read_as_go_does(text in r"([a-z0-9]{0,4}|[:/@?#%.\[\]-]|://|%[0-9a-f]{2}|\PC|[\x00-\x1f]){0,12}") {
+        let _ = (go_url::parse(&text), go_duration::parse(&text), image_name::parse(&text));
+        let lines = format!("-----BEGIN {text}-----\n{text}\nAAAA\n-----END {text}-----\n{text}\n-----BEGIN ");
+        prop_assert!(pem::blocks(lines.as_bytes()).len() <= 2);
     }
 }
