@@ -361,8 +361,10 @@ fn start_that_fails_says_why_with_the_services_own_words() {
         let text = spec("2.1", &broken(merge)).replace(lab().to_str().unwrap(), "/lab");
         fs::write(node.path(&format!("/etc/nodebake/{name}.yaml")), text).unwrap();
     };
-    raw("ends", "[grpc]\\naddress = 5\\n");
-    raw("no-cri", "[plugins.'io.containerd.cri.v1.runtime'.containerd]\\ndefault_runtime_name = 'none'\\n");
+    // What only containerd knows to be wrong: a name of its own, and a file that is not there.
+    raw("ends", "[timeouts]\\nname = 5\\n");
+    let runc = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc";
+    raw("no-cri", &format!("[{runc}]\\nbase_runtime_spec = '/etc/containerd/missing.json'\\n"));
     guest_spec(&node, "good", "2.1", "");
     let report = boot_once(
         &node,
@@ -384,12 +386,12 @@ fn start_that_fails_says_why_with_the_services_own_words() {
         "{report}"
     );
     assert!(
-        ends.contains("log: ") && ends.contains("GRPCConfig.Address") && !ends.contains("level=info"),
+        ends.contains("log: ") && ends.contains("cannot decode TOML integer") && !ends.contains("level=info"),
         "{report}"
     );
     assert!(ends.contains("help: ") && ends.contains("journalctl -u containerd"), "{report}");
     let no_cri = report.expect("no-cri", 9);
-    assert!(no_cri.contains("waiting for the CRI: the CRI plugin is not loaded"), "{report}");
+    assert!(no_cri.contains("log: ") && no_cri.contains("missing.json"), "{report}");
     assert!(report.expect("json", 9).contains("\"exit_code\": 9"), "{report}");
     report.expect("good", 0);
     assert!(report.expect("chroot", 9).contains("systemd does not run here"), "{report}");
