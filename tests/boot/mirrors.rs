@@ -36,7 +36,7 @@ const CASES: [Case; 10] = [
     case("strict-ipv6.example", "{strict: true, mirrors: [{url: 'http://[::1]:9'}]}", false, false),
     case(
         "strict-headers.example",
-        "{strict: true, mirrors: [{url: 'http://127.0.0.1:15080', headers: {X-A.b: 'a \"b\" \\ c'}}]}",
+        "{strict: true, mirrors: [{url: 'http://127.0.0.1:15080', headers: {X-A.b: 'a \"b\" \\ c', X-Q: 'it''s \"q\"'}}]}",
         true,
         false,
     ),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use toml_edit::{Item, Key, RawString, Table, TableLike, Value};
 
-use crate::format::toml::table_in;
+use crate::format::toml::{has_three_quotes, string, table_in};
 
 /// Merges `fragment` into `table`: tables key by key, however they are spelled; a value replaces one of its own type.
 /// A new key keeps its comments and its spelling, as far as TOML 1.0 has it.
@@ -53,21 +53,24 @@ fn is_of_a_line(key: &Key) -> bool {
     (before.is_empty() || before.contains('\n')) && !key.display_repr().contains('\\')
 }
 
-/// Returns a value as readers of TOML 1.0 know it: containerd's do not know what 1.1 has added.
+/// Returns a value as readers of TOML 1.0 know it: containerd's do not know what 1.1 has added. A string of several lines
+/// is written in one.
 fn common(value: Value) -> Value {
     let behind = value.decor().suffix().and_then(RawString::as_str).unwrap_or_default();
     if is_newer(&value) || behind.trim().is_empty() != behind.is_empty() { plain(&value) } else { value }
 }
 
-/// Returns whether TOML 1.0 may not have a value's spelling: escapes such as `\\e`, and in braces line breaks and a comma
-/// at the end.
+/// Returns whether one of containerd's readers may not have a value's spelling: escapes such as `\\e`, strings of several
+/// lines, and in braces line breaks and a comma at the end.
 fn is_newer(value: &Value) -> bool {
     match value {
-        Value::String(_) => value.to_string().contains('\\'),
+        Value::String(_) => value.to_string().contains('\\') || has_three_quotes(&value.to_string()),
         Value::Array(array) => array.iter().any(is_newer),
-        Value::InlineTable(_) => {
+        Value::InlineTable(table) => {
             let text: String = value.to_string().split(' ').collect();
-            text.contains(['\n', '\\']) || text.contains(",}")
+            text.contains(['\n', '\\'])
+                || text.contains(",}")
+                || table.iter().any(|(_, value)| is_newer(value))
         }
         Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => false,
     }
@@ -76,7 +79,7 @@ fn is_newer(value: &Value) -> bool {
 /// Returns a value without its spelling.
 fn plain(value: &Value) -> Value {
     match value {
-        Value::String(text) => Value::from(text.value().as_str()),
+        Value::String(text) => string(text.value()),
         Value::Integer(number) => Value::from(*number.value()),
         Value::Float(number) => Value::from(*number.value()),
         Value::Boolean(on) => Value::from(*on.value()),
@@ -289,6 +292,14 @@ mod tests {
     fn s11_what_is_new_in_toml_1_1_is_written_as_1_0_has_it() {
         let text = merged("n = {\n\"a\\x41\" = \"\\e\",\n}\nm = [\"\\e\"]\nl = \"\\x41\"").unwrap();
         let new = "n = { aA = \"\\u001B\" }\nm = [\"\\u001B\"]\nl = \"A\"\n";
+        assert!(text.contains(new), "{text}");
+    }
+
+    /// go-toml 1 takes no quote before the three at the end.
+    #[test]
+    fn a_string_of_several_lines_is_written_in_one() {
+        let text = merged("n = '''a\"b''''\nm = [\"\"\"\nb\"\"\"\"]\nl = { k = \"\"\"'\"\"\"\" }").unwrap();
+        let new = "n = \"a\\\"b'\"\nm = ['b\"']\nl = { k = \"'\\\"\" }\n";
         assert!(text.contains(new), "{text}");
     }
 

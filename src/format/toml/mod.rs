@@ -18,7 +18,32 @@ const MOST_PARTS: usize = 10_000;
 
 /// Makes an array of one string.
 pub(crate) fn list(only: &str) -> Value {
-    Value::Array(Array::from_iter([only]))
+    Value::Array(Array::from_iter([string(only)]))
+}
+
+/// Makes a string that every reader takes: go-toml 1 of containerd 1.x takes no quote before the three at the end of a
+/// string of several lines, which `toml_edit` makes of one with quotes of both kinds.
+pub(crate) fn string(text: &str) -> Value {
+    let value = Value::from(text);
+    let written = value.to_string();
+    if !has_three_quotes(&written) {
+        return value;
+    }
+    let escaped: String = text
+        .chars()
+        .map(|c| match c {
+            '"' | '\\' => format!("\\{c}"),
+            c if c.is_ascii_control() => format!("\\u{:04X}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect();
+    format!("\"{escaped}\"").parse().unwrap_or(value)
+}
+
+/// Returns whether a value, as it is written, is a string of several lines.
+fn has_three_quotes(written: &str) -> bool {
+    let written = written.trim_start();
+    written.starts_with("\"\"\"") || written.starts_with("'''")
 }
 
 /// Parses a document; `what` names it in messages, which do not show the line: it can hold a secret.

@@ -8,7 +8,7 @@ use toml_edit::{DocumentMut, Item, Value, value};
 
 use crate::catalog;
 use crate::error::{Failure, Kind};
-use crate::format::toml::{list, merge, parse, set};
+use crate::format::toml::{list, merge, parse, set, string};
 use crate::node::Want;
 use crate::printable::printable;
 use crate::runtime::containerd::keys::{Misplaced, misplaced};
@@ -91,18 +91,18 @@ fn keys(config: &Config, release: Release, cni_bin: &str) -> Vec<(Vec<&'static s
     if release.is_2() {
         // On 1.x a drop-in replaces the whole table of a plugin that it names (containerd#5837).
         settings.push((vec!["imports"], list(DROP_INS)));
-        settings.push((vec!["plugins", images, "pinned_images", "sandbox"], sandbox.into()));
+        settings.push((vec!["plugins", images, "pinned_images", "sandbox"], string(sandbox)));
     } else {
-        settings.push((vec!["plugins", images, "sandbox_image"], sandbox.into()));
+        settings.push((vec!["plugins", images, "sandbox_image"], string(sandbox)));
     }
-    settings.push((vec!["plugins", images, "registry", "config_path"], registries.into()));
+    settings.push((vec!["plugins", images, "registry", "config_path"], string(registries)));
     let runc = ["plugins", runtime, "containerd", "runtimes", "runc"];
     settings.push(([&runc[..], &["runtime_type"]].concat(), "io.containerd.runc.v2".into()));
     settings.push(([&runc[..], &["options", "SystemdCgroup"]].concat(), config.systemd_cgroup.into()));
     if release.is_2_1() {
         settings.push((vec!["plugins", runtime, "cni", "bin_dirs"], list(cni_bin)));
     } else {
-        settings.push((vec!["plugins", runtime, "cni", "bin_dir"], cni_bin.into()));
+        settings.push((vec!["plugins", runtime, "cni", "bin_dir"], string(cni_bin)));
     }
     settings.push((vec!["plugins", runtime, "cni", "conf_dir"], CNI_CONF.into()));
     settings

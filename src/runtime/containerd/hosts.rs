@@ -11,6 +11,7 @@ use semver::Version;
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
+use crate::format::toml::string;
 use crate::node::{Content, Want};
 use crate::path::ImagePath;
 use crate::printable::printable;
@@ -147,7 +148,7 @@ fn hosts(registry: &Registry, directory: &ImagePath) -> Result<String, Failure> 
         _ => (registry.mirrors.as_slice(), None),
     };
     if let Some(url) = server.map(|mirror| &mirror.url).or(registry.server.as_ref()) {
-        document.insert("server", value(&**url));
+        document.insert("server", value(string(url)));
     }
     if let Some(mirror) = server {
         describe(document.as_table_mut(), mirror, directory)?;
@@ -182,12 +183,12 @@ fn describe(table: &mut Table, mirror: &Mirror, directory: &ImagePath) -> Result
         table.insert("client", value(client));
     }
     if let Some(timeout) = &mirror.dial_timeout {
-        table.insert("dial_timeout", value(&**timeout));
+        table.insert("dial_timeout", value(string(timeout)));
     }
     if !mirror.headers.is_empty() {
         let mut headers = Table::new();
         for (name, text) in &mirror.headers {
-            headers.insert(name, value(&**text));
+            headers.insert(name, value(string(text)));
         }
         table.insert("header", Item::Table(headers));
     }
@@ -195,11 +196,11 @@ fn describe(table: &mut Table, mirror: &Mirror, directory: &ImagePath) -> Result
 }
 
 fn authorities(files: &Files, directory: &ImagePath) -> Result<Option<Value>, Failure> {
-    let paths: Vec<String> = files.0.iter().map(|path| named(directory, path)).collect::<Result<_, _>>()?;
+    let paths: Vec<Value> = files.0.iter().map(|path| named(directory, path)).collect::<Result<_, _>>()?;
     Ok(match paths.as_slice() {
         [] => None,
-        [only] => Some(only.into()),
-        several => Some(Value::Array(several.iter().collect())),
+        [only] => Some(only.clone()),
+        several => Some(Value::Array(several.iter().cloned().collect())),
     })
 }
 
@@ -216,8 +217,8 @@ fn clients(clients: &Clients, directory: &ImagePath) -> Result<Option<Value>, Fa
 }
 
 /// Returns the absolute path in the image. containerd resolves relative paths, too, but people search for these.
-fn named(directory: &ImagePath, path: &Path) -> Result<String, Failure> {
-    beside(directory, path).map(|path| path.to_string())
+fn named(directory: &ImagePath, path: &Path) -> Result<Value, Failure> {
+    beside(directory, path).map(|path| string(&path.to_string()))
 }
 
 #[cfg(test)]
@@ -306,6 +307,20 @@ mod tests {
             [0o600, 0o600, 0o600, 0o644]
         );
         insta::assert_snapshot!("hosts_secret", files["/etc/containerd/certs.d/_default/hosts.toml"].1);
+    }
+
+    /// go-toml 1 does not read a string of several lines that ends in a quote.
+    #[test]
+    fn a_value_with_both_quotes_stands_on_one_line() {
+        let files = written(
+            r#"registries: {r.example: {mirrors: [{url: "https://m.example", headers: {X-A: "it's \"q\"", X-B: "\\ '"}, ca: "a'\""}]}}"#,
+        );
+        let text = &files["/etc/containerd/certs.d/r.example/hosts.toml"].1;
+        for line in
+            [r#"X-A = "it's \"q\"""#, r#"X-B = "\\ '""#, r#"ca = "/etc/containerd/certs.d/r.example/a'\"""#]
+        {
+            assert!(text.lines().any(|written| written == line), "{line}\n{text}");
+        }
     }
 
     #[test]
