@@ -5,6 +5,7 @@
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -14,6 +15,12 @@ use crate::format::go_url::{self, GoUrl};
 use crate::format::image_name::{self, DOCKER_HUB, DOCKER_SITES};
 use crate::redacted::redacted;
 use crate::spec::scalar::checked_text;
+
+/// Longest part of a host's name (RFC 1035, 2.3.4).
+const LONGEST_PART: usize = 63;
+
+/// Longest name of a host.
+const LONGEST_NAME: usize = 253;
 
 /// Headers that Go's HTTP client does not send as they are given (`reqWriteExcludeHeader` in net/http/request.go).
 const NOT_SENT: [&str; 4] = ["host", "content-length", "transfer-encoding", "trailer"];
@@ -57,6 +64,11 @@ fn mirror_url(text: &str) -> Result<String, String> {
     if !text.contains("://") {
         return Err(format!("`{shown}` has no scheme; expected a URL such as https://{shown}"));
     }
+    if has_schemes(text) {
+        return Err(format!(
+            "`{shown}` has more than one scheme; expected one, such as https://harbor.example"
+        ));
+    }
     let GoUrl { scheme, host, port, path, has_query, has_fragment, .. } =
         go_url::parse(text).map_err(|why| format!("`{shown}` is not a URL: {why}"))?;
     if !matches!(&*scheme, "http" | "https") {
@@ -73,14 +85,34 @@ fn mirror_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{}{port}{path}", host.to_ascii_lowercase()))
 }
 
+/// Returns whether a URL has another one behind its scheme, whose scheme would be the host.
+pub(super) fn has_schemes(text: &str) -> bool {
+    text.matches("://").count() > 1
+}
+
 /// Tells why no server can be at a host.
 pub(super) fn unreachable_host(host: &str, port: Option<&str>) -> Option<&'static str> {
-    match port.map(str::parse::<u16>) {
-        _ if host.is_empty() => Some("it has no host"),
-        _ if !host.is_ascii() => Some("its host is not in ASCII: write the name that begins with xn--"),
-        Some(Err(_) | Ok(0)) => Some("its port is not between 1 and 65535"),
-        _ => None,
+    let has_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let name = host.strip_suffix('.').unwrap_or(host);
+    match () {
+        () if host.is_empty() => Some("it has no host"),
+        () if !host.is_ascii() => Some("its host is not in ASCII: write the name that begins with xn--"),
+        () if !has_port => Some("its port is not between 1 and 65535"),
+        () if host.starts_with('[') => None,
+        () if name.split('.').any(|part| part.is_empty() || part.len() > LONGEST_PART) => {
+            Some("a part of its host's name is empty or too long")
+        }
+        () if name.len() > LONGEST_NAME => Some("its host's name is too long"),
+        () if is_broken_address(name) => Some("its host is no IPv4 address, and no name ends in a number"),
+        () => None,
     }
+}
+
+/// Returns whether a host ends in a number, as an address does, and is none.
+pub(super) fn is_broken_address(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with(|c: char| c.is_ascii_digit()) && !last.contains(char::is_alphabetic);
+    is_number && host.parse::<Ipv4Addr>().is_err()
 }
 
 /// Returns the path as containerd cleans it, without a slash at the end. containerd decodes a path and parses the URL
@@ -170,6 +202,8 @@ mod tests {
             ("https://m.example/", "https://m.example"),
             ("https://m.example//a///b/", "https://m.example/a/b"),
             ("http://[::1]:15081", "http://[::1]:15081"),
+            ("https://10.0.0.1:5000", "https://10.0.0.1:5000"),
+            ("https://m-1_a.example.", "https://m-1_a.example."),
             ("https://m.example/a_b-c~d+e,f(g)=h/münchen", "https://m.example/a_b-c~d+e,f(g)=h/münchen"),
         ] {
             assert_eq!(&*MirrorUrl::try_from(text.to_owned()).unwrap(), written);
@@ -195,6 +229,13 @@ mod tests {
             "https://m?x",
             "https://m#x",
             "https://a b",
+            "https://https://m.example",
+            "https://m..example",
+            "https://.m.example",
+            "https://10.0.0.256",
+            "https://10.0.0",
+            &format!("https://{}.example", "a".repeat(64)),
+            &format!("https://{}example", "a.".repeat(130)),
         ] {
             refused::<MirrorUrl>(text);
         }

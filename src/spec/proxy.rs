@@ -5,7 +5,7 @@
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use serde::de::Deserializer;
 
 use crate::format::go_url;
 use crate::redacted::redacted;
-use crate::spec::network::unreachable_host;
+use crate::spec::network::{has_schemes, is_broken_address, unreachable_host};
 use crate::spec::scalar::checked_text;
 
 /// Schemes of a proxy that Go's HTTP client speaks (`dialConn` in net/http/transport.go).
@@ -64,6 +64,7 @@ fn unreadable_proxy(text: &str) -> Option<&'static str> {
             Some("its scheme is none of http, https, socks5 and socks5h")
         }
         () if url.has_query || url.has_fragment => Some("a `?` or `#` ends its host"),
+        () if has_schemes(text) => Some("it has more than one scheme"),
         () => unreachable_host(url.host, url.port),
     }
 }
@@ -82,7 +83,6 @@ fn unmatched(entry: &str) -> Option<&'static str> {
                 && bits.parse().is_ok_and(|bits: u8| bits <= most)
         })
     };
-    let host = entry.strip_prefix("*.").unwrap_or(entry);
     match () {
         () if entry == "*" || is_network(entry) || entry.parse::<IpAddr>().is_ok() => None,
         () if entry.contains(char::is_whitespace) || entry.contains(';') => {
@@ -91,8 +91,30 @@ fn unmatched(entry: &str) -> Option<&'static str> {
         () if entry.contains("://") => Some("it is a URL; expected a host, a domain or a network"),
         () if entry.contains('@') => Some("it names a user"),
         () if entry.contains('/') => Some("it is no network such as 10.0.0.0/8"),
-        () if host.contains('*') => Some("a `*` stands alone or before a dot at the begin"),
-        () if host.starts_with(':') => Some("a host is missing before the port"),
+        () => unmatched_host(entry),
+    }
+}
+
+/// Tells why a host or a domain, and a port where it has one, matches no host.
+fn unmatched_host(entry: &str) -> Option<&'static str> {
+    let (host, port) = entry.rsplit_once(':').map_or((entry, None), |(host, port)| (host, Some(port)));
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let domain = host.strip_prefix('*').filter(|domain| domain.starts_with('.')).unwrap_or(host);
+    let domain = domain.strip_prefix('.').unwrap_or(domain);
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') || !c.is_ascii();
+    match () {
+        () if entry.ends_with(']') => Some("an IPv6 address without a port stands without brackets"),
+        () if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) => {
+            Some("its port is not between 1 and 65535")
+        }
+        () if address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) => None,
+        () if host.is_empty() => Some("a host is missing before the port"),
+        () if domain.contains('*') => Some("a `*` stands alone or before a dot at the begin"),
+        () if !domain.chars().all(is_of_name) => Some("it has a character that no host has"),
+        () if domain.split('.').any(str::is_empty) => {
+            Some("a part of its name is empty, or a dot stands at its end")
+        }
+        () if is_broken_address(domain) => Some("it is no IPv4 address, and no name ends in a number"),
         () => None,
     }
 }
@@ -131,6 +153,9 @@ mod tests {
             "http://p.example:x",
             "",
             "u:p%@p.example:3128",
+            "http://http://p.example:3128",
+            "http://10.0.0.300:3128",
+            "http://p..example:3128",
         ] {
             assert!(!refused::<ProxyUrl>(text).contains("ss@"), "{text}");
         }
@@ -138,7 +163,7 @@ mod tests {
 
     #[test]
     fn no_proxy_has_entries_that_match() {
-        let all = "localhost, 127.0.0.1,.svc,*.example.com,10.0.0.0/8,fd00::/8,[fd00::1]:443,host:80,*,";
+        let all = "localhost, 127.0.0.1,.svc,*.example.com,10.0.0.0/8,fd00::/8,[fd00::1]:443,fd00::1,host:80,10.0.0.1:443,*.svc:443,a_b,münchen.example,*,";
         assert!(NoProxy::try_from(all.to_owned()).is_ok());
         for text in [
             "a b",
@@ -151,6 +176,26 @@ mod tests {
             ":80",
             "a\nb",
             "u:p@a",
+            "[fd00::1]",
+            "fd00::1:x",
+            "fe80::1%eth0",
+            "a:b:80",
+            "a:x",
+            "a:0",
+            "a:99999",
+            "\"a\"",
+            "'a'",
+            "<local>",
+            "$no_proxy",
+            "a..b",
+            "*.",
+            ".",
+            "..a",
+            "cluster.local.",
+            "10.0.0.256",
+            "192.168.",
+            "10.0",
+            "10.0.0.1-9",
         ] {
             refused::<NoProxy>(text);
         }
