@@ -47,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Result<GoUrl<'_>, &'static str> {
         let first = rest.split('/').next().unwrap_or_default();
         return match scheme.is_empty() && first.contains(':') {
             true => Err("its first part has a colon and no scheme stands before it"),
-            false => Ok(url),
+            false => unescaped(if scheme.is_empty() { rest } else { "" }).map(|_| url),
         };
     }
     if let Some(behind) = rest.strip_prefix("//").filter(|_| !scheme.is_empty() || !rest.starts_with("///")) {
@@ -217,6 +217,7 @@ mod tests {
             "http://u:p#x@m",
             "http://u:p/x@m",
             "http://m#%z",
+            "a%zz",
         ] {
             assert!(parse(text).is_err(), "{text}: {:?}", parse(text));
         }

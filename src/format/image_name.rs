@@ -16,6 +16,9 @@ pub(crate) const DOCKER_SITES: [&str; 6] =
 /// Longest name without tag and digest.
 const LONGEST: usize = 255;
 
+/// Length of an image's ID, which is no name.
+const LENGTH_OF_ID: usize = 64;
+
 /// Parts of an image's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ImageName<'a> {
@@ -43,6 +46,9 @@ pub(crate) fn parse(text: &str) -> Result<ImageName<'_>, &'static str> {
     };
     if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err("its tag has a character that no tag has");
+    }
+    if text.len() == LENGTH_OF_ID && text.bytes().all(is_hexadecimal) {
+        return Err("it is an image's ID");
     }
     let (registry, repository) = split_registry(name);
     if !is_registry(registry) {
@@ -83,7 +89,8 @@ pub(crate) fn is_registry(text: &str) -> bool {
 /// Returns whether `text` is a host's name, or an IPv6 address in brackets.
 fn is_host(text: &str) -> bool {
     if let Some(address) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        return address.parse::<std::net::Ipv6Addr>().is_ok();
+        // An address that ends as one of IPv4 has dots, which no name of an image has in brackets.
+        return !address.contains('.') && address.parse::<std::net::Ipv6Addr>().is_ok();
     }
     let is_component = |part: &str| {
         !part.is_empty()
@@ -120,8 +127,11 @@ fn is_digest(text: &str) -> bool {
         Some(("sha512", digits)) => (digits, 128),
         _ => return false,
     };
-    length.0.len() == length.1
-        && length.0.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    length.0.len() == length.1 && length.0.bytes().all(is_hexadecimal)
+}
+
+fn is_hexadecimal(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
 #[cfg(test)]
@@ -147,6 +157,7 @@ mod tests {
         let text = format!("r.example/a__b--c.d_e:v1.0_x@{digest}");
         let name = parse(&text).unwrap();
         assert_eq!((name.tag, name.digest), (Some("v1.0_x"), Some(digest.as_str())));
+        assert!(parse(&format!("{}:tag", "0".repeat(64))).is_ok());
     }
 
     #[test]
@@ -169,6 +180,8 @@ mod tests {
             "r.example/a@sha256:abc",
             "r.example/a@",
             "r.example/a:.b",
+            "[::ffff:1.2.3.4]/a",
+            &"a".repeat(64),
         ] {
             assert!(parse(image).is_err(), "{image}");
         }
