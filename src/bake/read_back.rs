@@ -14,6 +14,9 @@ pub(super) fn warnings(spec: &Spec, plan: &Plan) -> Vec<String> {
     let runtime = spec.runtime().unwrap_or_default();
     let Some(version) = plan.runtime_version.as_deref() else { return Vec::new() };
     let mut warnings = runtime.without_effect(spec, version);
+    if spec.containerd.config.merge.is_empty() {
+        return warnings;
+    }
     let config = text(plan, &ImagePath::fixed(runtime.facts().config)).unwrap_or_default();
     let unread = runtime.unread_keys(version, &config).unwrap_or_default();
     warnings.extend(unread.iter().map(|key| {

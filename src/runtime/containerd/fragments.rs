@@ -21,7 +21,9 @@ pub(crate) fn fragment_problems(
     fragments: &[String],
     promises: Promises,
 ) -> Vec<(usize, Problem)> {
-    let Ok(mut whole) = toml::document(text) else { return Vec::new() };
+    let Some(mut whole) = toml::document(text).ok().filter(|_| !fragments.is_empty()) else {
+        return Vec::new();
+    };
     let judged = |document: &DocumentMut| {
         let mut found = problems(document, version);
         found.extend(broken(&Settings::of_file(document.as_item()), promises));

@@ -159,13 +159,14 @@ mod tests {
     use crate::node::{Content, Want};
     use crate::runtime::RuntimeInputs;
     use crate::runtime::containerd::config::config;
+    use crate::runtime::containerd::validate::problems;
     use crate::spec::{Base, Config, Containerd, Spec};
 
     /// A release of each default configuration.
-    const RELEASES: [&str; 25] = [
+    const RELEASES: [&str; 27] = [
         "1.6.0", "1.6.9", "1.6.24", "1.6.29", "1.6.39", "1.7.0", "1.7.1", "1.7.4", "1.7.10", "1.7.14",
         "1.7.16", "1.7.26", "1.7.34", "2.0.0", "2.0.7", "2.0.11", "2.1.0", "2.1.4", "2.1.9", "2.2.0",
-        "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4",
+        "2.2.1", "2.2.2", "2.2.7", "2.3.0", "2.3.4", "2.3.5", "2.4.1",
     ];
 
     /// Version 2 with a key of streaming.
@@ -201,6 +202,7 @@ mod tests {
                 let Want::File { content: Content::Text(text), .. } = file else { panic!("{file:?}") };
                 let text = String::from_utf8(text).unwrap();
                 assert_eq!(unread(version, &text), Vec::<String>::new(), "{version}: {text}");
+                assert_eq!(problems(&text.parse().unwrap(), version), [], "{version}: {text}");
             }
         }
     }
