@@ -302,9 +302,9 @@ fn s5_strings_of_the_spec_and_the_lock_never_reach_a_terminal_raw() {
         "containerd: {proxy: {http: \"http://EVIL\"}}\n",
         "registries: {\"EVIL\": {mirrors: []}}\n",
         "registries: {\"host/../EVIL\": {server: \"https://host\"}}\n",
-        "registries: {a: {mirrors: [{url: \"https://host/EVIL\"}]}}\n",
-        "registries: {a: {mirrors: [{url: \"https://host\", ca: \"EVIL.pem\"}]}}\n",
-        "registries: {a: {mirrors: [{url: \"https://host\", headers: {\"EVIL\": \"EVIL\"}}]}}\n",
+        "registries: {a.example: {mirrors: [{url: \"https://host/EVIL\"}]}}\n",
+        "registries: {a.example: {mirrors: [{url: \"https://host\", ca: \"EVIL.pem\"}]}}\n",
+        "registries: {a.example: {mirrors: [{url: \"https://host\", headers: {\"EVIL\": \"EVIL\"}}]}}\n",
         "kernel: {modules: [\"EVIL\"]}\n",
         "kernel: {sysctl: {\"net.EVIL\": \"EVIL\"}}\n",
     ] {
@@ -528,7 +528,7 @@ fn s3_an_endless_spec_lock_or_certificate_ends() {
     with_spec(&lab, &["plan"]).exits(3).says("nodebake.lock").within(Duration::from_secs(5));
     fs::remove_file(lab.dir.join("nodebake.lock")).unwrap();
     link(endless, &lab.dir.join("ca.pem"));
-    let ca = "registries: {a: {mirrors: [{url: 'https://m.example', ca: ca.pem}]}}\n";
+    let ca = "registries: {a.example: {mirrors: [{url: 'https://m.example', ca: ca.pem}]}}\n";
     write(&lab.spec, format!("{good}{ca}").as_bytes());
     with_spec(&lab, &["plan"]).exits(3).says("ca.pem").within(Duration::from_secs(5));
 }
