@@ -16,8 +16,10 @@ pub(super) mod promises;
 mod release;
 mod sandbox;
 pub(super) mod settings;
+mod types;
 mod unit;
 pub(super) mod validate;
+mod values;
 
 use crate::error::Failure;
 use crate::node::{Shape, Want};

@@ -12,8 +12,10 @@ use toml_edit::{DocumentMut, Item, TableLike, Value};
 
 use crate::arch::Arch;
 use crate::catalog;
-use crate::format::{go_duration, toml};
+use crate::format::go_duration;
 use crate::printable::printable;
+use crate::runtime::containerd::types::{unread_table, wrong_types};
+use crate::runtime::containerd::values::wrong_values;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
 
 /// Tables of the sockets of versions 2 and 3, and the plugins of version 4.
@@ -49,7 +51,9 @@ pub(crate) fn problems(document: &DocumentMut, version: &str) -> Vec<Problem> {
     problems.extend(file.runtimes());
     problems.extend(file.snapshotter());
     problems.extend(file.durations());
-    problems.extend(file.types());
+    problems.extend(wrong_types(document, version, release));
+    problems.extend(wrong_values(document, version, release));
+    problems.extend(unread_table(document, release));
     problems
 }
 
@@ -60,7 +64,7 @@ fn is_empty(item: &Item) -> bool {
     table || array || item.as_str().is_some_and(str::is_empty)
 }
 
-fn problem(why: impl Into<String>, help: impl Into<String>) -> Problem {
+pub(super) fn problem(why: impl Into<String>, help: impl Into<String>) -> Problem {
     Problem { why: why.into(), help: help.into() }
 }
 
@@ -189,20 +193,6 @@ impl ConfigFile<'_> {
         })
     }
 
-    /// Finds keys whose value is of another type than the default configuration's: containerd does not start with them.
-    fn types(&self) -> Vec<Problem> {
-        let Some(default) = catalog::default_config("containerd", self.version, Arch::Amd64) else {
-            return Vec::new();
-        };
-        let of = |document: &DocumentMut| document.get("version").and_then(Item::as_integer);
-        if of(self.document) != of(&default) {
-            return Vec::new();
-        }
-        let mut wrong = Vec::new();
-        compare_types(self.document.as_table(), default.as_table(), &mut Vec::new(), &mut wrong);
-        wrong
-    }
-
     /// Finds durations that Go does not parse.
     fn durations(&self) -> Vec<Problem> {
         let keys = [
@@ -217,32 +207,6 @@ impl ConfigFile<'_> {
             go_duration::parse(text).is_none().then(|| problem(why, "write for example 5m0s"))
         });
         wrong.collect()
-    }
-}
-
-/// Adds to `wrong` the keys of `written` that `default` has with a value of another type.
-fn compare_types<'a>(
-    written: &'a dyn TableLike,
-    default: &dyn TableLike,
-    path: &mut Vec<&'a str>,
-    wrong: &mut Vec<Problem>,
-) {
-    for (name, item) in written.iter() {
-        let Some(known) = default.get(name) else { continue };
-        path.push(name);
-        let (is, needed) = (toml::kind(item), toml::kind(known));
-        match (item.as_table_like(), known.as_table_like()) {
-            (Some(written), Some(known)) => compare_types(written, known, path, wrong),
-            _ if is == needed => {}
-            _ => {
-                let why = format!(
-                    "`{}` is {is}, and {needed} is needed: containerd does not start",
-                    printable(&path.join("."))
-                );
-                wrong.push(problem(why, "write the value as `containerd config default` has it"));
-            }
-        }
-        path.pop();
     }
 }
 
@@ -294,22 +258,6 @@ mod tests {
             let found = found(version, &format!("version = 2\n[plugins.'{table}']\n{keys}\n"));
             assert_eq!(found.len(), 1, "{version} {keys}: {found:?}");
             assert!(found[0].contains(word), "{found:?}");
-        }
-    }
-
-    #[test]
-    fn values_have_the_types_of_the_default_configuration() {
-        for (version, text) in [
-            ("2.1.9", "version = 3\noom_score = '1'"),
-            ("1.7.24", "version = 2\n[plugins.'io.containerd.grpc.v1.cri']\nenable_selinux = 'true'"),
-            ("2.3.4", "version = 4\nimports = 'x'"),
-        ] {
-            assert!(found(version, text)[0].contains("is needed"), "{text}");
-        }
-        for version in ["1.6.39", "1.7.34", "2.0.11", "2.1.9", "2.2.7", "2.3.4"] {
-            let default =
-                crate::catalog::default_config("containerd", version, crate::arch::Arch::Amd64).unwrap();
-            assert_eq!(found(version, &default.to_string()), [""; 0], "{version}");
         }
     }
 
