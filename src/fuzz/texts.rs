@@ -160,12 +160,14 @@ fn quoted(value: &str) -> String {
     format!("\"{}\"", value.chars().map(escape).collect::<String>())
 }
 
-/// Returns the value as it is kept: a URL without a slash at its end, a file's base name.
+/// Returns the value as it is kept: a URL without slashes that its path does not need, a file's base name.
 fn kept(yaml: &str, value: &str) -> String {
     let file = Path::new(value).file_name().map(|name| name.to_string_lossy().into_owned());
     match yaml {
         _ if yaml.contains("url: VALUE") || yaml.contains("server:") => {
-            value.trim_end_matches('/').to_owned()
+            let (scheme, rest) = value.split_once("://").unwrap_or(("", value));
+            let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty()).collect();
+            format!("{scheme}://{}", parts.join("/"))
         }
         _ if yaml.contains("ca:") || yaml.contains("client:") => file.unwrap_or_default(),
         _ => value.to_owned(),
