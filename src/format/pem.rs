@@ -81,13 +81,17 @@ fn block(bytes: &[u8]) -> Option<(Block, usize)> {
     Some((Block { label: String::from_utf8_lossy(label).into_owned(), has_headers, bytes }, behind))
 }
 
-/// Returns the line at `at` without spaces at its end, and where the next one begins.
+/// Returns the line at `at` without its end, and spaces and tabs before it, and where the next one begins.
 fn line(bytes: &[u8], at: usize) -> (&[u8], usize) {
     let rest = &bytes[at..];
-    match memchr::memchr(b'\n', rest) {
-        Some(length) => (rest[..length].trim_ascii_end(), at + length + 1),
-        None => (rest.trim_ascii_end(), bytes.len()),
+    let (mut line, next) = match memchr::memchr(b'\n', rest) {
+        Some(length) => (rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]), at + length + 1),
+        None => (rest, bytes.len()),
+    };
+    while let [before @ .., b' ' | b'\t'] = line {
+        line = before;
     }
+    (line, next)
 }
 
 #[cfg(test)]

@@ -9,15 +9,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::error::{Failure, Kind};
 use crate::format::pem::{self, BYTE_ORDER_MARK, Block};
 use crate::printable::printable;
 use crate::secret;
+use crate::spec::key_pair::{mismatch, unread};
 use crate::spec::{CertificateFile, Spec};
 
 /// When a certificate of a file is valid.
@@ -89,7 +87,17 @@ fn chain(path: &Path, bytes: &[u8]) -> Result<Vec<(Vec<u8>, Dates)>, Refusal> {
             "has a key and no certificate".to_owned(),
             "a pair is a list in the list, the certificate first: client: [[client.crt, client.key]]",
         )),
-        false => certificates(path, bytes),
+        false => {
+            let found = certificates(path, bytes)?;
+            let first = pem::blocks(bytes).into_iter().find(|block| block.label == "CERTIFICATE");
+            match first.is_some_and(|block| block.bytes == found[0].0) {
+                true => Ok(found),
+                false => Err((
+                    "has a first certificate that containerd can't parse".to_owned(),
+                    "the first certificate must be the client's own, before its authorities'",
+                )),
+            }
+        }
     }
 }
 
@@ -102,13 +110,18 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<(Vec<u8>, Dates)>, Refu
             "take the mark away: sed -i '1s/^\\xEF\\xBB\\xBF//' FILE",
         ));
     }
-    let found: Vec<_> = pem::blocks(bytes)
-        .into_iter()
-        .filter(|block| block.label == "CERTIFICATE" && !block.has_headers)
-        .filter_map(|block| dates(path, &block.bytes).map(|dates| (block.bytes, dates)))
+    let mut blocks = pem::blocks(bytes);
+    blocks.retain(|block| block.label == "CERTIFICATE" && !block.has_headers);
+    let found: Vec<_> = blocks
+        .iter()
+        .filter_map(|block| dates(path, &block.bytes).map(|dates| (block.bytes.clone(), dates)))
         .collect();
     if !found.is_empty() {
         return Ok(found);
+    }
+    let broken = blocks.iter().find_map(|block| unread(&X509Certificate::from_der(&block.bytes).ok()?.1));
+    if let Some(why) = broken {
+        return Err((why.to_owned(), "have the authority issue another: containerd reads it as Go does"));
     }
     Err(match X509Certificate::from_der(bytes).is_ok() {
         true => (
@@ -122,9 +135,12 @@ fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<(Vec<u8>, Dates)>, Refu
     })
 }
 
-/// Returns the dates of a certificate in DER; none if it is none.
+/// Returns the dates of a certificate in DER; none if Go does not take it for one.
 fn dates(path: &Path, der: &[u8]) -> Option<Dates> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    if !rest.is_empty() || unread(&certificate).is_some() {
+        return None;
+    }
     let validity = certificate.validity();
     Some(Dates {
         path: path.to_owned(),
@@ -154,11 +170,11 @@ fn check_key(chain: &[(Vec<u8>, Dates)], bytes: &[u8], is_pair: bool) -> Result<
             "give it without a passphrase, as PKCS #8: openssl pkcs8 -topk8 -nocrypt -in FILE",
         ));
     }
-    match goes_with(chain, key) {
-        true => Ok(()),
-        false => Err((
-            "has a key that does not go with the certificate".to_owned(),
-            "the first certificate of the file must be the client's own, before its authorities'",
+    match chain.first().and_then(|(der, _)| mismatch(der, &key.bytes)) {
+        None => Ok(()),
+        Some(why) => Err((
+            why.to_owned(),
+            "the first certificate must be the client's own, before its authorities', and its key RSA, ECDSA (P-256, P-384, P-521) or Ed25519",
         )),
     }
 }
@@ -166,13 +182,4 @@ fn check_key(chain: &[(Vec<u8>, Dates)], bytes: &[u8], is_pair: bool) -> Result<
 /// Returns whether Go takes a block for a key.
 fn is_key(block: &Block) -> bool {
     block.label == "PRIVATE KEY" || block.label.ends_with(" PRIVATE KEY")
-}
-
-/// Returns whether a key is that of the first certificate; true where it is of a kind that only Go knows.
-fn goes_with(chain: &[(Vec<u8>, Dates)], key: &Block) -> bool {
-    let Ok(key) = PrivateKeyDer::try_from(key.bytes.as_slice()) else { return true };
-    let Ok(key) = rustls::crypto::ring::sign::any_supported_type(&key) else { return true };
-    let first = chain.first().map(|(der, _)| CertificateDer::from(der.clone()));
-    let checked = CertifiedKey::new(first.into_iter().collect(), key).keys_match();
-    !matches!(checked, Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)))
 }

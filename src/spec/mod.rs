@@ -7,6 +7,7 @@ mod certificate;
 mod containerd;
 mod effect;
 mod kernel;
+mod key_pair;
 mod network;
 pub(crate) mod package;
 mod proxy;
