@@ -119,6 +119,8 @@ fn certificates(item: &Item, named: &mut Vec<String>) {
     for (key, item) in table.iter() {
         match key {
             "ca" | "client" => strings(item.as_value(), named),
+            // A header can have one of these names.
+            "header" => {}
             _ => certificates(item, named),
         }
     }

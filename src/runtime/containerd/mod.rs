@@ -16,6 +16,7 @@ pub(super) mod promises;
 mod release;
 mod sandbox;
 pub(super) mod settings;
+mod streaming;
 mod types;
 mod unit;
 pub(super) mod validate;

@@ -13,21 +13,23 @@ use crate::printable::printable;
 use crate::runtime::containerd::Release;
 use crate::runtime::containerd::validate::{Problem, problem};
 
-/// A proxy plugin with every key, which no default configuration has (`ProxyPlugin` in
-/// cmd/containerd/server/config/config.go).
-const PROXY_PLUGIN: &str = "type = ''\naddress = ''\nplatform = ''\nexports = {}\ncapabilities = []\n";
+/// Tables that no default configuration has an entry of, each with every key of one (`ProxyPlugin` in
+/// cmd/containerd/server/config/config.go, `Registry` in internal/cri/config/config.go).
+const SAMPLES: &str = "\
+tables = {}
+proxy_plugins = {type = '', address = '', platform = '', exports = {}, capabilities = []}
+headers = ['']
+mirrors = {endpoint = ['']}
+auths = {username = '', password = '', auth = '', identitytoken = ''}
+configs.auth = {username = '', password = '', auth = '', identitytoken = ''}
+configs.tls = {insecure_skip_verify = false, ca_file = '', cert_file = '', key_file = ''}
+";
 
 /// Finds keys whose value is of another type than the default configuration's, and dates, which no key has.
 pub(super) fn wrong_types(document: &DocumentMut, version: &str, release: Release) -> Vec<Problem> {
-    let mut comparison = Comparison { release, wrong: Vec::new() };
+    let samples = toml::document(SAMPLES).unwrap_or_default();
+    let mut comparison = Comparison { release, samples: samples.as_item(), wrong: Vec::new() };
     comparison.dates(document.as_table(), &mut Vec::new());
-    let proxy = toml::document(PROXY_PLUGIN).unwrap_or_default();
-    let proxies = document.get("proxy_plugins").and_then(Item::as_table_like);
-    for (name, item) in proxies.into_iter().flat_map(|proxies| proxies.iter()) {
-        if let Some(table) = item.as_table_like() {
-            comparison.table(table, proxy.as_table(), &mut vec!["proxy_plugins", name]);
-        }
-    }
     let of = |document: &DocumentMut| document.get("version").and_then(Item::as_integer);
     if let Some(default) = catalog::default_config("containerd", version, Arch::Amd64)
         && of(document) == of(&default)
@@ -56,20 +58,21 @@ fn with_bracket(table: &Table) -> Option<&str> {
 }
 
 /// Comparison of a configuration with the default one.
-struct Comparison {
+struct Comparison<'a> {
     release: Release,
+    samples: &'a Item,
     wrong: Vec<Problem>,
 }
 
-impl Comparison {
+impl Comparison<'_> {
     /// Compares the keys of `written` with those of `default`, which are at `path`.
     fn table<'a>(&mut self, written: &'a dyn TableLike, default: &dyn TableLike, path: &mut Vec<&'a str>) {
         for (name, item) in written.iter() {
-            let own = default.get(name);
+            let (own, samples) = (default.get(name), self.samples);
             // The options of a runtime are those of its shim.
             let is_free =
                 name == "options" && matches!(path[..], [.., "runtimes", runtime] if runtime != "runc");
-            let Some(known) = own.or_else(|| alike(default, path)).filter(|_| !is_free) else {
+            let Some(known) = own.or_else(|| alike(samples, default, path, name)).filter(|_| !is_free) else {
                 continue;
             };
             path.push(name);
@@ -118,9 +121,14 @@ impl Comparison {
     }
 }
 
-/// Returns what stands for every key of the table `default` at `path`; none where each key is another.
-fn alike<'a>(default: &'a dyn TableLike, path: &[&str]) -> Option<&'a Item> {
+/// Returns what stands for the key `name` of the table `default` at `path`, which does not have it; none where each key
+/// is another.
+fn alike<'a>(samples: &'a Item, default: &'a dyn TableLike, path: &[&str], name: &str) -> Option<&'a Item> {
     match path {
+        [] if name == "proxy_plugins" => samples.get("tables"),
+        [.., "registry"] if samples.get(name).is_some() => samples.get("tables"),
+        ["proxy_plugins"] => samples.get("proxy_plugins"),
+        [.., "registry", kind @ ("headers" | "mirrors" | "auths" | "configs")] => samples.get(kind),
         [.., "containerd", "runtimes"] => default.get("runc"),
         ["timeouts" | "stream_processors"] => default.iter().next().map(|(_, item)| item),
         _ => None,
@@ -169,6 +177,11 @@ mod tests {
             ("2.1.9", format!("version = 3\n{runtime}.containerd.runtimes.kata]\npod_annotations = 'x'")),
             ("2.1.9", format!("version = 3\n{runtime}.cni]\nbin_dirs = ['/a', 1]")),
             ("2.1.9", "version = 3\n[proxy_plugins.x]\naddress = 1".to_owned()),
+            (
+                "2.1.9",
+                "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry.headers]\nX-A = 'b'".to_owned(),
+            ),
+            ("1.7.24", format!("version = 2\n{cri}.registry.configs.r.auth]\nusername = 1")),
             ("2.1.9", "version = 3\n[stream_processors.x]\naccepts = 'a'".to_owned()),
             ("2.1.9", "version = 3\n[timeouts]\nx = 5".to_owned()),
             ("2.3.4", "version = 4\nimports = 'x'".to_owned()),

@@ -23,6 +23,9 @@ const CHOICES: [(&[&str], &[&str]); 3] = [
     (&["plugins", "io.containerd.metadata.v1.bolt", "content_sharing_policy"], &["shared", "isolated"]),
 ];
 
+/// Sockets for debugging, which are a path or an address of TCP.
+const DEBUG: [&[&str]; 2] = [&["debug", "address"], &["plugins", "io.containerd.server.v1.debug", "address"]];
+
 /// Addresses of TCP sockets.
 const ENDPOINTS: [&[&str]; 4] = [
     &["metrics", "address"],
@@ -114,14 +117,16 @@ impl ConfigFile<'_> {
                 port.parse::<u16>().is_ok() && (has_brackets || !host.contains(':'))
             })
         };
-        let wrong = ENDPOINTS.iter().filter_map(|path| {
-            let text = self.text(path).filter(|text| !text.is_empty() && !is_endpoint(text))?;
+        let wrong = ENDPOINTS.iter().chain(&DEBUG).filter_map(|path| {
+            let is_path = |text: &str| text.starts_with('/') && DEBUG.contains(path);
+            let is_wrong = |text: &&str| !text.is_empty() && !is_path(text) && !is_endpoint(text);
+            let text = self.text(path).filter(is_wrong)?;
             let why = format!(
                 "`{}` is `{}`, which is no host and port: containerd does not start",
                 path.join("."),
                 printable(text)
             );
-            Some(problem(why, "write for example 127.0.0.1:1338"))
+            Some(problem(why, "write for example 127.0.0.1:1338; that of `debug` can be a path"))
         });
         wrong.collect()
     }
@@ -251,6 +256,7 @@ mod tests {
             ("2.1.9", "[plugins.'io.containerd.metadata.v1.bolt']\ncontent_sharing_policy = 'x'", "policy"),
             ("2.1.9", "[metrics]\naddress = 'nope'", "metrics.address"),
             ("2.1.9", "[grpc]\ntcp_address = '::1'", "tcp_address"),
+            ("1.6.20", "[debug]\naddress = 'run/debug.sock'", "debug.address"),
             ("2.3.4", "[plugins.'io.containerd.server.v1.metrics']\naddress = ':x'", "metrics"),
             ("2.1.9", "root = '/run/containerd'", "one directory"),
             ("2.1.9", "root = ''", "empty"),
@@ -271,7 +277,10 @@ mod tests {
     #[test]
     fn values_with_which_daemons_start_are_no_problem() {
         for (version, text) in [
-            ("2.1.9", "root = '/data'\nstate = '/run/x'\n[debug]\nlevel = 'warn'\nformat = 'json'"),
+            (
+                "2.1.9",
+                "root = '/data'\nstate = '/run/x'\n[debug]\naddress = '/run/debug.sock'\nlevel = 'warn'\nformat = 'json'",
+            ),
             ("2.1.9", "[metrics]\naddress = '127.0.0.1:1338'\n[grpc]\ntcp_address = '[::1]:0'"),
             ("2.1.9", "[metrics]\naddress = ':1338'\n[timeouts]\nx = '1m30s'"),
             ("1.7.24", "[proxy_plugins.x]\ntype = 'io.containerd.snapshotter.v1'\naddress = '/x'"),

@@ -14,6 +14,7 @@ use crate::arch::Arch;
 use crate::catalog;
 use crate::format::go_duration;
 use crate::printable::printable;
+use crate::runtime::containerd::streaming::streaming_problems;
 use crate::runtime::containerd::types::{unread_table, wrong_types};
 use crate::runtime::containerd::values::wrong_values;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
@@ -54,6 +55,7 @@ pub(crate) fn problems(document: &DocumentMut, version: &str) -> Vec<Problem> {
     problems.extend(wrong_types(document, version, release));
     problems.extend(wrong_values(document, version, release));
     problems.extend(unread_table(document, release));
+    problems.extend(streaming_problems(document));
     problems
 }
 
