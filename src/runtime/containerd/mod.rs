@@ -16,11 +16,8 @@ pub(super) mod promises;
 mod release;
 mod sandbox;
 pub(super) mod settings;
-mod streaming;
-mod types;
 mod unit;
 pub(super) mod validate;
-mod values;
 
 use crate::error::Failure;
 use crate::node::{Shape, Want};

@@ -343,7 +343,7 @@ fn x5_a_kill_leaves_no_process_and_no_mount() {
         wait_until("the hostile program to run", || {
             let is_seen = comms().contains(&name);
             if !is_seen && verify.borrow_mut().try_wait().unwrap().is_some() {
-                verify.replace(start());
+                let _ = verify.replace(start()).wait();
             }
             is_seen
         });

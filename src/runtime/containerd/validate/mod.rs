@@ -7,16 +7,19 @@
 //! services/server/config/config.go.
 
 mod runtimes;
+mod streaming;
+mod types;
+mod values;
 
-use toml_edit::{DocumentMut, Item, TableLike, Value};
+use toml_edit::{DocumentMut, Item, Value};
 
 use crate::arch::Arch;
 use crate::catalog;
-use crate::format::go_duration;
+use crate::format::{go_duration, toml};
 use crate::printable::printable;
-use crate::runtime::containerd::streaming::streaming_problems;
-use crate::runtime::containerd::types::{unread_table, wrong_types};
-use crate::runtime::containerd::values::wrong_values;
+use crate::runtime::containerd::validate::streaming::streaming_problems;
+use crate::runtime::containerd::validate::types::{unread_table, wrong_types};
+use crate::runtime::containerd::validate::values::wrong_values;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
 
 /// Tables of the sockets of versions 2 and 3, and the plugins of version 4.
