@@ -144,9 +144,9 @@ fn k3_a_password_in_merge_is_for_root_alone() {
         format!("[{registry}.configs.x.\"au\\u0074h\"]\n\"pass\\u0077ord\" = \"{SECRET}\"\n"),
         format!("[{registry}.headers]\nX-Node = [\n\"{SECRET}\"\n]\n"),
         format!("[stream_processors.x]\nenv = [\"API_TOKEN={SECRET}\"]\n"),
-        format!("[proxy_plugins.x]\naddress = \"https://u:{SECRET}@host/\"\n"),
-        format!("[proxy_plugins.x]\n# password = \"{SECRET}\"\naddress = \"a\"\n"),
-        format!("[proxy_plugins.x]\naddress = '''\n{}'''\n", key("EC PRIVATE KEY")),
+        format!("[proxy_plugins.x]\ntype = \"snapshot\"\naddress = \"https://u:{SECRET}@host/\"\n"),
+        format!("[proxy_plugins.x]\ntype = \"snapshot\"\n# password = \"{SECRET}\"\naddress = \"a\"\n"),
+        format!("[proxy_plugins.x]\ntype = \"snapshot\"\naddress = '''\n{}'''\n", key("EC PRIVATE KEY")),
     ] {
         lab.spec_also(&format!(
             "containerd: {{config: {{merge: {}}}}}\n",
