@@ -5,6 +5,8 @@
 //! Source: `resolveImports` in cmd/containerd/server/config/config.go of 2.0 to 2.3: a pattern is one only with a `*`, which
 //! a directory and a hidden file match as well, and a named file must be there.
 
+use std::collections::VecDeque;
+
 use toml_edit::{Item, Value};
 
 use crate::error::{Failure, Kind};
@@ -27,9 +29,19 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
     let config = ImagePath::fixed(runtime.facts().config);
     let Some(text) = ours.text(root, &config)? else { return Ok(Vec::new()) };
     let (mut texts, mut paths, mut found) = (Vec::new(), Vec::new(), Vec::new());
-    for path in imported(root, &config, &text, &mut found)? {
-        match if_safe(root.any_text(&path, toml::LONGEST)) {
+    let mut left = VecDeque::from(imported(root, &config, &text, &mut found)?);
+    while let Some(path) = left.pop_front() {
+        if path == config || paths.contains(&path) {
+            continue;
+        }
+        if paths.len() == MOST_FILES {
+            found.push(Conflict::unread(&path, &format!("more than {MOST_FILES} files are imported")));
+            break;
+        }
+        match if_safe(root.linked_text(&path, toml::LONGEST)) {
             Ok(Some(fragment)) => {
+                // Its own imports come after all of those that are known.
+                left.extend(imported(root, &path, &fragment, &mut found)?);
                 texts.push(fragment);
                 paths.push(path);
             }
@@ -39,7 +51,8 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
                 found.push(Conflict::new(&path, None, problem, REMOVE));
             }
             Err(failure) if failure.kind == Kind::Invalid => {
-                found.push(Conflict::unread(&path, &format!("it has more than {} bytes", toml::LONGEST)));
+                let why = format!("it is no text in UTF-8 of at most {} bytes", toml::LONGEST);
+                found.push(Conflict::unread(&path, &why));
             }
             Err(failure) => return Err(failure),
         }
@@ -64,10 +77,11 @@ fn broken<'a>(
     })
 }
 
-/// Returns the imported files in containerd's order, each once. Adds what keeps it from starting to `found`.
+/// Returns the files that the file at `importing` imports, in containerd's order. Adds what keeps it from starting to
+/// `found`.
 fn imported(
     root: &Root,
-    config: &ImagePath,
+    importing: &ImagePath,
     text: &str,
     found: &mut Vec<Conflict>,
 ) -> Result<Vec<ImagePath>, Failure> {
@@ -77,7 +91,7 @@ fn imported(
     for import in imports.filter_map(Value::as_str) {
         let path = match import.strip_prefix('/') {
             Some(_) => ImagePath::new(import),
-            None => config.parent().unwrap_or_else(|| config.clone()).join(import),
+            None => beside(importing, import),
         };
         let Ok(path) = path else { continue };
         let Some(directory) = path.parent() else { continue };
@@ -92,11 +106,24 @@ fn imported(
             break;
         }
     }
-    let mut once = Vec::new();
-    for file in files {
-        if !once.contains(&file) && file != *config {
-            once.push(file);
+    Ok(files)
+}
+
+/// Returns the path `import`, which is relative to the file at `importing`, without `.` and `..`, as Go's `path.Join` does.
+fn beside(importing: &ImagePath, import: &str) -> Result<ImagePath, Failure> {
+    let mut directory = importing.parent();
+    let mut names = Vec::new();
+    for name in import.split('/') {
+        match name {
+            "" | "." => {}
+            ".." if names.pop().is_none() => directory = directory.and_then(|directory| directory.parent()),
+            ".." => {}
+            name => names.push(name),
         }
     }
-    Ok(once)
+    let names = names.join("/");
+    match directory {
+        Some(directory) => directory.join(&names),
+        None => ImagePath::new(&format!("/{names}")),
+    }
 }

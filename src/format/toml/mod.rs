@@ -3,12 +3,14 @@
 //! This module must not replace text, and must not know any key.
 
 mod merge;
+mod newer;
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use crate::error::{Failure, Kind};
 
 pub(crate) use merge::{kind, merge};
+pub(crate) use newer::newer;
 
 /// Limit of a document's bytes; containerd's default configuration has 12,000.
 pub(crate) const LONGEST: u64 = 1 << 18;

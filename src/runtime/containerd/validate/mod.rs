@@ -15,7 +15,7 @@ use toml_edit::{DocumentMut, Item, Value};
 
 use crate::arch::Arch;
 use crate::catalog;
-use crate::format::{go_duration, toml};
+use crate::format::{go_duration, image_name, toml};
 use crate::printable::printable;
 use crate::runtime::containerd::validate::streaming::streaming_problems;
 use crate::runtime::containerd::validate::types::{unread_table, wrong_types};
@@ -54,6 +54,7 @@ pub(crate) fn problems(document: &DocumentMut, version: &str) -> Vec<Problem> {
     problems.extend(file.cni());
     problems.extend(file.runtimes());
     problems.extend(file.snapshotter());
+    problems.extend(file.sandbox());
     problems.extend(file.durations());
     problems.extend(wrong_types(document, version, release));
     problems.extend(wrong_values(document, version, release));
@@ -179,6 +180,20 @@ impl ConfigFile<'_> {
         }
     }
 
+    /// Finds a pause image that no runtime can pull.
+    fn sandbox(&self) -> Option<Problem> {
+        let image = self
+            .in_cri(IMAGES, &["pinned_images", "sandbox"])
+            .or_else(|| self.in_cri(IMAGES, &["sandbox_image"]))
+            .and_then(Item::as_str)?;
+        let why = image_name::parse(image).err()?;
+        let why = format!("the sandbox image is `{}`, with which no pod starts: {why}", printable(image));
+        Some(problem(
+            why,
+            "set `containerd.config.sandbox_image` of the spec, such as registry.k8s.io/pause:3.10",
+        ))
+    }
+
     /// Finds a snapshotter that is neither built in nor added in the file.
     fn snapshotter(&self) -> Option<Problem> {
         let named = self
@@ -255,6 +270,8 @@ mod tests {
                 "containerd.runtimes.runc.privileged_without_host_devices_all_devices_allowed = true",
                 "privileged",
             ),
+            ("2.1.9", images, "pinned_images.sandbox = ''", "sandbox"),
+            ("1.7.24", cri, "sandbox_image = '::x'", "sandbox"),
             ("2.1.9", images, "snapshotter = 'stargz'", "stargz"),
             ("1.7.24", cri, "containerd.snapshotter = 'nydus'", "nydus"),
             ("2.1.9", images, "image_pull_progress_timeout = '5 minutes'", "image_pull_progress_timeout"),

@@ -73,6 +73,9 @@ impl Comparison<'_> {
             let is_free =
                 name == "options" && matches!(path[..], [.., "runtimes", runtime] if runtime != "runc");
             let Some(known) = own.or_else(|| alike(samples, default, path, name)).filter(|_| !is_free) else {
+                if !is_free {
+                    self.case(name, default, path);
+                }
                 continue;
             };
             path.push(name);
@@ -82,6 +85,16 @@ impl Comparison<'_> {
             }
             path.pop();
         }
+    }
+
+    /// Finds a key that differs from one of `default` in case only: 2.x reads it as that one, and 1.x may not.
+    fn case(&mut self, name: &str, default: &dyn TableLike, path: &[&str]) {
+        let right = default.iter().map(|(right, _)| right).find(|right| right.eq_ignore_ascii_case(name));
+        self.wrong.extend(right.map(|right| {
+            let key = [path, &[name]].concat().join(".");
+            let why = format!("`{}` differs from `{right}` in case only", printable(&key));
+            problem(why, format!("write `{right}`"))
+        }));
     }
 
     /// Compares one key with the default one.
@@ -189,6 +202,9 @@ mod tests {
             let found = found(version, &text);
             assert!(found.len() == 1 && found[0].contains("is needed"), "{text}: {found:?}");
         }
+        let capitals =
+            "version = 3\n[plugins.'io.containerd.cri.v1.images']\nSnapshotter = 'x'\n[Grpc]\nuid = 1";
+        assert_eq!(found("2.1.9", capitals).len(), 2);
         assert!(found("1.7.24", "[timeouts]\nx = 07:32:00")[0].contains("a date"));
     }
 
