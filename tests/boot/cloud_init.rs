@@ -257,8 +257,8 @@ fn kubelet_does_not_start_before_a_first_boot_has_succeeded() {
 fn a_containerd_that_does_not_start_is_reported_by_the_second_unit() {
     let node = image(TRIXIE);
     enable_units(&node);
-    // Names of timeouts are free, so that nobody but containerd knows that this one is no text.
-    let merge = "containerd: {config: {merge: \"[timeouts]\\nname = 5\\n\"}}\n";
+    // Only the node knows that this is a file.
+    let merge = "containerd: {config: {merge: \"root = '/etc/hostname'\\n\"}}\n";
     put(&node, SPEC, &(merge.to_owned() + &bare_spec(TRIXIE)));
     let report = first_boot(&node);
     assert_eq!(report.output("units"), "active\nfailed", "{report}");

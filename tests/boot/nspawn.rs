@@ -361,8 +361,8 @@ fn start_that_fails_says_why_with_the_services_own_words() {
         let text = spec("2.1", &broken(merge)).replace(lab().to_str().unwrap(), "/lab");
         fs::write(node.path(&format!("/etc/nodebake/{name}.yaml")), text).unwrap();
     };
-    // What only containerd knows to be wrong: a name of its own, and a file that is not there.
-    raw("ends", "[timeouts]\\nname = 5\\n");
+    // What only the node knows to be wrong: a directory that is a file, and a file that is not there.
+    raw("ends", "root = '/etc/hostname'\\n");
     let runc = "plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc";
     raw("no-cri", &format!("[{runc}]\\nbase_runtime_spec = '/etc/containerd/missing.json'\\n"));
     guest_spec(&node, "good", "2.1", "");
@@ -386,7 +386,7 @@ fn start_that_fails_says_why_with_the_services_own_words() {
         "{report}"
     );
     assert!(
-        ends.contains("log: ") && ends.contains("cannot decode TOML integer") && !ends.contains("level=info"),
+        ends.contains("log: ") && ends.contains("not a directory") && !ends.contains("level=info"),
         "{report}"
     );
     assert!(ends.contains("help: ") && ends.contains("journalctl -u containerd"), "{report}");
