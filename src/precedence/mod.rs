@@ -1,5 +1,6 @@
 //! Finds the other files of a root that decide after nodebake's own: files of sysctl.d and modprobe.d, the indexes of
-//! each kernel's modules, units and drop-ins, mounts, networks of the CNI, and files that config.toml imports.
+//! each kernel's modules, units and drop-ins, mounts, networks of the CNI, files that config.toml imports, and directories of
+//! registries.
 //!
 //! Each rule is that of the program which reads the files at boot, whatever the architecture. This module must not
 //! change the root, run a program of it or ask the running system. To add a rule: a file like `parameters.rs` with a
@@ -14,6 +15,7 @@ pub(crate) mod mounts;
 pub(crate) mod networks;
 mod ours;
 pub(crate) mod parameters;
+pub(crate) mod registries;
 mod service;
 pub(crate) mod units;
 
@@ -27,7 +29,7 @@ pub(crate) use ours::Ours;
 type Rule = fn(&Root, &Ours) -> Result<Vec<Conflict>, Failure>;
 
 /// All rules, in the order in which their conflicts are told.
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     mounts::conflicts,
     units::conflicts,
     parameters::conflicts,
@@ -35,6 +37,7 @@ const RULES: [Rule; 7] = [
     kernels::conflicts,
     networks::conflicts,
     fragments::conflicts,
+    registries::conflicts,
 ];
 
 /// Another file of the root that decides after one of nodebake's.

@@ -17,6 +17,7 @@ use crate::root::Root;
 use crate::runtime::{Problem, Runtime};
 use crate::state::Receipt;
 use crate::verify::finding::{APPLY, CheckResult, Finding};
+use crate::verify::precedence::registries_beside;
 
 /// Limit of the bytes of the files of all registries: a receipt that can be read has at most 4,000 of a few hundred.
 const LONGEST_HOSTS: u64 = 2 << 20;
@@ -110,6 +111,7 @@ pub(crate) fn hosts(root: &Root, receipt: &Receipt) -> Result<CheckResult, Failu
             }
         }
     }
+    findings.extend(registries_beside(root, receipt)?);
     Ok(CheckResult::of(findings, format!("registries with mirrors: {count}")))
 }
 

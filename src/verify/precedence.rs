@@ -5,7 +5,7 @@
 use crate::error::Failure;
 use crate::precedence::{
     Conflict, Ours, Weight, drop_ins as changes, fragments, kernels, modules as modprobe, mounts as boot,
-    networks as cni, parameters, units,
+    networks as cni, parameters, registries, units,
 };
 use crate::root::Root;
 use crate::state::Receipt;
@@ -14,6 +14,11 @@ use crate::verify::finding::{CheckResult, Finding};
 /// Checks that no unit or mask hides the daemon's unit; no finding where there is no daemon.
 pub(super) fn hiding(root: &Root, receipt: &Receipt) -> Result<Vec<Finding>, Failure> {
     Ok(findings("enabled", units::hiding(root, &Ours::Owned(receipt))?))
+}
+
+/// Finds directories of registries that keep images from the mirrors of `_default`.
+pub(super) fn registries_beside(root: &Root, receipt: &Receipt) -> Result<Vec<Finding>, Failure> {
+    Ok(findings("hosts", registries::conflicts(root, &Ours::Owned(receipt))?))
 }
 
 /// Checks that no drop-in changes the daemon's service.

@@ -3,6 +3,7 @@
 
 mod kernel;
 mod mounts;
+mod registries;
 mod services;
 
 use crate::kit::{Lab, Run, write};
