@@ -171,6 +171,15 @@ impl Runtime {
         }
     }
 
+    /// Returns the files that the text of [`Facts::config`] names and without which the runtime does not start, or serves
+    /// no CRI; each with its key.
+    pub(crate) fn named_files(self, text: &str) -> Vec<(String, String)> {
+        let Ok(document) = toml::document(text) else { return Vec::new() };
+        match self {
+            Runtime::Containerd => containerd::validate::named_files(&document),
+        }
+    }
+
     /// Returns with which keys of [`Facts::config`] `version` of the runtime serves no CRI, does not start, gives its
     /// sockets away, or does not find other files of the image. A text that is not TOML has none.
     pub(crate) fn problems(self, version: &str, text: &str, promises: Promises) -> Vec<Problem> {

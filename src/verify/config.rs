@@ -34,10 +34,29 @@ pub(crate) fn config(root: &Root, receipt: &Receipt) -> Result<CheckResult, Fail
         Ok(text) => {
             let version = receipt.version_of(runtime).unwrap_or_default();
             let problems = runtime.problems(version, &text, Ours::Owned(receipt).promises());
-            problems.into_iter().map(|Problem { why, help }| found(why, &help)).collect()
+            let mut findings: Vec<Finding> =
+                problems.into_iter().map(|Problem { why, help }| found(why, &help)).collect();
+            for why in missing_files(root, runtime, &text)? {
+                findings.push(found(why, "install the file, or leave the key out"));
+            }
+            findings
         }
     };
     Ok(CheckResult::of(findings, "TOML with which the CRI is loaded, and the sockets are root's"))
+}
+
+/// Tells which files that the configuration names are missing. What is below /run is made at boot.
+fn missing_files(root: &Root, runtime: Runtime, text: &str) -> Result<Vec<String>, Failure> {
+    let (run, mut missing) = (ImagePath::fixed("/run"), Vec::new());
+    for (key, file) in runtime.named_files(text) {
+        let Ok(path) = ImagePath::new(&file) else { continue };
+        if !path.is_below(&run) && root.file(&path)?.is_none() {
+            let (key, file) = (printable(&key), printable(&file));
+            missing
+                .push(format!("`{key}` names `{file}`, which is missing: containerd does not serve the CRI"));
+        }
+    }
+    Ok(missing)
 }
 
 /// Reads the text at `path`, `None` if there is none; the inner error says in words that follow its name why it can't be

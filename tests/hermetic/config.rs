@@ -330,3 +330,16 @@ fn w9_an_imported_file_that_adds_to_the_configuration_is_no_finding() {
     lab.apply().exits(0);
     lab.verify().exits(0);
 }
+
+/// A bake can't know what a later step brings; a verified root must have it.
+#[test]
+fn w11_a_file_that_the_configuration_names_and_the_root_lacks_is_found() {
+    let mut lab = lab_of("2.1.9");
+    lab.spec_also(
+        "containerd: {config: {merge: \"[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\\nbase_runtime_spec = '/etc/spec.json'\\n\"}}\n",
+    );
+    lab.apply().exits(0);
+    lab.verify().exits(10).mentions("base_runtime_spec").mentions("/etc/spec.json");
+    write(&lab.path("etc/spec.json"), b"{}");
+    lab.verify().exits(0);
+}

@@ -6,6 +6,7 @@
 //! `ValidateRuntimeConfig` and `ValidateServerConfig` in internal/cri/config/config.go of 2.0.11 to 2.3.4; `ValidateV2` in
 //! services/server/config/config.go.
 
+mod files;
 mod runtimes;
 mod streaming;
 mod types;
@@ -21,6 +22,8 @@ use crate::runtime::containerd::validate::streaming::streaming_problems;
 use crate::runtime::containerd::validate::types::{unread_table, wrong_types};
 use crate::runtime::containerd::validate::values::wrong_values;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
+
+pub(crate) use files::named_files;
 
 /// Tables of the sockets of versions 2 and 3, and the plugins of version 4.
 pub(crate) const SOCKETS: [&[&str]; 6] = [
