@@ -236,6 +236,12 @@ impl Registry {
         if self.strict && self.server.is_some() {
             return Err("`strict` makes the last mirror the server; leave out `server`".to_owned());
         }
+        let can_pull = |mirror: &Mirror| mirror.capabilities.contains(&Capability::Pull);
+        if self.strict && !self.mirrors.iter().any(can_pull) {
+            return Err(
+                "`strict`, and no mirror has the capability `pull`: no image could be pulled".to_owned()
+            );
+        }
         if let Some(server) = &self.server {
             check_host(server, "server")?;
             let remedy = "use `strict` with a mirror that has `override_path: true`";

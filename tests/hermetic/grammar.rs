@@ -52,6 +52,22 @@ fn w3_a_url_that_containerd_extends_is_refused() {
     }
 }
 
+/// A registry of `strict` mirrors that give nothing.
+#[test]
+fn w3_strict_mirrors_without_pull_are_refused() {
+    let mut lab = Lab::new();
+    let registry = |strict, capability| {
+        format!(
+            "registries: {{r.example: {{strict: {strict}, mirrors: [{{url: 'https://m.example', capabilities: [{capability}]}}]}}}}"
+        )
+    };
+    for capability in ["push", "resolve"] {
+        refused(&mut lab, &registry(true, capability), &["strict", "`pull`"]);
+        accepted(&mut lab, &registry(false, capability));
+    }
+    accepted(&mut lab, &registry(true, "pull"));
+}
+
 /// What will be asked is shown, as containerd makes it of the file.
 #[test]
 fn w3_a_verbose_plan_shows_the_urls_that_are_asked() {
