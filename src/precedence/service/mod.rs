@@ -211,6 +211,13 @@ impl Service {
                 Some(_) => {}
             }
         }
+        let excepts_all = |own: &&Assignment| own.value.split(',').any(|entry| entry.trim() == "*");
+        if !wanted.is_empty() && !wanted.contains_key("NO_PROXY") {
+            let other = all.get("NO_PROXY").filter(excepts_all);
+            found.extend(other.map(|own| {
+                own.conflict("sets the variable NO_PROXY to every host, and no proxy is used".to_owned())
+            }));
+        }
         Ok(found)
     }
 

@@ -48,7 +48,13 @@ fn w6_a_drop_in_that_decides_over_ours_is_noticed_in_every_directory() {
         "usr/local/lib/systemd/system/service.d/20.conf",
         "etc/systemd/system.control/containerd.service.d/50-x.conf",
     ] {
-        for lines in [PROXY, "LimitNOFILE=1024", "UnsetEnvironment=HTTPS_PROXY", "Environment="] {
+        for lines in [
+            PROXY,
+            "LimitNOFILE=1024",
+            "UnsetEnvironment=HTTPS_PROXY",
+            "Environment=",
+            "Environment=NO_PROXY=a,*",
+        ] {
             let lab = with_drop_in(path, lines);
             noticed(&lab, &[&format!("/{path}:2")]);
         }
@@ -70,6 +76,7 @@ fn w6_a_drop_in_that_decides_nothing_of_ours_is_not_noticed() {
         ),
         ("etc/systemd/system/service.d/10-nodebake.conf", "LimitNOFILE=1"),
         (OVERRIDE, "Environment=HTTPS_PROXY=http://new.example:3128 CONTAINERD_LOG=1\nLimitNOFILE=4096"),
+        (OVERRIDE, "Environment=NO_PROXY=*.corp,10.0.0.0/8"),
         (OVERRIDE, "ExecStart=\nExecStart=/usr/local/bin/containerd --log-level debug"),
         (OVERRIDE, "ExecStartPre=-/usr/bin/missing\nEnvironmentFile=-/etc/default/containerd"),
         (OVERRIDE, "Environment=https_proxy=http://old\nSlice=runtime.slice\nType=simple"),
