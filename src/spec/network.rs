@@ -111,7 +111,10 @@ pub(super) fn unreachable_host(host: &str, port: Option<&str>) -> Option<&'stati
 /// Returns whether a host ends in a number, as an address does, and is none.
 pub(super) fn is_broken_address(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
-    let is_number = last.starts_with(|c: char| c.is_ascii_digit()) && !last.contains(char::is_alphabetic);
+    // The name of one machine can be 10-0-0-1, and no domain ends in that.
+    let is_name = !host.contains('.') && last.contains('-');
+    let is_number =
+        !is_name && last.starts_with(|c: char| c.is_ascii_digit()) && !last.contains(char::is_alphabetic);
     is_number && host.parse::<Ipv4Addr>().is_err()
 }
 
@@ -203,6 +206,7 @@ mod tests {
             ("https://m.example//a///b/", "https://m.example/a/b"),
             ("http://[::1]:15081", "http://[::1]:15081"),
             ("https://10.0.0.1:5000", "https://10.0.0.1:5000"),
+            ("https://10-0-0-1:5000", "https://10-0-0-1:5000"),
             ("https://m-1_a.example.", "https://m-1_a.example."),
             ("https://m.example/a_b-c~d+e,f(g)=h/münchen", "https://m.example/a_b-c~d+e,f(g)=h/münchen"),
         ] {
