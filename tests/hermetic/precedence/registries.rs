@@ -17,6 +17,19 @@ fn w2_a_directory_that_keeps_images_from_default_is_noticed() {
     }
 }
 
+/// Another tool's directory may be wanted, unless `_default` is strict: the bake tells it.
+#[test]
+fn w2_a_directory_that_says_where_its_images_come_from_is_told() {
+    let mut lab = with(&[("etc/containerd/certs.d/quay.io/hosts.toml", "server = 'https://quay.io'\n")]);
+    lab.spec_also(DEFAULT);
+    noticed(&lab, &["images of quay.io", "in place of `_default`"]);
+    lab.spec_also(&DEFAULT.replace("strict: true, ", ""));
+    for run in [lab.plan(), lab.apply()] {
+        run.says("images of quay.io").says("in place of `_default`");
+    }
+    lab.verify().exits(0);
+}
+
 #[test]
 fn w2_a_directory_that_decides_for_its_own_registry_is_not_told() {
     let lab = &mut with(&[("etc/containerd/certs.d/quay.io/hosts.toml", "")]);
