@@ -187,7 +187,8 @@ pub(crate) fn read_transaction(answer: &Answer) -> Transaction {
         pending.extend(line.split_whitespace());
         // `replacing  NAME.ARCH EVR` below the package that obsoletes it.
         if let ["replacing", old, ..] = pending.as_slice() {
-            transaction.removed.push(old.rsplit_once('.').map_or(*old, |(name, _)| name).to_owned());
+            let name = old.rsplit_once('.').map(|(name, _)| name).filter(|name| !name.is_empty());
+            transaction.removed.push(name.unwrap_or(old).to_owned());
             pending.clear();
         }
         if pending.len() < 4 {
@@ -302,6 +303,9 @@ mod tests {
         ];
         assert_eq!(installed, expected);
         assert_eq!(found.removed, ["containerd", "old-thing"]);
+        // What is no package's name stays as it is, and is never empty.
+        let found = read_transaction(&answer("====\nInstalling:\n     replacing  .el9 1-1\n"));
+        assert_eq!(found.removed, [".el9"]);
     }
 
     #[test]
