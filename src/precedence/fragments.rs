@@ -5,7 +5,7 @@
 //! Source: `resolveImports` in cmd/containerd/server/config/config.go of 2.0 to 2.3: a pattern is one only with a `*`, which
 //! a directory and a hidden file match as well, and a named file must be there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use toml_edit::{Item, Value};
 
@@ -19,6 +19,9 @@ use crate::runtime::Runtime;
 /// Limit of the files that are imported.
 const MOST_FILES: usize = 200;
 
+/// Limit of the conflicts that are told.
+const MOST_TOLD: usize = 100;
+
 /// Remedy for a file that containerd can't read.
 const REMOVE: &str = "mend it, or remove it";
 
@@ -30,16 +33,23 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
     let Some(text) = ours.text(root, &config)? else { return Ok(Vec::new()) };
     let (mut texts, mut paths, mut found) = (Vec::new(), Vec::new(), Vec::new());
     let mut left = VecDeque::from(imported(root, &config, &text, &mut found)?);
+    let (mut seen, mut together) = (BTreeSet::from([config.clone()]), String::new());
     while let Some(path) = left.pop_front() {
-        if path == config || paths.contains(&path) {
+        if !seen.insert(path.clone()) {
             continue;
         }
-        if paths.len() == MOST_FILES {
+        if seen.len() > MOST_FILES {
             found.push(Conflict::unread(&path, &format!("more than {MOST_FILES} files are imported")));
             break;
         }
         match if_safe(root.linked_text(&path, toml::LONGEST)) {
             Ok(Some(fragment)) => {
+                together += &fragment;
+                if let Some(why) = toml::excess(&together) {
+                    let why = format!("what is imported {why} together");
+                    found.push(Conflict::unread(&path, &why));
+                    break;
+                }
                 // Its own imports come after all of those that are known.
                 left.extend(imported(root, &path, &fragment, &mut found)?);
                 texts.push(fragment);
@@ -58,7 +68,18 @@ pub(crate) fn conflicts(root: &Root, ours: &Ours) -> Result<Vec<Conflict>, Failu
         }
     }
     found.extend(broken(runtime, ours, &text, &texts, &paths));
-    Ok(found)
+    Ok(shortened(found, &config))
+}
+
+/// Leaves the first of very many conflicts, and says how many there are more.
+fn shortened(mut found: Vec<Conflict>, config: &ImagePath) -> Vec<Conflict> {
+    let more = found.len().saturating_sub(MOST_TOLD);
+    if more > 0 {
+        found.truncate(MOST_TOLD);
+        let problem = format!("imports files with {more} more problems");
+        found.push(Conflict::new(config, None, problem, REMOVE));
+    }
+    found
 }
 
 /// Returns the problems that each of the files at `paths` adds to those of the configuration.

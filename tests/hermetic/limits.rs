@@ -524,6 +524,28 @@ fn l7_thousands_of_mirror_files_have_a_limit_together() {
     lab.verify().exits(10).mentions("configuration of registries has more than").within(SOON);
 }
 
+/// Each is read after those before it, and what they make together is judged.
+#[test]
+fn l7_files_that_a_configuration_imports_have_a_limit_together() {
+    let lab = Lab::new();
+    lab.apply().exits(0);
+    for n in 0..150 {
+        let keys: String = (0..600).map(|key| format!("x.y{n}.z{key}.a.b.c.d.e.f.g.h = 1\n")).collect();
+        let imports = "imports = ['/etc/containerd/conf.d/*.toml', '/gone']\n";
+        write(
+            &lab.path(&format!("etc/containerd/conf.d/{n:03}.toml")),
+            format!("{imports}{keys}").as_bytes(),
+        );
+    }
+    for run in [lab.verify(), lab.apply()] {
+        assert!(matches!(run.code, Some(0 | 10)), "{run:.2000}");
+        assert!(run.peak < 128 << 10, "{} KiB of memory", run.peak);
+        assert!(run.stdout.len() + run.stderr.len() < 100_000, "{run:.2000}");
+        run.within(SOON);
+    }
+    lab.verify().exits(10).mentions("together");
+}
+
 #[test]
 fn l7_other_texts_of_a_root_have_a_limit() {
     let lab = Lab::new();

@@ -68,9 +68,9 @@ pub(crate) fn document(text: &str) -> Result<DocumentMut, String> {
     }
 }
 
-/// Returns whether a document is larger than any configuration. In memory a part of a dotted key needs up to a
+/// Tells why a document is larger than any configuration, in words that follow its name. In memory a part of a dotted key needs up to a
 /// kilobyte (measured with toml_edit 0.25), and a few documents exist at the same time.
-fn excess(text: &str) -> Option<String> {
+pub(crate) fn excess(text: &str) -> Option<String> {
     if text.len() as u64 > LONGEST {
         return Some(format!("is longer than {LONGEST} bytes"));
     }

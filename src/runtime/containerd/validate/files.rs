@@ -4,6 +4,7 @@
 
 use toml_edit::{DocumentMut, Item};
 
+use crate::format::toml;
 use crate::runtime::containerd::{CRI, RUNTIME};
 
 /// Tables of certificates: the key that switches them on, and those that name files.
@@ -19,11 +20,11 @@ const CERTIFICATES: [(&[&str], &[&str], &[&str]); 3] = [
 
 /// Returns the files without which containerd does not start, or does not load the CRI: each with its key.
 pub(crate) fn named_files(document: &DocumentMut) -> Vec<(String, String)> {
-    let at = |path: &[&str]| path.iter().try_fold(document.as_item(), |item, key| item.get(key));
+    let at = |path: &[&str]| toml::find(document.as_item(), path);
     let mut named = Vec::new();
     for (table, switch, keys) in CERTIFICATES {
         let Some(table) = at(table) else { continue };
-        let below = |key: &str| key.split('.').try_fold(table, |item, key| item.get(key));
+        let below = |key: &str| toml::find(table, &key.split('.').collect::<Vec<_>>());
         let is_on = switch.iter().filter_map(|key| below(key)).any(|item| {
             item.as_bool() == Some(true) || item.as_str().is_some_and(|address| !address.is_empty())
         });
@@ -33,7 +34,7 @@ pub(crate) fn named_files(document: &DocumentMut) -> Vec<(String, String)> {
     for plugin in [RUNTIME, CRI] {
         let runtimes = at(&["plugins", plugin, "containerd", "runtimes"]).and_then(Item::as_table_like);
         for (name, item) in runtimes.into_iter().flat_map(|runtimes| runtimes.iter()) {
-            let file = item.get("base_runtime_spec").and_then(Item::as_str);
+            let file = toml::find(item, &["base_runtime_spec"]).and_then(Item::as_str);
             named.extend(file.map(|file| (format!("runtimes.{name}.base_runtime_spec"), file.to_owned())));
         }
     }

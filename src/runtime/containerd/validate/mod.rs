@@ -20,7 +20,6 @@ use crate::format::{go_duration, image_name, toml};
 use crate::printable::printable;
 use crate::runtime::containerd::validate::streaming::streaming_problems;
 use crate::runtime::containerd::validate::types::{unread_table, wrong_types};
-use crate::runtime::containerd::validate::values::wrong_values;
 use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
 
 pub(crate) use files::named_files;
@@ -60,7 +59,7 @@ pub(crate) fn problems(document: &DocumentMut, version: &str) -> Vec<Problem> {
     problems.extend(file.sandbox());
     problems.extend(file.durations());
     problems.extend(wrong_types(document, version, release));
-    problems.extend(wrong_values(document, version, release));
+    problems.extend(file.values());
     problems.extend(unread_table(document, release));
     problems.extend(streaming_problems(document));
     problems

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use toml_edit::{DocumentMut, Item};
 
+use crate::format::toml;
 use crate::printable::printable;
 use crate::runtime::containerd::CRI;
 use crate::runtime::containerd::validate::{Problem, problem};
@@ -15,8 +16,7 @@ use crate::runtime::containerd::validate::{Problem, problem};
 /// Finds an address or a port at which no server can listen, and half of a pair of certificate and key.
 pub(super) fn streaming_problems(document: &DocumentMut) -> Vec<Problem> {
     let text = |path: &[&str]| {
-        let table = document.get("plugins")?.get(CRI)?;
-        path.iter().try_fold(table, |item, key| item.get(key)).and_then(Item::as_str)
+        toml::find(document.as_item(), &[&["plugins", CRI], path].concat()).and_then(Item::as_str)
     };
     let mut problems = Vec::new();
     let port = text(&["stream_server_port"]).filter(|port| port.parse::<u16>().is_err());

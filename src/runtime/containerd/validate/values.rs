@@ -7,14 +7,14 @@
 //! cmd/containerd/command, `BoltConfig` and `ParseLevel` of logrus. What the CRI depends on is what daemons of 1.6.20,
 //! 1.7.24 and 2.1.9 do not start without.
 
-use toml_edit::{DocumentMut, Item, TableLike, Value};
+use toml_edit::{Item, TableLike, Value};
 
 use crate::arch::Arch;
 use crate::catalog;
 use crate::format::go_duration;
 use crate::printable::printable;
-use crate::runtime::containerd::validate::{Problem, problem};
-use crate::runtime::containerd::{CRI, IMAGES, RUNTIME, Release};
+use crate::runtime::containerd::validate::{ConfigFile, Problem, problem};
+use crate::runtime::containerd::{CRI, IMAGES, RUNTIME};
 
 /// Keys with a few values.
 const CHOICES: [(&[&str], &[&str]); 3] = [
@@ -57,32 +57,26 @@ const NEEDED_BY_1: [&str; 1] = ["io.containerd.runtime.v1."];
 /// As [`NEEDED`], of 2.1 and later, whose CRI pulls through them.
 const NEEDED_BY_2_1: [&str; 2] = ["io.containerd.transfer.v1.", "io.containerd.image-verifier.v1."];
 
-/// Finds values with which containerd does not start.
-pub(super) fn wrong_values(document: &DocumentMut, version: &str, release: Release) -> Vec<Problem> {
-    let file = ConfigFile { document };
-    let mut problems = file.durations(version);
-    problems.extend(file.choices());
-    problems.extend(file.endpoints());
-    problems.extend(file.directories());
-    problems.extend(file.proxies(release));
-    problems.extend(file.disabled(release));
-    problems
-}
-
-/// A config.toml.
-struct ConfigFile<'a> {
-    document: &'a DocumentMut,
-}
-
 impl ConfigFile<'_> {
-    /// Returns the string at `path`.
-    fn text(&self, path: &[&str]) -> Option<&str> {
-        path.iter().try_fold(self.document.as_item(), |item, key| item.get(key))?.as_str()
+    /// Finds values with which containerd does not start.
+    pub(super) fn values(&self) -> Vec<Problem> {
+        let mut problems = self.durations_of_plugins();
+        problems.extend(self.choices());
+        problems.extend(self.endpoints());
+        problems.extend(self.directories());
+        problems.extend(self.proxies());
+        problems.extend(self.disabled());
+        problems
     }
 
-    /// Finds texts that Go does not parse where the default configuration has a duration.
-    fn durations(&self, version: &str) -> Vec<Problem> {
-        let Some(default) = catalog::default_config("containerd", version, Arch::Amd64) else {
+    /// Returns the string at `path`.
+    fn text(&self, path: &[&str]) -> Option<&str> {
+        self.at(path)?.as_str()
+    }
+
+    /// Finds texts that Go does not parse where the default configuration has a duration, but for the CRI's.
+    fn durations_of_plugins(&self) -> Vec<Problem> {
+        let Some(default) = catalog::default_config("containerd", self.version, Arch::Amd64) else {
             return Vec::new();
         };
         let mut found = Vec::new();
@@ -148,12 +142,13 @@ impl ConfigFile<'_> {
     }
 
     /// Finds proxy plugins of a type that the release does not have.
-    fn proxies(&self, release: Release) -> Vec<Problem> {
+    fn proxies(&self) -> Vec<Problem> {
+        let release = self.release;
         let mut types =
             vec![("snapshot", "io.containerd.snapshotter.v1"), ("content", "io.containerd.content.v1")];
         types.extend(release.is_1_7().then_some(("diff", "io.containerd.differ.v1")));
         types.extend(release.is_2().then_some(("sandbox", "io.containerd.sandbox.controller.v1")));
-        let all = self.document.get("proxy_plugins").and_then(Item::as_table_like);
+        let all = self.at(&["proxy_plugins"]).and_then(Item::as_table_like);
         let wrong = all.into_iter().flat_map(|all| all.iter()).filter_map(|(name, item)| {
             let kind = item.get("type").and_then(Item::as_str).unwrap_or_default();
             if types.iter().any(|(short, long)| kind == *short || kind == *long) {
@@ -171,7 +166,8 @@ impl ConfigFile<'_> {
     }
 
     /// Finds plugins that are switched off though the CRI depends on them.
-    fn disabled(&self, release: Release) -> Vec<Problem> {
+    fn disabled(&self) -> Vec<Problem> {
+        let release = self.release;
         let mut needed = NEEDED.to_vec();
         needed.extend(NEEDED_BY_1.iter().filter(|_| !release.is_2()));
         needed.extend(NEEDED_BY_2_1.iter().filter(|_| release.is_2_1()));
@@ -182,7 +178,7 @@ impl ConfigFile<'_> {
         ];
         let snapshotter = places.into_iter().find_map(|path| self.text(path)).unwrap_or("overlayfs");
         let snapshotter = format!("io.containerd.snapshotter.v1.{snapshotter}");
-        let ids = self.document.get("disabled_plugins").and_then(Item::as_array).into_iter().flatten();
+        let ids = self.at(&["disabled_plugins"]).and_then(Item::as_array).into_iter().flatten();
         let is_needed = |id: &&str| *id == snapshotter || needed.iter().any(|begin| id.starts_with(begin));
         let wrong = ids.filter_map(Value::as_str).filter(is_needed).map(|id| {
             let why = format!("`disabled_plugins` has `{}`, which the CRI depends on", printable(id));
@@ -232,13 +228,13 @@ fn is_duration(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::wrong_values;
-
     use crate::runtime::containerd::Release;
+    use crate::runtime::containerd::validate::ConfigFile;
 
     fn found(version: &str, text: &str) -> Vec<String> {
         let document = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-        let found = wrong_values(&document, version, Release::parse(version).unwrap());
+        let release = Release::parse(version).unwrap();
+        let found = ConfigFile { document: &document, version, release }.values();
         found.into_iter().map(|problem| problem.why).collect()
     }
 
