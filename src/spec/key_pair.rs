@@ -107,12 +107,12 @@ fn of_private(der: &[u8]) -> Option<PublicKey<'_>> {
     let (first, content, fields) = element(fields)?;
     match first {
         _ if tag != Tag::Sequence || !rest.is_empty() => None,
-        Tag::Integer => Some(PublicKey::Rsa(content)),
+        Tag::Integer => of_pkcs_1(der),
         Tag::Sequence => {
             let (_, algorithm, parameters) = element(content)?;
             let (_, inner, _) = element(fields)?;
             match algorithm {
-                RSA => of_private(inner),
+                RSA => of_pkcs_1(inner),
                 ELLIPTIC => of_sec_1(inner, Some(element(parameters)?.1)),
                 ED25519 => Some(PublicKey::Ed25519),
                 _ => None,
@@ -121,6 +121,14 @@ fn of_private(der: &[u8]) -> Option<PublicKey<'_>> {
         Tag::OctetString => of_sec_1(der, None),
         _ => None,
     }
+}
+
+/// Returns the public key of a private key in PKCS #1.
+fn of_pkcs_1(der: &[u8]) -> Option<PublicKey<'_>> {
+    let (_, fields, rest) = element(der)?;
+    let (_, _version, fields) = element(fields)?;
+    let (tag, modulus, _) = element(fields)?;
+    (tag == Tag::Integer && rest.is_empty()).then_some(PublicKey::Rsa(modulus))
 }
 
 /// Returns the public key of a private key in SEC 1, whose curve PKCS #8 names outside.
@@ -158,7 +166,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use x509_parser::prelude::{FromDer, X509Certificate};
 
-    use super::{mismatch, unread};
+    use super::{RSA, mismatch, unread};
 
     /// A certificate on P-256.
     const P_256: &str = concat!(
@@ -243,6 +251,16 @@ mod tests {
         let truncated = &der(P_521_KEY)[..100];
         assert!(mismatch(&der(P_521), truncated).is_some_and(|why| why.contains("can't read")));
         assert!(mismatch(&der(P_521), &der(P_521)).is_some());
+        // A key in PKCS #8 that says it holds one of RSA, and holds another one in PKCS #8, and so on.
+        let wrap = |tag: u8, content: &[u8]| {
+            let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x84], &length[..], content].concat()
+        };
+        let algorithm = wrap(0x30, &wrap(6, RSA));
+        let nested = (0..2000).fold(der(P_256_PKCS_8), |inner, _| {
+            wrap(0x30, &[&[2, 1, 0], &algorithm[..], &wrap(4, &inner)].concat())
+        });
+        assert!(mismatch(&der(P_256), &nested).is_some_and(|why| why.contains("can't read")));
     }
 
     #[test]
